@@ -1,0 +1,40 @@
+// The tokens that are left of a row, in id order, and what a filter's mask does to them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace alea {
+
+using Mask = std::vector<char>;  // one flag a kept token
+
+struct Kept {
+  std::vector<int32_t> ids;  // [K]
+  std::vector<float> x;      // [K], logits
+  std::vector<float> d;      // [K], (x - max) / T
+  std::vector<int64_t> w;    // [K], mass
+
+  size_t size() const { return ids.size(); }
+
+  void resize(size_t count) {
+    ids.resize(count);
+    x.resize(count);
+    d.resize(count);
+    w.resize(count);
+  }
+
+  void where(const Mask& mask) {
+    size_t count = 0;
+    for (size_t i = 0; i < size(); ++i) {
+      if (!mask[i]) continue;
+      ids[count] = ids[i];
+      x[count] = x[i];
+      d[count] = d[i];
+      w[count] = w[i];
+      ++count;
+    }
+    resize(count);
+  }
+};
+
+}  // namespace alea

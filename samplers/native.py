@@ -1,0 +1,90 @@
+"""The C++ backend: hands a batch to `csrc/` and its columns back."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from samplers.params import SamplingParams
+from samplers.reference.fixed_point import fraction
+
+try:
+    from samplers import _native  # type: ignore[attr-defined]
+except ImportError as error:
+    _native = None
+    _reason = str(error)
+
+
+def state() -> str:
+    """ "ok", or why the extension can't run."""
+    if _native is not None:
+        return "ok"
+    return f"the extension is not built ({_reason}): install a C++17 compiler and reinstall"
+
+
+def sample(
+    batch: Any, seed: np.ndarray, position: np.ndarray, stream: np.ndarray, details: bool
+) -> tuple[np.ndarray, ...]:
+    """As `samplers.reference.sampler.sample`, bit for bit in tokens, weight, total and kept."""
+    return _native.sample(laid_out(batch), seed, position, stream, details)
+
+
+def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
+    """As `samplers.reference.sampler.filter_logits`."""
+    return _native.filter_logits(laid_out(batch))
+
+
+def laid_out(batch: Any) -> Any:
+    """The batch as C++ reads it: parameters as a struct a row, lists as values and offsets."""
+    history = batch.history if any(p.uses_history for p in batch.params.rows) else None
+    return _native.Batch(
+        np.ascontiguousarray(batch.x),
+        *params_layout(batch.params.rows),
+        *((None, None) if history is None else (concatenated(history, np.int64), offsets(history))),
+        batch.history_start,
+        batch.allowed,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def structs(rows: tuple[SamplingParams, ...]) -> np.ndarray:
+    return np.array([struct(p) for p in rows], _native.params_dtype)
+
+
+def params_layout(rows: tuple[SamplingParams, ...]) -> tuple[np.ndarray, ...]:
+    """Structs [R], then the biases of all rows: ids, values, offsets."""
+    biases = [p.logit_bias or {} for p in rows]
+    ids = concatenated([list(bias.keys()) for bias in biases], np.int64)
+    values = concatenated([list(bias.values()) for bias in biases], np.float32)
+    return structs(rows), ids, values, offsets(biases)
+
+
+def struct(p: SamplingParams) -> tuple[float | int | bool, ...]:
+    """One row's fields in the order of `alea::Params`."""
+    q = (p.top_p, p.min_p, p.typical_p, p.epsilon_cutoff, p.eta_cutoff, math.sqrt(p.eta_cutoff))
+    return (
+        p.temperature or 1.0,
+        1 / p.temperature if p.temperature else 0.0,
+        p.repetition_penalty,
+        p.presence_penalty,
+        p.frequency_penalty,
+        min(p.top_k, 2**31),
+        min(p.min_tokens_to_keep, 2**31),
+        *(min(fraction(value), 2**64 - 1) for value in q),  # the cut of 2^64 changes no bound: masses are < 2^64
+        p.top_p < 1,
+        p.min_p > 0,
+        p.typical_p < 1,
+        p.epsilon_cutoff > 0,
+        p.eta_cutoff > 0,
+    )
+
+
+def concatenated(lists: Any, dtype: Any) -> np.ndarray:
+    return np.concatenate([np.asarray(row, dtype) for row in lists])
+
+
+def offsets(lists: Any) -> np.ndarray:
+    return np.cumsum([0, *map(len, lists)])

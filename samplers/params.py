@@ -1,0 +1,186 @@
+"""The parameters of a draw: transformers' names and meanings, each checked when it is set."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class Range:
+    """An interval of numbers that a parameter accepts; prints as the error message names it."""
+
+    def __init__(self, text: str, low: float, high: float, open_low: bool = False, open_high: bool = False) -> None:
+        self.text, self.low, self.high, self.open_low, self.open_high = text, low, high, open_low, open_high
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below  # False for NaN
+
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_TINY = float(np.finfo(np.float32).smallest_subnormal)
+FLOATS = {
+    "top_p": Range("in [0, 1]", 0, 1),
+    "min_p": Range("in [0, 1]", 0, 1),
+    "typical_p": Range("in (0, 1]", 0, 1, open_low=True),
+    "epsilon_cutoff": Range("in [0, 1)", 0, 1, open_high=True),
+    "eta_cutoff": Range("in [0, 1)", 0, 1, open_high=True),
+    "repetition_penalty": Range("> 0 and finite in float32", FLOAT32_TINY, FLOAT32_MAX),
+    "presence_penalty": Range("finite in float32", -FLOAT32_MAX, FLOAT32_MAX),
+    "frequency_penalty": Range("finite in float32", -FLOAT32_MAX, FLOAT32_MAX),
+}
+INTEGERS = {"top_k": 0, "min_tokens_to_keep": 1}  # the least value of each
+TEMPERATURE = Range("0, or in [1e-6, 1e6]", 1e-6, 1e6)
+MAX_VOCABULARY = 1 << 20
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to turn logits into a distribution; the defaults leave softmax(logits) as it is.
+
+    temperature: 0 (the most probable token) or 1e-6 .. 1e6; logits are divided by it.
+    top_k: int >= 0; the k most probable tokens, 0 switches it off.
+    top_p: float in [0, 1]; the fewest tokens that hold this mass, 1 switches it off.
+    min_p: float in [0, 1]; tokens at least this fraction as probable as the first, 0 switches it off.
+    typical_p: float in (0, 1]; the tokens nearest the entropy that hold this mass, 1 switches it off.
+    epsilon_cutoff, eta_cutoff: float in [0, 1); least probability, fixed or by entropy, 0 switches it off.
+    repetition_penalty: float > 0; logits of tokens in the history are divided by it (multiplied where negative).
+    presence_penalty, frequency_penalty: float; taken off the logit once, or once an occurrence.
+    logit_bias: {token id: float}, finite or -inf, added to the logits; None for none.
+    min_tokens_to_keep: int >= 1; no filter leaves fewer.
+
+    Raises: TypeError for a value of a wrong type or an unknown name, ValueError for one out of its range.
+    The filters act in the order above, each on what the former left (as transformers chains its warpers).
+
+    >>> SamplingParams(temperature=0.8, top_p=0.9).top_p
+    0.9
+    >>> SamplingParams(top_p=1.2)
+    Traceback (most recent call last):
+    ValueError: top_p must be in [0, 1], got 1.2
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] | None = field(default=None, hash=False)
+    min_tokens_to_keep: int = 1
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__  # the class is frozen; this is its one moment of making
+        temperature = number("temperature", self.temperature, TEMPERATURE.text)
+        if temperature != 0:
+            within("temperature", temperature, TEMPERATURE)
+        put(self, "temperature", temperature)
+        for name, accepted in FLOATS.items():
+            value = number(name, getattr(self, name), accepted.text)
+            put(self, name, within(name, value, accepted))
+        for name, least in INTEGERS.items():
+            put(self, name, integer(name, getattr(self, name), least))
+        put(self, "logit_bias", checked_bias(self.logit_bias))
+
+    @classmethod
+    def from_generation_config(cls, config: Any) -> SamplingParams:
+        """What a transformers `GenerationConfig` (or its dict) asks for; what it leaves unset stays off.
+
+        As in `generate`, `do_sample=False` is T = 0 without filters, and the penalties hold either way. In a
+        GenerationConfig `top_k=None` stands for 50 where sampling is on; in a dict it stands for off.
+
+        >>> SamplingParams.from_generation_config({"do_sample": True, "temperature": 0.6, "top_p": 0.9}).temperature
+        0.6
+        """
+        is_dict = isinstance(config, Mapping)
+        get: Callable[[str], Any] = config.get if is_dict else lambda name: getattr(config, name, None)
+        values: dict[str, Any] = {f.name: get(f.name) for f in fields(cls) if f.name != "logit_bias"}
+        values = {name: value for name, value in values.items() if value is not None}
+        if not get("do_sample"):
+            penalty = values.get("repetition_penalty", 1.0)
+            return cls(temperature=0.0, repetition_penalty=penalty)
+        if not is_dict:
+            values.setdefault("top_k", 50)
+        return cls(**values)
+
+    @property
+    def uses_history(self) -> bool:
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+
+@dataclass(frozen=True)
+class PackedParams:
+    """Parameters of a batch, checked once; made by `pack`, accepted wherever parameters are."""
+
+    rows: tuple[SamplingParams, ...]
+    device: torch.device | None = None
+
+    def row(self, index: int) -> SamplingParams:
+        return self.rows[index if len(self.rows) > 1 else 0]
+
+
+def pack(
+    params: SamplingParams | Sequence[SamplingParams] | PackedParams | None,
+    device: str | torch.device | None = None,
+) -> PackedParams:
+    """Check parameters once and lay them out for a batch: one SamplingParams for all rows, or one a row.
+
+    Raises: TypeError where anything but SamplingParams is given, ValueError for an empty sequence.
+
+    >>> len(pack([SamplingParams(), SamplingParams(top_k=5)]).rows)
+    2
+    """
+    if isinstance(params, PackedParams):
+        return params
+    rows = (params or SamplingParams(),) if params is None or isinstance(params, SamplingParams) else tuple(params)
+    if not rows:
+        raise ValueError("params must hold at least one SamplingParams, got an empty sequence")
+    for row in rows:
+        if not isinstance(row, SamplingParams):
+            raise TypeError(f"params must be SamplingParams or a sequence of them, got {type(row).__name__}")
+    return PackedParams(rows, None if device is None else torch.device(device))
+
+
+def number(name: str, value: Any, accepted: str) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, {accepted}, got {value!r} of type {type(value).__name__}")
+    return float(value)
+
+
+def within(name: str, value: float, accepted: Range) -> float:
+    if value not in accepted:
+        raise ValueError(f"{name} must be {accepted.text}, got {value!r}")
+    return value
+
+
+def integer(name: str, value: Any, least: int) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer >= {least}, got {value!r} of type {type(value).__name__}")
+    if value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+    return int(value)
+
+
+def checked_bias(bias: Any) -> dict[int, float] | None:
+    if bias is None:
+        return None
+    if not isinstance(bias, Mapping):
+        raise TypeError(f"logit_bias must be a mapping of token id to number, got {type(bias).__name__}")
+    checked = {}
+    for token, value in bias.items():
+        token = integer("logit_bias: a token id", token, 0)
+        value = number(f"logit_bias[{token}]", value, "finite in float32 or -inf")
+        if value != -math.inf and not abs(value) <= FLOAT32_MAX:
+            raise ValueError(f"logit_bias[{token}] must be finite in float32 or -inf, got {value!r}")
+        checked[token] = value
+    return checked

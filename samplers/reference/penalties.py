@@ -1,0 +1,38 @@
+"""Step 0, what changes logits before any filter: bias, the allowed mask, and the penalties on what was said."""
+
+import numpy as np
+
+
+def penalise(
+    x: np.ndarray,
+    bias: dict[int, float] | None,
+    allowed: np.ndarray | None,
+    history: np.ndarray | None,
+    history_start: int,
+    repetition: float = 1.0,
+    presence: float = 0.0,
+    frequency: float = 0.0,
+) -> np.ndarray:
+    """x float32 [V] after each step of SPEC.md step 0, in its order, as a new array.
+
+    history: int64 ids, those outside 0 .. V - 1 are skipped. repetition (Keskar et al. 2019, eq. 4) acts on all of
+    it, presence and frequency (OpenAI's definition) on what stands from history_start on.
+
+    >>> penalise(np.float32([2, -2, 1]), None, None, np.array([0, 1]), 0, repetition=2.0)
+    array([ 1., -4.,  1.], dtype=float32)
+    """
+    x = x + np.float32(0)  # a copy, in which -0 is 0
+    if bias:
+        ids = np.fromiter(bias.keys(), np.int64, len(bias))
+        x[ids] += np.fromiter(bias.values(), np.float32, len(bias))
+    if allowed is not None:
+        x[~allowed] = -np.inf
+    if history is not None:
+        seen = np.unique(history[(history >= 0) & (history < len(x))])
+        r = np.float32(repetition)
+        x[seen] = np.where(x[seen] < 0, x[seen] * r, x[seen] / r)
+        generated = history[history_start:]
+        ids, count = np.unique(generated[(generated >= 0) & (generated < len(x))], return_counts=True)
+        x[ids] -= (count * np.float64(np.float32(frequency))).astype(np.float32)
+        x[ids] -= np.float32(presence)
+    return x + np.float32(0)

@@ -1,0 +1,18 @@
+"""Top-k (Fan, Lewis & Dauphin 2018): the k greatest logits, and every one that equals the last of them."""
+
+import numpy as np
+
+
+def top_k(x: np.ndarray, k: int, n: int) -> np.ndarray:
+    """Kept: x >= the max(k, n)-th greatest of x. x float32 [K]; k, n >= 1; returns bool [K].
+
+    >>> top_k(np.float32([1, 3, 2, 2, 0]), k=2, n=1)
+    array([False,  True,  True,  True, False])
+    """
+    return x >= nth_greatest(x, max(k, n))
+
+
+def nth_greatest(x: np.ndarray, n: int) -> np.float32:
+    """The n-th greatest value, or the least where there are fewer."""
+    n = min(n, len(x))
+    return np.partition(x, len(x) - n)[len(x) - n]

@@ -1,0 +1,36 @@
+"""Top-p, nucleus sampling (Holtzman et al. 2020, eq. 2-3): the fewest tokens that hold mass p."""
+
+import numpy as np
+
+from samplers.reference.fixed_point import bound
+
+
+def top_p(x: np.ndarray, w: np.ndarray, p: float, n: int) -> np.ndarray:
+    """Kept: the shortest prefix in order (x descending, id ascending) whose mass reaches p, at least n tokens.
+
+    x float32 [K] and w int64 [K] in id order; p in [0, 1); n >= 1; returns bool [K]. A group of ties at the
+    edge is cut, lowest ids first.
+
+    >>> top_p(np.float32([1, 3, 2, 0]), np.array([2, 5, 3, 1]), p=0.7, n=1)
+    array([False,  True,  True, False])
+    """
+    order = np.argsort(-x, kind="stable")
+    # 1. mass of each prefix
+    mass = np.cumsum(w[order])
+    # 2. the first prefix that reaches the target
+    target = max(1, bound(int(mass[-1]), p))
+    size = int(np.searchsorted(mass, target)) + 1
+    # 3. as a set
+    kept = np.zeros(len(x), bool)
+    kept[order[: max(size, n)]] = True
+    return kept
+
+
+def first_in_order(x: np.ndarray, n: int) -> np.ndarray:
+    """The n greatest of x, ties by lowest id: bool [K]."""
+    kept = np.zeros(len(x), bool)
+    if n == 1:
+        kept[np.argmax(x)] = True
+    else:
+        kept[np.argsort(-x, kind="stable")[:n]] = True
+    return kept

@@ -1,0 +1,126 @@
+"""The public entry: checks what it is given, lets a backend draw, hands back what the caller's kind of array is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from samplers.backends import implementation
+from samplers.batch import Array, Batch, History, Integers, Params
+
+
+class InvalidLogits(ValueError):
+    """A row holds a NaN, +inf, or nothing above -inf; `rows` lists the row numbers."""
+
+    def __init__(self, rows: list[int]) -> None:
+        self.rows = rows
+        named = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
+        super().__init__(
+            f"logits must hold no NaN, no +inf and at least one value above -inf in each row (after bias, mask and "
+            f"penalties); invalid: row {named}"
+        )
+
+
+@dataclass(frozen=True)
+class SampleOutput:
+    """What was drawn: tensors on the logits' device, or NumPy arrays for NumPy logits; all of shape (B,).
+
+    tokens: int64 ids. weight, total: int64; weight / total is the token's probability in the final distribution.
+    kept: int32, tokens left by the filters. logprobs: float32, ln(weight / total).
+    model_logprobs: float32, under softmax of the untouched logits; entropy: float32, nats, of the final distribution;
+    both None unless details=True.
+    """
+
+    tokens: Any
+    weight: Any
+    total: Any
+    kept: Any
+    logprobs: Any
+    model_logprobs: Any = None
+    entropy: Any = None
+
+
+def sample(
+    logits: Array,
+    params: Params = None,
+    *,
+    seed: Integers,
+    position: Integers = 0,
+    stream: Integers | None = None,
+    history: History = None,
+    history_start: Integers = 0,
+    allowed: Array | None = None,
+    details: bool = False,
+    backend: str = "auto",
+    on_invalid: str = "raise",
+) -> SampleOutput:
+    """Draw one token a row; the same logits, parameters, seed, stream and position give the same token everywhere.
+
+    Args:
+        logits: (B, V) or (V,), float32, float16 or bfloat16, torch or NumPy, 1 <= V <= 2^20. Read, never written.
+        params: SamplingParams, a sequence of B, or `pack`ed ones; None leaves the distribution as it is.
+        seed, position, stream: int or int64 (B,), taken mod 2^64. position is the decode step, stream tells requests
+            apart (default: the row number).
+        history: ids for the penalties, (B, L) padded with -1, or a list of sequences; history_start: int or (B,),
+            where in it the generated part begins.
+        allowed: bool (B, V) or (V,); tokens outside get no mass.
+        details: also return model_logprobs and entropy.
+        backend: "auto", "reference", "native" or "triton".
+        on_invalid: "raise", or "mark": token -1, integers 0, logprob NaN in an invalid row, the others drawn.
+
+    Raises: InvalidLogits; ValueError or TypeError naming the argument, what it accepts and what it got;
+        RuntimeError for a backend that can't run here.
+    Source: inverse transform sampling on integer weights; the definition stands in `samplers/reference/`.
+
+    >>> from samplers import SamplingParams, textbook
+    >>> logits = np.log(textbook.example()).astype(np.float32)
+    >>> out = sample(logits, SamplingParams(top_p=0.8), seed=7)
+    >>> int(out.tokens[0]), int(out.kept[0]), round(float(out.weight[0] / out.total[0]), 3)
+    (3, 6, 0.118)
+    """
+    if on_invalid not in ("raise", "mark"):
+        raise ValueError(f"on_invalid must be 'raise' or 'mark', got {on_invalid!r}")
+    batch = Batch(logits, params, history, history_start, allowed)
+    *columns, model_logprobs, entropy = implementation(backend, batch.on_gpu).sample(
+        batch,
+        batch.unsigned("seed", seed),
+        batch.unsigned("position", position),
+        batch.unsigned("stream", np.arange(batch.size) if stream is None else stream),
+        details,
+    )
+    if on_invalid == "raise":
+        refuse_invalid(columns[0] >= 0)
+    if details:
+        columns += [model_logprobs, entropy]
+    return SampleOutput(*map(batch.like_logits, columns))
+
+
+def filter_logits(
+    logits: Array,
+    params: Params = None,
+    *,
+    history: History = None,
+    history_start: Integers = 0,
+    allowed: Array | None = None,
+    backend: str = "auto",
+) -> Any:
+    """The distribution that `sample` draws from, as logits: x / T where kept, -inf elsewhere.
+
+    Arguments and errors as in `sample`. Returns: a new float32 (B, V), torch or NumPy as the logits are; at T = 0
+    the kept logit stands undivided.
+
+    >>> from samplers import SamplingParams
+    >>> filter_logits(np.float32([1, 3, 2]), SamplingParams(top_k=2, temperature=2.0))
+    array([[-inf,  1.5,  1. ]], dtype=float32)
+    """
+    batch = Batch(logits, params, history, history_start, allowed)
+    filtered, valid = implementation(backend, batch.on_gpu).filter_logits(batch)
+    refuse_invalid(valid)
+    return batch.like_logits(filtered)
+
+
+def refuse_invalid(valid: np.ndarray) -> None:
+    if not valid.all():
+        raise InvalidLogits(np.flatnonzero(~valid).tolist())
