@@ -1,0 +1,75 @@
+"""The key-value cache: two preallocated tensors a layer, written in place, never copied to grow."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from model.config import LlamaConfig
+
+
+class KVCache:
+    """Keys and values of `batch` sequences with room for `length` positions each.
+
+    Slot j of a row holds position j of that row, so rows of different length need no padding mask:
+    a query at position i may see slots 0..i, and whatever lies above is overwritten before it is seen.
+    """
+
+    def __init__(self, config: LlamaConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> None:
+        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, length, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)  # [layers, B, H_kv, length, D]
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    @property
+    def length(self) -> int:
+        return self.keys.shape[3]
+
+    def write(self, layer: int, slots: Slots, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Store key and value [B, H_kv, L, D] at `slots`; return the slots in use, [B, H_kv, slots.end, D]."""
+        for store, new in ((self.keys[layer], key), (self.values[layer], value)):
+            if slots.start is not None:
+                store[:, :, slots.start : slots.end] = new
+            else:
+                rows = torch.arange(len(new), device=new.device)[:, None]
+                store[rows, :, slots.positions] = new.transpose(1, 2)
+        return self.keys[layer, :, :, : slots.end], self.values[layer, :, :, : slots.end]
+
+    def repeat(self, times: int) -> KVCache:
+        """A new cache in which every row stands `times` times in a row, for several continuations of one prompt."""
+        copy = object.__new__(KVCache)
+        copy.keys = self.keys.repeat_interleave(times, dim=1)
+        copy.values = self.values.repeat_interleave(times, dim=1)
+        return copy
+
+    def drop(self, row: int) -> None:
+        """Give up a row: the last one moves to its place. No row's result depends on where it stands."""
+        last = self.keys.shape[1] - 1
+        for name in ("keys", "values"):
+            store = getattr(self, name)
+            if row != last:
+                store[:, row] = store[:, last]
+            setattr(self, name, store[:, :last])
+
+
+class Slots:
+    """Where one forward pass writes: `positions` int64 [B, L], known on the host as well.
+
+    start: first slot where all rows write to the same ones, else None. end: one past the last slot written.
+    """
+
+    def __init__(self, positions: Tensor, start: int | None, end: int) -> None:
+        self.positions, self.start, self.end = positions, start, end
+
+    @classmethod
+    def aligned(cls, batch: int, start: int, count: int, device: torch.device) -> Slots:
+        """Slots start .. start + count - 1 in every row."""
+        positions = torch.arange(start, start + count, device=device).expand(batch, count)
+        return cls(positions, start, start + count)
+
+    @classmethod
+    def ragged(cls, lengths: list[int], device: torch.device) -> Slots:
+        """One slot a row, at the row's own length (in tokens so far)."""
+        if len(set(lengths)) == 1:
+            return cls.aligned(len(lengths), lengths[0], 1, device)
+        positions = torch.tensor(lengths, device=device)[:, None]
+        return cls(positions, None, max(lengths) + 1)

@@ -1,0 +1,202 @@
+"""Llama-2 (Touvron et al. 2023), one idea a screen: RMSNorm, RoPE, grouped-query attention, SwiGLU.
+
+B batch, L tokens, E hidden size, H heads, H_kv key-value heads, D head size, V vocabulary.
+Parameter names are those of a Hugging Face checkpoint without the leading `model.`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import LlamaConfig, token_ids
+from model.kv_cache import KVCache, Slots
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight, in float32 (Zhang & Sennrich 2019, eq. 4)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, L, E] -> [B, L, E]
+        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype) * self.weight
+
+
+@functools.lru_cache
+def rotary_frequencies(config: LlamaConfig, device: torch.device) -> Tensor:
+    """Radians per position of each pair of channels, float32 [D / 2] (Su et al. 2021, eq. 15).
+
+    Kept apart from the weights, because a cast of the model to 16 bits must not round them.
+    """
+    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64, device=device).float() / config.head_dim
+    frequency = 1.0 / config.rope_theta**exponent
+    scaling = config.rope_scaling
+    if scaling.rope_type == "linear":
+        return frequency / scaling.factor
+    if scaling.rope_type == "llama3":
+        # Turns within the trained window: many -> kept, few -> slowed by `factor`, between -> blended.
+        turns = scaling.original_max_position_embeddings * frequency / (2 * math.pi)
+        span = scaling.high_freq_factor - scaling.low_freq_factor
+        keep = ((turns - scaling.low_freq_factor) / span).clamp(0, 1)
+        return keep * frequency + (1 - keep) * frequency / scaling.factor
+    return frequency
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn channel pair (i, i + D/2) of x [B, H, L, D] by its angle; cos, sin [B, 1, L, D / 2]."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+class Attention(nn.Module):
+    """Causal attention; H / H_kv query heads share a key-value head (Ainslie et al. 2023)."""
+
+    def __init__(self, config: LlamaConfig, layer: int) -> None:
+        super().__init__()
+        self.layer, self.head_dim = layer, config.head_dim
+        query, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query, bias=config.attention_bias)
+        self.k_proj = nn.Linear(config.hidden_size, shared, bias=config.attention_bias)
+        self.v_proj = nn.Linear(config.hidden_size, shared, bias=config.attention_bias)
+        self.o_proj = nn.Linear(query, config.hidden_size, bias=config.attention_bias)
+
+    def forward(self, x: Tensor, view: View) -> Tensor:  # [B, L, E] -> [B, L, E]
+        query = rotate(self.heads(self.q_proj(x)), view.cos, view.sin)  # [B, H, L, D]
+        key = rotate(self.heads(self.k_proj(x)), view.cos, view.sin)  # [B, H_kv, L, D]
+        value = self.heads(self.v_proj(x))
+        if view.cache is not None:
+            key, value = view.cache.write(self.layer, view.slots, key, value)  # [B, H_kv, S, D]
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, view.mask, is_causal=view.causal, enable_gqa=query.shape[1] != key.shape[1]
+        )
+        return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+    def heads(self, x: Tensor) -> Tensor:  # [B, L, H * D] -> [B, H, L, D]
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer 2020, eq. 6)."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # [B, L, E] -> [B, L, E]
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Block(nn.Module):
+    """One layer: attention, then MLP, each on the normed stream and added to it."""
+
+    def __init__(self, config: LlamaConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, view: View) -> Tensor:  # [B, L, E] -> [B, L, E]
+        x = x + self.self_attn(self.input_layernorm(x), view)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class View:
+    """What every layer of one forward pass shares: the angles, the cache, and who may see whom."""
+
+    def __init__(self, slots: Slots, frequencies: Tensor, dtype: torch.dtype, cache: KVCache | None) -> None:
+        angles = slots.positions[:, None, :, None].float() * frequencies  # [B, 1, L, D / 2]
+        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        self.slots, self.cache = slots, cache
+        first, count = slots.start, slots.positions.shape[1]
+        self.causal = first == 0 and count > 1
+        # One token after an equal number of others sees all of them; from slot 0, `causal` says it.
+        open_view = first is not None and (count == 1 or first == 0)
+        self.mask = None if open_view else self.visible()  # [B, 1, L, S] or None
+
+    def visible(self) -> Tensor:
+        slots = torch.arange(self.slots.end, device=self.slots.positions.device)
+        return slots <= self.slots.positions[:, None, :, None]
+
+
+class Llama(nn.Module):
+    """A Llama-2 decoder: token ids in, logits out.
+
+    >>> model = Llama(LlamaConfig(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
+    ...                           num_attention_heads=2, num_key_value_heads=1, head_dim=2))
+    >>> model(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 8])
+    """
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.generation_config: dict[str, Any] = {}  # the folder's generation_config.json
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path | None = None,
+        dtype: torch.dtype | None = torch.float32,
+        device: str | torch.device = "cpu",
+    ) -> Llama:
+        """Load a Llama folder as transformers saves it; no folder: the built-in storyteller.
+
+        Args: folder with config.json and *.safetensors; dtype of the weights in memory, float32, float16 or
+        bfloat16, None for the file's own; device "cpu" or "cuda".
+        Raises: FileNotFoundError, ValueError naming file and tensor (see `model.weights`).
+        """
+        from model.weights import load
+
+        return load(folder, dtype, torch.device(device))
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed_tokens.weight.dtype
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        return token_ids(self.generation_config.get("eos_token_id")) or self.config.eos_token_ids
+
+    def new_cache(self, batch: int, length: int) -> KVCache:
+        """An empty cache for `batch` sequences of at most `length` tokens."""
+        return KVCache(self.config, batch, length, self.dtype, self.device)
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None, slots: Slots | None = None) -> Tensor:
+        """ids int64 [B, L] -> logits float32 [B, L, V]."""
+        return self.logits(self.hidden(ids, cache, slots))
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None, slots: Slots | None = None) -> Tensor:
+        """ids [B, L] -> the stream after the last norm [B, L, E]; with a cache, `slots` says where ids stand."""
+        if slots is None:
+            slots = Slots.aligned(len(ids), 0, ids.shape[1], ids.device)
+        x = self.embed_tokens(ids)
+        view = View(slots, rotary_frequencies(self.config, ids.device), x.dtype, cache)
+        for layer in self.layers:
+            x = layer(x, view)
+        return self.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[..., E] -> float32 [..., V]."""
+        return self.lm_head(hidden).float()

@@ -1,0 +1,102 @@
+"""Text to token ids and back, on SentencePiece."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sentencepiece import SentencePieceProcessor
+
+SPACE = "\u2581"  # how SentencePiece writes a space within a piece
+
+
+class Tokenizer:
+    """A `tokenizer.model` of SentencePiece, as Llama 2 has it.
+
+    >>> tokenizer = Tokenizer.from_pretrained()
+    >>> ids = tokenizer.encode("Once upon a time")
+    >>> ids[0] == tokenizer.bos_id, tokenizer.decode(ids)
+    (True, 'Once upon a time')
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.sp = SentencePieceProcessor()
+        try:
+            self.sp.Load(str(path))
+        except (RuntimeError, OSError) as error:
+            raise ValueError(f"{path}: not a SentencePiece model ({error})") from None
+        self.bos_id, self.eos_id = self.sp.bos_id(), self.sp.eos_id()
+        self.vocab_size = self.sp.vocab_size()
+        ids = range(self.vocab_size)
+        self.special = {self.sp.id_to_piece(i): i for i in ids if self.sp.is_control(i)}
+        self._bytes = [self._as_bytes(i) for i in ids]
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path | None = None) -> Tokenizer:
+        """Read `folder/tokenizer.model`; no folder: the storyteller's. FileNotFoundError where there is none."""
+        path = (Path(__file__).parent / "storyteller" if folder is None else Path(folder)) / "tokenizer.model"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; a Llama-2 folder holds its SentencePiece model there")
+        return cls(path)
+
+    def encode(self, text: str, bos: bool = True, eos: bool = False, parse_special: bool = False) -> list[int]:
+        """Token ids of a text, BOS before and EOS after it where asked.
+
+        A literal `<s>` in the text stays text, unless parse_special makes it the token of that name.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, got {type(text).__name__}")
+        ids = self._encode_special(text) if parse_special else self.sp.encode(text)
+        return [self.bos_id] * bos + ids + [self.eos_id] * eos
+
+    def _encode_special(self, text: str) -> list[int]:
+        names = "|".join(re.escape(name) for name in self.special)
+        ids: list[int] = []
+        for part in re.split(f"({names})", text):
+            if part:
+                ids += [self.special[part]] if part in self.special else self.sp.encode(part)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; special tokens give none, bytes that are no UTF-8 give U+FFFD."""
+        stream = self.stream()
+        text = "".join(stream.put(i) for i in ids) + stream.end()
+        return text[1:] if text.startswith(" ") else text  # the space that `encode` put before the text
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """How the vocabulary writes each id: `▁time`, `<0x0A>`, `</s>`."""
+        return [self.sp.id_to_piece(i) if 0 <= i < self.vocab_size else f"<{i}>" for i in ids]
+
+    def stream(self) -> TokenStream:
+        """A decoder for ids that come one at a time."""
+        return TokenStream(self)
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to the text, in UTF-8; nothing for a special one or one outside the vocabulary."""
+        return self._bytes[token] if 0 <= token < self.vocab_size else b""
+
+    def _as_bytes(self, token: int) -> bytes:
+        piece = self.sp.id_to_piece(token)
+        if self.sp.is_byte(token):
+            return bytes([int(piece[3:5], 16)])  # "<0x0A>"
+        if self.sp.is_control(token):
+            return b""
+        return " \u2047 ".encode() if self.sp.is_unknown(token) else piece.replace(SPACE, " ").encode()
+
+
+class TokenStream:
+    """Ids in, text out: a character appears when its last byte is there, spaces where they stand."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def put(self, token: int) -> str:
+        """The text that this token completes, perhaps none."""
+        return self.decoder.decode(self.tokenizer.token_bytes(token))
+
+    def end(self) -> str:
+        """What was held back: U+FFFD for a character that never was completed."""
+        return self.decoder.decode(b"", final=True)
