@@ -1,0 +1,1 @@
+"""Benchmarks whose figures come with their circumstances; `alea bench`."""
