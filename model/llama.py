@@ -57,31 +57,43 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
+class Stacked(nn.Linear):
+    """Several projections of the same input as one matrix product; `parts` names them and their output sizes."""
+
+    def __init__(self, size: int, parts: dict[str, int], bias: bool) -> None:
+        super().__init__(size, sum(parts.values()), bias)
+        self.parts = parts
+
+
 class Attention(nn.Module):
     """Causal attention; H / H_kv query heads share a key-value head (Ainslie et al. 2023)."""
 
     def __init__(self, config: LlamaConfig, layer: int) -> None:
         super().__init__()
         self.layer, self.head_dim = layer, config.head_dim
-        query, shared = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query, bias=config.attention_bias)
-        self.k_proj = nn.Linear(config.hidden_size, shared, bias=config.attention_bias)
-        self.v_proj = nn.Linear(config.hidden_size, shared, bias=config.attention_bias)
-        self.o_proj = nn.Linear(query, config.hidden_size, bias=config.attention_bias)
+        self.heads = (config.num_attention_heads, config.num_key_value_heads)
+        self.qkv_proj = Stacked(
+            config.hidden_size,
+            {
+                "q_proj": self.heads[0] * self.head_dim,
+                "k_proj": self.heads[1] * self.head_dim,
+                "v_proj": self.heads[1] * self.head_dim,
+            },
+            bias=config.attention_bias,
+        )
+        self.o_proj = nn.Linear(self.heads[0] * self.head_dim, config.hidden_size, bias=config.attention_bias)
 
     def forward(self, x: Tensor, view: View) -> Tensor:  # [B, L, E] -> [B, L, E]
-        query = rotate(self.heads(self.q_proj(x)), view.cos, view.sin)  # [B, H, L, D]
-        key = rotate(self.heads(self.k_proj(x)), view.cos, view.sin)  # [B, H_kv, L, D]
-        value = self.heads(self.v_proj(x))
+        queries, shared = self.heads
+        qkv = self.qkv_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [B, H + 2 H_kv, L, D]
+        turned = rotate(qkv[:, : queries + shared], view.cos, view.sin)
+        query, key, value = turned[:, :queries], turned[:, queries:], qkv[:, queries + shared :]
         if view.cache is not None:
             key, value = view.cache.write(self.layer, view.slots, key, value)  # [B, H_kv, S, D]
         mixed = F.scaled_dot_product_attention(
-            query, key, value, view.mask, is_causal=view.causal, enable_gqa=query.shape[1] != key.shape[1]
+            query, key, value, view.mask, is_causal=view.causal, enable_gqa=queries != shared
         )
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
-
-    def heads(self, x: Tensor) -> Tensor:  # [B, L, H * D] -> [B, H, L, D]
-        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
 
 class MLP(nn.Module):
@@ -89,12 +101,13 @@ class MLP(nn.Module):
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        inner = config.intermediate_size
+        self.gate_up_proj = Stacked(config.hidden_size, {"gate_proj": inner, "up_proj": inner}, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(inner, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, L, E] -> [B, L, E]
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
 
 
 class Block(nn.Module):

@@ -5,6 +5,7 @@ A file is mapped afresh for each tensor, so that memory holds the loaded weights
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from model.config import LlamaConfig
-from model.llama import Llama
+from model.llama import Llama, Stacked
 
 BUILT_IN = Path(__file__).parent / "storyteller"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -39,9 +40,8 @@ def load(folder: str | Path | None, dtype: torch.dtype | None, device: torch.dev
         model = Llama(LlamaConfig.from_pretrained(folder))
     homes = tensor_homes(folder)
     check(model, homes)
-    for name in expected(model):
-        with opened(homes[stored_name(name)]) as file:
-            put(model, name, file.get_tensor(stored_name(name)), dtype, device)
+    for name, parts in layout(model).items():
+        put(model, name, read(parts, homes, dtype, device))
     if model.config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     model.generation_config = read_generation_config(folder)
@@ -58,15 +58,33 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
 
 
-def stored_name(name: str) -> str:
-    """The name of a parameter in a Hugging Face checkpoint."""
-    return name if name.startswith("lm_head.") else f"model.{name}"
+def layout(model: Llama) -> dict[str, dict[str, torch.Size]]:
+    """{parameter: {stored tensor: shape}}: where each parameter comes from in a Hugging Face checkpoint.
+
+    The parts of a stacked projection stand one below the other; a tied lm_head comes from nowhere.
+    """
+    homes: dict[str, dict[str, torch.Size]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        module_name, _, leaf = name.rpartition(".")
+        module = model.get_submodule(module_name)
+        if isinstance(module, Stacked):
+            block = module_name.rpartition(".")[0]
+            rest = parameter.shape[1:]
+            homes[name] = {f"model.{block}.{p}.{leaf}": torch.Size((n, *rest)) for p, n in module.parts.items()}
+        elif name != "lm_head.weight":
+            homes[name] = {f"model.{name}": parameter.shape}
+        elif not model.config.tie_word_embeddings:
+            homes[name] = {name: parameter.shape}
+    return homes
 
 
-def expected(model: Llama) -> dict[str, Tensor]:
-    """Parameters that a checkpoint must hold: all but a tied lm_head."""
-    tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
-    return {name: p for name, p in model.named_parameters(remove_duplicate=False) if name not in tied}
+def stored_tensors(model: Llama) -> dict[str, Tensor]:
+    """The model's weights under their names in a Hugging Face checkpoint."""
+    tensors: dict[str, Tensor] = {}
+    for name, parts in layout(model).items():
+        rows = [shape[0] for shape in parts.values()]
+        tensors.update(zip(parts, model.get_parameter(name).detach().split(rows), strict=True))
+    return tensors
 
 
 def tensor_homes(folder: Path) -> dict[str, Path]:
@@ -101,8 +119,8 @@ def shard_homes(folder: Path) -> dict[str, Path]:
 
 
 def check(model: Llama, homes: dict[str, Path]) -> None:
-    """Every parameter there, with its shape; nothing there that is no parameter."""
-    wanted = {stored_name(name): parameter.shape for name, parameter in expected(model).items()}
+    """Every tensor there, with its shape; nothing there that belongs nowhere."""
+    wanted = {name: shape for parts in layout(model).values() for name, shape in parts.items()}
     somewhere = next(iter(homes.values()), Path(SINGLE))
     for name in wanted:
         if name not in homes:
@@ -124,10 +142,35 @@ def check_tensor(path: Path, name: str, stored: Any, shape: torch.Size) -> None:
         raise ValueError(f"{path}: tensor {name} must be one of {', '.join(FLOAT_TYPES)}, got {stored.get_dtype()}")
 
 
-def put(model: Llama, name: str, stored: Tensor, dtype: torch.dtype | None, device: torch.device) -> None:
+def read(
+    parts: dict[str, torch.Size], homes: dict[str, Path], dtype: torch.dtype | None, device: torch.device
+) -> Tensor:
+    """The stored tensors one below the other, cast to dtype on device; a copy, so that the file may change later."""
+    rows = [shape[0] for shape in parts.values()]
+    shape = (sum(rows), *next(iter(parts.values()))[1:])
+    value = None
+    for name, start in zip(parts, itertools.accumulate(rows, initial=0), strict=False):
+        with opened(homes[name]) as file:
+            stored = file.get_tensor(name)
+            if value is None:
+                value = empty(shape, dtype or stored.dtype, device)
+            value[start : start + len(stored)] = stored.to(value.dtype)
+    assert value is not None  # parts is never empty
+    return value
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Room for a parameter; float32 matrices on the CPU by columns, where a product with one token is faster.
+
+    Measured in decoding with the storyteller: 1.13 times the speed at batch 1, 1.11 times at batch 8.
+    """
+    if len(shape) == 2 and dtype == torch.float32 and device.type == "cpu":
+        return torch.empty(shape[::-1], dtype=dtype).t()
+    return torch.empty(shape, dtype=dtype, device=device)
+
+
+def put(model: Llama, name: str, value: Tensor) -> None:
     module_name, _, leaf = name.rpartition(".")
-    # A copy even where nothing is cast: the model must not depend on the file once it is loaded.
-    value = torch.empty(stored.shape, dtype=dtype or stored.dtype, device=device).copy_(stored)
     setattr(model.get_submodule(module_name), leaf, nn.Parameter(value, requires_grad=False))
 
 

@@ -19,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from sentencepiece import SentencePieceProcessor
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.config import LlamaConfig
-from model.llama import Llama
+from model.llama import Llama, Stacked
 from model.storyteller.corpus import TrainingStream, held_out_texts, train_tokenizer, training_paragraphs
 from model.storyteller.evaluate import bits_per_byte
+from model.weights import stored_tensors
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -95,10 +96,11 @@ class Run:
         self.out, self.budget, self.lr = out, 60 * minutes, lr
         self.model = Llama(LlamaConfig.from_dict(CONFIG))
         initialise(self.model)
-        matrices = [p for layer in self.model.layers for p in layer.parameters() if p.ndim == 2]
+        self.matrices = {p: separate(p, m) for m in self.model.layers.modules() for p in own_matrices(m)}
         others = [self.model.embed_tokens.weight, *(p for p in self.model.parameters() if p.ndim == 1)]
+        parts = [part for parts in self.matrices.values() for part in parts]
         self.optimizers = [
-            torch.optim.Muon(matrices, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(parts, lr=lr, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, lr=lr, betas=(0.9, 0.95), weight_decay=0.0),
         ]
         self.steps, self.seconds = 0, 0.0
@@ -118,11 +120,15 @@ class Run:
         rate = self.lr * min(self.progress / WARM_UP, 1.0) * (1 - self.progress)
         loss = self.loss(torch.from_numpy(next(batches)))
         loss.backward()
+        for matrix, parts in self.matrices.items():
+            assert matrix.grad is not None
+            for part, gradient in zip(parts, matrix.grad.split([len(p) for p in parts]), strict=True):
+                part.grad = gradient
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         self.losses.append(loss.item())
         self.steps += 1
         self.seconds += time.monotonic() - began
@@ -166,14 +172,20 @@ class Run:
 
     def export(self) -> None:
         """The folder that `Llama.from_pretrained` and transformers read; weights in bfloat16."""
-        weights = {
-            f"model.{name}": value.to(torch.bfloat16).contiguous()
-            for name, value in self.model.state_dict().items()
-            if name != "lm_head.weight"  # tied
-        }
+        weights = {name: w.to(torch.bfloat16).contiguous() for name, w in stored_tensors(self.model).items()}
         save_file(weights, self.out / "model.safetensors", metadata={"format": "pt"})
         (self.out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
         (self.out / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG, indent=2) + "\n")
+
+
+def own_matrices(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters(recurse=False) if p.ndim == 2]
+
+
+def separate(matrix: nn.Parameter, module: nn.Module) -> list[nn.Parameter]:
+    """Query, key and value, gate and up are matrices of their own to Muon: views of the rows of a stacked one."""
+    rows = list(module.parts.values()) if isinstance(module, Stacked) else [len(matrix)]
+    return [nn.Parameter(part) for part in matrix.data.split(rows)]
 
 
 def initialise(model: Llama) -> None:

@@ -1,0 +1,23 @@
+"""`alea bench`: one subcommand a benchmark."""
+
+from __future__ import annotations
+
+import argparse
+
+from bench import decode
+
+HELP = "measure speed beside other implementations"
+BENCHMARKS = {"decode": decode}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.HelpFormatter
+    benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
+    for name, module in BENCHMARKS.items():
+        benchmark = benchmarks.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(benchmark)
+        benchmark.set_defaults(run_benchmark=module.run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return arguments.run_benchmark(arguments)

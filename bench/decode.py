@@ -1,0 +1,146 @@
+"""`alea bench decode`: our `generate` beside transformers', same weights, same sampling, same run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import measure
+
+HELP = "tokens a second of generate, beside transformers' on the same weights"
+SAMPLING = {"temperature": 0.8, "top_p": 0.95}
+PROMPT = "Once upon a time there was a king who had a daughter"
+GREEDY_TOKENS = 32  # compared token for token before anything is timed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a Llama folder; default the built-in storyteller")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], metavar="B", help="default 1 8")
+    parser.add_argument("-n", "--new-tokens", type=int, default=128, metavar="N", help="per sequence; default 128")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="default 9")
+    parser.add_argument("--threads", type=int, metavar="N", help="of torch; default its own choice")
+    parser.add_argument("--quick", action="store_true", help="three rounds of 32 tokens")
+    parser.add_argument("--save", action="store_true", help="append the records to bench/results/decode.jsonl")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.quick:
+        arguments.rounds, arguments.new_tokens = 3, 32
+    records = []
+    for record in measured(arguments):
+        records.append(record)
+    show(records)
+    if arguments.save:
+        print(f"saved to {measure.append('decode', records)}")
+    return 0
+
+
+def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One record a batch size."""
+    import torch
+
+    from model.weights import BUILT_IN
+
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    folder = Path(arguments.model) if arguments.model else BUILT_IN
+    for batch in arguments.batch:
+        contestants = {"alea": ours(folder, batch)}
+        try:
+            contestants["transformers"] = theirs(folder, batch)
+        except ImportError as error:
+            print(f"skipped: transformers ({error})")
+        check(contestants)
+        calls = {name: partial(run, arguments.new_tokens, **SAMPLING) for name, run in contestants.items()}
+        seconds = measure.interleaved(calls, arguments.rounds)
+        tokens = batch * arguments.new_tokens
+        yield {
+            "benchmark": "decode",
+            "model": "storyteller" if folder == BUILT_IN else folder.name,
+            "batch": batch,
+            "new_tokens": arguments.new_tokens,
+            "rounds": arguments.rounds,
+            "sampling": SAMPLING,
+            "tokens_a_second": {
+                name: measure.quantiles([tokens / s for s in times]) for name, times in seconds.items()
+            },
+            **measure.circumstances(),
+        }
+
+
+Contestant = Callable[..., list[list[int]]]  # (new tokens, **sampling; none: greedy) -> ids by row
+
+
+def ours(folder: Path, batch: int) -> Contestant:
+    from model import Llama, Tokenizer, generate
+
+    llama, tokenizer = Llama.from_pretrained(folder), Tokenizer.from_pretrained(folder)
+    prompt = tokenizer.encode(PROMPT)
+
+    def run(new_tokens: int, **sampling: Any) -> list[list[int]]:
+        rows = generate(
+            llama,
+            tokenizer,
+            [prompt] * batch,
+            max_new_tokens=new_tokens,
+            do_sample=bool(sampling),
+            eos_token_id=(),
+            seed=0,
+            model_logprobs=False,
+            **sampling,
+        )
+        return [row[0].ids for row in rows]
+
+    return run
+
+
+def theirs(folder: Path, batch: int) -> Contestant:
+    import torch
+    from transformers import GenerationConfig, LlamaForCausalLM
+
+    from model import Tokenizer
+
+    llama = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    llama.generation_config = GenerationConfig()  # no EOS: every sequence runs to its full length
+    ids = torch.tensor([Tokenizer.from_pretrained(folder).encode(PROMPT)] * batch)
+
+    def run(new_tokens: int, **sampling: float) -> list[list[int]]:
+        more = dict(top_k=0, **sampling) if sampling else {}
+        out = llama.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=new_tokens,
+            do_sample=bool(sampling),
+            pad_token_id=0,
+            **more,
+        )
+        return out[:, ids.shape[1] :].tolist()
+
+    return run
+
+
+def check(contestants: dict[str, Contestant]) -> None:
+    """Nothing is timed that is not right: all must agree on the greedy continuation."""
+    texts = {name: run(GREEDY_TOKENS) for name, run in contestants.items()}
+    for name, rows in texts.items():
+        if rows != texts["alea"]:
+            raise RuntimeError(f"{name} and alea differ in their greedy continuation; nothing was measured")
+
+
+def show(records: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="decode, tokens a second (median, p20 to p80)")
+    names = list(records[0]["tokens_a_second"])
+    for title in ("batch", *names, *(f"alea / {name}" for name in names[1:])):
+        table.add_column(title, justify="right")
+    for record in records:
+        speed = record["tokens_a_second"]
+        cells = [f"{q['p50']:,.0f} ({q['p20']:,.0f} to {q['p80']:,.0f})" for q in speed.values()]
+        ratios = [f"{speed['alea']['p50'] / speed[name]['p50']:.2f} ×" for name in names[1:]]
+        table.add_row(str(record["batch"]), *cells, *ratios)
+    Console().print(table)

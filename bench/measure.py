@@ -1,0 +1,87 @@
+"""Timing that can be compared: interleaved rounds in one process, quantiles, and the circumstances of each record."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("alea", "torch", "transformers", "numpy")
+
+
+def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of every call, by name; each round calls all, so that drift of the machine hits all alike."""
+    for _ in range(warm_up):
+        for function in functions.values():
+            function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds):
+        names = list(functions) if number % 2 == 0 else list(reversed(functions))
+        for name in names:
+            began = time.perf_counter()
+            functions[name]()
+            seconds[name].append(time.perf_counter() - began)
+    return seconds
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """p20, p50 and p80, to four digits."""
+    return {f"p{q}": float(f"{np.percentile(values, q):.4g}") for q in (20, 50, 80)}
+
+
+def circumstances() -> dict[str, Any]:
+    """What a figure depends on besides the code that was measured."""
+    import torch
+
+    return {
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": git("rev-parse", "--short=12", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "machine": {
+            "cpu": cpu_name(),
+            "threads": torch.get_num_threads(),
+            "isa": torch.backends.cpu.get_cpu_capability(),
+        },
+        "versions": {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES},
+    }
+
+
+def append(name: str, records: list[dict[str, Any]], folder: Path = RESULTS) -> Path:
+    """Add records to `folder/name.jsonl`, one JSON line each."""
+    path = folder / f"{name}.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+    return path
+
+
+def git(*arguments: str) -> str:
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
