@@ -25,7 +25,7 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int, warm_up
             function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds):
-        names = list(functions) if number % 2 == 0 else list(reversed(functions))
+        names = list(functions) if number % 2 == 0 else list(functions)[::-1]
         for name in names:
             began = time.perf_counter()
             functions[name]()

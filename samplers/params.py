@@ -142,7 +142,9 @@ def pack(
     """
     if isinstance(params, PackedParams):
         return params
-    rows = (params or SamplingParams(),) if params is None or isinstance(params, SamplingParams) else tuple(params)
+    if params is None or isinstance(params, SamplingParams):
+        params = (params or SamplingParams(),)
+    rows = tuple(params) if isinstance(params, Sequence) else (params,)
     if not rows:
         raise ValueError("params must hold at least one SamplingParams, got an empty sequence")
     for row in rows:

@@ -1,0 +1,54 @@
+"""Rows and parameters for property-based tests: peaked, flat, tied and -inf-riddled, any mix of filters."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import strategies as st
+
+from samplers import SamplingParams
+
+KINDS = ("peaked", "normal", "flat", "tied", "riddled", "one survivor")
+
+
+def row(kind: str, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
+    """float32 [V]; `rng` makes it."""
+    x = rng.standard_normal(vocabulary)
+    if kind == "peaked":
+        x = -2.0 * np.log(rng.permutation(vocabulary) + 1.0) + 0.1 * x
+    elif kind == "normal":
+        x = 3 * x
+    elif kind == "flat":
+        x = 1e-3 * x
+    elif kind == "tied":
+        x = np.round(2 * x)
+    elif kind == "riddled":
+        x = np.where(rng.random(vocabulary) < 0.5, -np.inf, 3 * x)
+        x[rng.integers(vocabulary)] = 1.0
+    else:
+        x = np.where(np.arange(vocabulary) == rng.integers(vocabulary), x, -np.inf)
+    return x.astype(np.float32)
+
+
+@st.composite
+def rows(draw: st.DrawFn, max_vocabulary: int = 5000) -> np.ndarray:
+    vocabulary = draw(st.one_of(st.integers(1, 9), st.integers(1, max_vocabulary)))
+    return row(draw(st.sampled_from(KINDS)), vocabulary, np.random.default_rng(draw(st.integers(0, 2**32))))
+
+
+def fractions(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high, exclude_min=low == 0, allow_subnormal=False)
+
+
+def params(greedy: bool = True) -> st.SearchStrategy[SamplingParams]:
+    temperature = st.floats(0.05, 10)
+    return st.builds(
+        SamplingParams,
+        temperature=st.one_of(st.just(0.0), temperature) if greedy else temperature,
+        top_k=st.one_of(st.just(0), st.integers(1, 100)),
+        top_p=st.one_of(st.just(1.0), st.floats(0, 1)),
+        min_p=st.one_of(st.just(0.0), st.floats(1e-6, 1)),
+        typical_p=st.one_of(st.just(1.0), st.floats(1e-6, 1)),
+        epsilon_cutoff=st.one_of(st.just(0.0), st.floats(1e-6, 0.9)),
+        eta_cutoff=st.one_of(st.just(0.0), st.floats(1e-6, 0.9)),
+        min_tokens_to_keep=st.one_of(st.just(1), st.integers(1, 20)),
+    )

@@ -1,0 +1,100 @@
+"""One seed, one token: every backend gives the reference's integers, in any batch, at any row.
+
+Oracle: the reference. Integers are compared exactly, all of them: a wrong bit shows in totals long before tokens.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samplers import SamplingParams, filter_logits, pack, sample
+from samplers.reference.fixed_point import weights
+from samplers.reference.philox import philox
+from tests.samplers.strategies import params, row, rows
+
+INTEGERS = ("tokens", "weight", "total", "kept")
+
+
+def columns(out) -> list[np.ndarray]:
+    return [getattr(out, name) for name in (*INTEGERS, "logprobs")]
+
+
+@settings(max_examples=300)
+@given(x=rows(), p=params(), seed=st.integers(0, 2**64 - 1))
+def test_native_is_the_reference(x: np.ndarray, p: SamplingParams, seed: int):
+    require_native()
+    ours, theirs = (sample(x, p, seed=seed, details=True, backend=b) for b in ("native", "reference"))
+    for a, b in zip(columns(ours), columns(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(ours.entropy, theirs.entropy, atol=1e-6)
+    np.testing.assert_allclose(ours.model_logprobs, theirs.model_logprobs, atol=1e-6)
+    np.testing.assert_array_equal(*(filter_logits(x, p, backend=b) for b in ("native", "reference")))
+
+
+def test_native_weights_everywhere():
+    """Every 997th float32 of [-60, 0], subnormals included."""
+    require_native()
+    from samplers import _native
+
+    bits = np.arange(0x80000000, 0xC2700001, 997, dtype=np.uint32)
+    d = bits.view(np.float32)
+    assert d[0] == 0 and -60 <= d[-1] < -59.9
+    np.testing.assert_array_equal(_native.weights(d), weights(d))
+
+
+@settings(max_examples=60)
+@given(
+    data=st.data(),
+    size=st.integers(1, 6),
+    vocabulary=st.integers(1, 300),
+    seed=st.integers(-(2**63), 2**63 - 1),
+)
+def test_a_row_draws_the_same_in_any_batch(data, size: int, vocabulary: int, seed: int):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    x = np.stack(
+        [row(data.draw(st.sampled_from(("peaked", "flat", "tied", "riddled"))), vocabulary, rng) for _ in range(size)]
+    )
+    ps = [data.draw(params()) for _ in range(size)]
+    stream, position = rng.integers(0, 2**40, size), rng.integers(0, 2**40, size)
+    for backend in ("reference", "native"):
+        if backend == "native":
+            require_native()
+        whole = sample(x, ps, seed=seed, position=position, stream=stream, backend=backend)
+        order = rng.permutation(size)
+        permuted = sample(
+            x[order],
+            pack([ps[i] for i in order]),
+            seed=seed,
+            position=position[order],
+            stream=stream[order],
+            backend=backend,
+        )
+        for a, b in zip(columns(whole), columns(permuted), strict=True):
+            np.testing.assert_array_equal(a[order], b)
+        for i in range(size):
+            alone = sample(x[i], ps[i], seed=seed, position=int(position[i]), stream=[stream[i]], backend=backend)
+            for a, b in zip(columns(whole), columns(alone), strict=True):
+                np.testing.assert_array_equal(a[i : i + 1], b)
+
+
+def test_philox_vectors():
+    """Oracle: the test vectors published with Random123."""
+    for counter, key, expected in (
+        ([0] * 4, [0] * 2, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+        ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ):
+        words = philox(*([np.array([word], np.uint64) for word in words] for words in (counter, key)))
+        assert " ".join(f"{int(word[0]):08x}" for word in words) == expected
+
+
+def require_native() -> None:
+    from samplers import backends
+
+    if backends()["native"] != "ok":
+        pytest.skip(backends()["native"])
