@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from bench import decode
+from bench import decode, report
 
 HELP = "measure speed beside other implementations"
-BENCHMARKS = {"decode": decode}
+BENCHMARKS = {"decode": decode, "report": report}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

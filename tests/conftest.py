@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import samplers
 
@@ -40,3 +44,33 @@ def llama2_tokenizer() -> Path:
     if not path.is_file():
         pytest.skip(f"{path} is missing")
     return path
+
+
+@pytest.fixture
+def llama_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes folders as transformers' save_pretrained writes them: small Llamas with random weights.
+
+    Keywords go to LlamaConfig; `max_shard_size` to save_pretrained; `dtype` casts the weights first.
+    """
+
+    def make(
+        name: str = "llama", max_shard_size: str = "1GB", dtype: torch.dtype = torch.float32, **config: Any
+    ) -> Path:
+        sizes = dict(
+            vocab_size=97,
+            hidden_size=48,
+            intermediate_size=80,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=128,
+        )
+        torch.manual_seed(0)
+        llama = LlamaForCausalLM(LlamaConfig(**(sizes | config)))
+        with torch.no_grad():
+            for parameter in llama.parameters():  # biases and norms too, so that no term hides behind 0 or 1
+                parameter.copy_(torch.randn_like(parameter) * 0.2)
+        folder = tmp_path / name
+        llama.to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)
+        return folder
+
+    return make

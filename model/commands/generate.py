@@ -147,7 +147,8 @@ def continue_prompts(
     new_tokens = arguments.max_new_tokens
     if new_tokens is None and arguments.max_length is None:
         window = llama.config.max_position_embeddings
-        new_tokens = max(1, min(NEW_TOKENS, window - max(len(tokenizer.encode(p)) for p in prompts)))
+        left = window - max(len(tokenizer.encode(p)) for p in prompts)
+        new_tokens = min(NEW_TOKENS, left) if left > 0 else None  # None: generate's error says what is too long
     return generate(
         llama,
         tokenizer,

@@ -1,0 +1,116 @@
+"""The command `alea`, as its user meets it: text on stdout, talk on stderr, exit statuses."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from model import Llama, Tokenizer, generate
+from model.cli import main
+
+HELP = """
+import sys
+from model.cli import main
+try:
+    main(["--help"])
+finally:
+    assert not {"torch", "numpy", "sentencepiece", "rich"} & set(sys.modules)
+"""
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    status = main(arguments)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_help_loads_nothing_heavy():
+    output = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True).stdout
+    for command in ("generate", "info", "bench"):
+        assert command in output
+
+
+def test_generate_is_repeatable(capsys):
+    a, b, c = (run(capsys, "generate", "-p", "Once upon a time", "-n", "20", "--seed", seed) for seed in "778")
+    assert a == b and a[0] == 0
+    assert a[1].startswith("Once upon a time") and a[1].endswith("\n") and a[1] != c[1]
+    assert a[2] == ""  # quiet: stderr is no terminal
+
+
+def test_what_is_streamed_is_what_is_printed(capsys):
+    arguments = ("generate", "-p", "The king", "-n", "30", "--seed", "3", "--stop", "the")
+    assert run(capsys, *arguments) == run(capsys, *arguments, "--no-stream")
+
+
+def test_zero_temperature_is_greedy(capsys):
+    _, out, _ = run(capsys, "generate", "-p", "The king", "-n", "20", "--temperature", "0")
+    greedy = generate(
+        Llama.from_pretrained(), Tokenizer.from_pretrained(), "The king", max_new_tokens=20, do_sample=False
+    )
+    assert out == "The king" + greedy[0][0].text + "\n"
+
+
+def test_json(capsys):
+    _, out, _ = run(
+        capsys, "generate", "-p", "A", "-p", "B", "-r", "2", "-n", "5", "--seed", "4", "--json", "--top-k", "9"
+    )
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [(line["prompt"], line["stream"], line["seed"]) for line in lines] == [
+        ("A", 0, 4),
+        ("A", 1, 4),
+        ("B", 2, 4),
+        ("B", 3, 4),
+    ]
+    for line in lines:
+        assert len(line["ids"]) == len(line["logprobs"]) == len(line["model_logprobs"]) <= 5
+        assert line["finish_reason"] in ("eos", "length")
+
+
+def test_prompts_from_standard_input_and_from_a_file(capsys, monkeypatch, tmp_path):
+    arguments = ("generate", "-n", "8", "--seed", "5")
+    monkeypatch.setattr("sys.stdin", io.StringIO("The king\n\nThe queen\n"))
+    piped = run(capsys, *arguments)[1]
+    path = tmp_path / "prompts.txt"
+    path.write_text("The king\nThe queen\n")
+    assert run(capsys, *arguments, "-f", str(path))[1] == piped
+    assert piped.startswith("[1/2] The king") and "[2/2] The queen" in piped
+
+
+def test_a_folder_of_ones_own(capsys, llama_folder, llama2_tokenizer):
+    folder = llama_folder(vocab_size=32000)
+    (folder / "tokenizer.model").write_bytes(llama2_tokenizer.read_bytes())
+    status, out, _ = run(capsys, "generate", str(folder), "-p", "Tell me a story", "-n", "10", "--seed", "1")
+    assert status == 0 and out.startswith("Tell me a story")
+    assert run(capsys, "generate", "-m", str(folder), "-p", "Tell me a story", "-n", "10", "--seed", "1")[1] == out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-p", "A", "--top-p", "1.5"), "alea generate: top_p must be in [0, 1], got 1.5"),
+        (("nowhere", "-p", "A"), "alea generate: nowhere: no such folder"),
+        (("-p", "A", "-n", "9999"), "alea generate: prompts[0]: 2 prompt tokens + 9999 new = 10001 > 512"),
+        (("-p", "A", "--backend", "gpu"), "alea generate: backend must be 'auto' or one of"),
+        (("-f", "missing.txt"), "missing.txt"),
+        (("-p", "king " * 600), "leaves"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):
+    status, out, err = run(capsys, "generate", "--no-stream", *arguments)
+    assert status == 2 and message in err and err.count("\n") == 1
+    assert out == ""
+
+
+def test_no_prompt(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    status, _, err = run(capsys, "generate")
+    assert status == 2 and "a prompt is needed: -p TEXT, -f FILE" in err
+
+
+def test_info(capsys):
+    _, out, _ = run(capsys, "info")
+    for word in ("torch", "cpu", "reference", "native", "triton"):
+        assert word in out
+    assert json.loads(run(capsys, "info", "--json")[1])["backends"]["reference"] == "ok"

@@ -1,0 +1,131 @@
+"""Checkpoints as they come, and one clear error for each way in which one can be broken."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model import Llama
+from model.weights import stored_tensors
+
+NORM = "model.layers.1.input_layernorm.weight"
+
+
+def rewrite(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def refused(folder, error, *parts):
+    with pytest.raises(error) as caught:
+        Llama.from_pretrained(folder)
+    for part in parts:
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"tie_word_embeddings": True, "attention_bias": True, "num_key_value_heads": 2}]
+)
+def test_what_is_loaded_is_what_was_stored(llama_folder, config):
+    folder = llama_folder(**config)
+    stored, loaded = load_file(folder / "model.safetensors"), stored_tensors(Llama.from_pretrained(folder))
+    assert stored.keys() == loaded.keys()
+    assert all(torch.equal(stored[name], loaded[name]) for name in stored)
+
+
+def test_dtype_as_stored_or_as_asked(llama_folder):
+    folder = llama_folder(dtype=torch.bfloat16)
+    assert Llama.from_pretrained(folder).dtype == torch.float32
+    assert Llama.from_pretrained(folder, dtype=None).dtype == torch.bfloat16
+    with pytest.raises(
+        ValueError, match=r"dtype must be float32, float16, bfloat16 or None \(as stored\), got torch.int8"
+    ):
+        Llama.from_pretrained(folder, dtype=torch.int8)
+
+
+def test_legacy_inv_freq_and_a_tied_head_are_ignored(llama_folder):
+    folder = llama_folder(tie_word_embeddings=True)
+    ids = torch.tensor([[1, 2, 3]])
+    before = Llama.from_pretrained(folder)(ids)
+
+    def change(tensors):
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.zeros(6)
+        tensors["lm_head.weight"] = torch.zeros(97, 48)
+
+    rewrite(folder, change)
+    assert torch.equal(Llama.from_pretrained(folder)(ids), before)
+
+
+def test_missing_extra_and_misshapen_tensors(llama_folder):
+    folder = llama_folder()
+    rewrite(folder, lambda t: t.update({NORM: torch.ones(47)}))
+    refused(folder, ValueError, "model.safetensors", NORM, "(48,)", "(47,)")
+    rewrite(folder, lambda t: t.update({NORM: torch.ones(48, dtype=torch.int32)}))
+    refused(folder, ValueError, "model.safetensors", NORM, "got I32")
+    rewrite(folder, lambda t: t.pop(NORM))
+    refused(folder, ValueError, "model.safetensors", f"tensor {NORM} is missing")
+    rewrite(folder, lambda t: t.update({NORM: torch.ones(48), "model.extra": torch.ones(1)}))
+    refused(folder, ValueError, "model.safetensors", "tensor model.extra is no part of the Llama")
+
+
+def test_truncated_file(llama_folder):
+    folder = llama_folder()
+    path = folder / "model.safetensors"
+    for size in (path.stat().st_size - 100, 5, 0):
+        os.truncate(path, size)
+        refused(folder, ValueError, "model.safetensors: truncated")
+
+
+def test_broken_shards(llama_folder):
+    folder = llama_folder(max_shard_size="40KB")
+    index_path = folder / "model.safetensors.index.json"
+    index = json.loads(index_path.read_text())
+    shard = index["weight_map"][NORM]
+
+    def with_home(home):
+        index_path.write_text(json.dumps({"weight_map": index["weight_map"] | {NORM: home}}))
+        return folder
+
+    for outside in ("../" + shard, "/etc/passwd", "sub/" + shard, "model.bin", 7):
+        refused(with_home(outside), ValueError, "index.json", NORM, "of this folder", repr(outside))
+    refused(with_home("none.safetensors"), FileNotFoundError, "none.safetensors", NORM)
+    other = next(s for s in index["weight_map"].values() if s != shard)
+    refused(with_home(other), ValueError, other, f"tensor {NORM} is missing")
+    index_path.write_text("[]")
+    refused(folder, ValueError, "index.json: not a valid index")
+
+
+def test_folders_without_weights(llama_folder, tmp_path):
+    refused(tmp_path / "nowhere", FileNotFoundError, "nowhere: no such folder")
+    folder = llama_folder()
+    (folder / "model.safetensors").unlink()
+    refused(folder, FileNotFoundError, "holds neither model.safetensors nor")
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+    refused(folder, FileNotFoundError, "pytorch_model.bin, a pickle, which could run code")
+
+
+MEASURE = """
+import resource, sys, torch
+from model import Llama
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+Llama.from_pretrained(sys.argv[1])(torch.tensor([[1]]))  # a small one first: libraries and buffers
+before = peak()
+llama = Llama.from_pretrained(sys.argv[2])
+print((peak() - before) / sum(p.numel() * p.element_size() for p in llama.parameters()))
+"""
+
+
+def test_peak_memory_stays_near_the_loaded_weights(llama_folder):
+    small = llama_folder("small")
+    size = dict(vocab_size=8000, hidden_size=640, intermediate_size=2000, num_hidden_layers=14, num_attention_heads=10)
+    large = llama_folder("large", dtype=torch.bfloat16, **size)  # 320 MB in float32
+    command = [sys.executable, "-c", MEASURE, str(small), str(large)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd()).stdout
+    assert float(output) < 1.2
