@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "isa.h"
 #include "penalties.h"
+#include "rounding.h"
 #include "sampler.h"
 
 namespace py = pybind11;
@@ -81,17 +83,20 @@ class Batch {
   const float* logits(size_t row) const { return first_ + row * vocabulary_; }
   const alea::Params& params(size_t row) const { return first_params_[shared_ ? 0 : row]; }
 
-  // SPEC.md step 0; -0 becomes 0.
-  void penalised(size_t row, std::vector<float>& x) const {
-    x.assign(logits(row), logits(row) + vocabulary_);
+  // SPEC.md step 0: the logits themselves, or a copy where something changes them.
+  alea::Row row(size_t row, alea::Workspace& work) const {
     const size_t parameters = shared_ ? 0 : row;
+    const bool biased = bias_.offsets[parameters] < bias_.offsets[parameters + 1];
+    if (!biased && !forbidden_ && !history_) return {logits(row), vocabulary_};
+    std::vector<float>& x = work.x;
+    x.assign(logits(row), logits(row) + vocabulary_);
     for (int64_t i = bias_.offsets[parameters]; i < bias_.offsets[parameters + 1]; ++i) {
       x[static_cast<size_t>(bias_ids_.data()[i])] += bias_.values[i];
     }
     if (forbidden_) alea::forbid(x, forbidden_ + row * vocabulary_);
     const alea::Params& p = params(row);
     if (history_) alea::penalise(x, said_.row(row), starts_[row], {p.repetition, p.presence, p.frequency});
-    for (float& logit : x) logit += 0.0f;
+    return {x.data(), vocabulary_};
   }
 
  private:
@@ -128,12 +133,11 @@ py::tuple sample(const Batch& batch, const Array<uint64_t>& seed, const Array<ui
   const uint64_t *key = seed.data(), *step = position.data(), *request = stream.data();
   {
     py::gil_scoped_release release;
-    std::vector<float> x;
-    alea::Kept candidates;
+    const alea::DefaultRounding rounding;
+    alea::Workspace work;
     for (size_t row = 0; row < size; ++row) {
-      batch.penalised(row, x);
       const uint64_t bits = alea::random_bits(key[row], step[row], request[row]);
-      const alea::Draw draw = alea::sample_row(candidates, x, batch.params(row), bits);
+      const alea::Draw draw = alea::sample_row(work, batch.row(row, work), batch.params(row), bits, details);
       token[row] = draw.token;
       mass[row] = draw.weight;
       sum[row] = draw.total;
@@ -141,7 +145,9 @@ py::tuple sample(const Batch& batch, const Array<uint64_t>& seed, const Array<ui
       logprob[row] = draw.logprob;
       nats[row] = draw.entropy;
       model[row] = draw.logprob;  // NaN in an invalid row
-      if (details && draw.token >= 0) model[row] = alea::model_logprob(batch.logits(row), batch.vocabulary(), draw.token);
+      if (details && draw.token >= 0) {
+        model[row] = alea::model_logprob(work, {batch.logits(row), batch.vocabulary()}, draw.token);
+      }
     }
   }
   return py::make_tuple(tokens, weight, total, kept, logprobs, model_logprobs, entropy);
@@ -155,22 +161,25 @@ py::tuple filter_logits(const Batch& batch) {
   bool* is_valid = valid.mutable_data();
   {
     py::gil_scoped_release release;
-    std::vector<float> x;
-    alea::Kept candidates;
+    const alea::DefaultRounding rounding;
+    alea::Workspace work;
+    const alea::Kept& kept = work.kept;
     for (size_t row = 0; row < batch.size(); ++row, out += batch.vocabulary()) {
-      batch.penalised(row, x);
       std::fill(out, out + batch.vocabulary(), -alea::kInfinity);
       const alea::Params& p = batch.params(row);
-      is_valid[row] = alea::keep(candidates, x, p);
-      for (size_t i = 0; is_valid[row] && i < candidates.size(); ++i) out[candidates.ids[i]] = candidates.x[i] / p.temperature;
+      is_valid[row] = alea::keep(work, batch.row(row, work), p);
+      for (size_t i = 0; is_valid[row] && i < kept.size(); ++i) out[kept.ids[i]] = kept.x[i] / p.temperature;
     }
   }
   return py::make_tuple(filtered, valid);
 }
 
+// W of every float32 d, by the passes in use.
 Array<int64_t> weights(const Array<float>& d) {
   Array<int64_t> w(d.size());
-  for (py::ssize_t i = 0; i < d.size(); ++i) w.mutable_at(i) = alea::weight(d.at(i));
+  std::vector<float> same(d.size());
+  const alea::DefaultRounding rounding;
+  alea::passes().weigh(d.data(), same.size(), 0.0f, 1.0f, same.data(), w.mutable_data());
   return w;
 }
 
@@ -191,5 +200,8 @@ PYBIND11_MODULE(_native, module) {
   module.def("sample", &sample, py::arg("batch"), py::arg("seed"), py::arg("position"), py::arg("stream"),
              py::arg("details"));
   module.def("filter_logits", &filter_logits, py::arg("batch"));
+  module.def("available_isas", &alea::available_isas);
+  module.def("isa_in_use", &alea::isa_in_use);
+  module.def("use_isa", &alea::use_isa, py::arg("name"), "Force one of available_isas(), or auto; for tests.");
   module.def("weights", &weights, py::arg("d"), "W(d) of float32 d in [-60, 0], one dimension: int64.");
 }

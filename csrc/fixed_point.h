@@ -50,17 +50,11 @@ inline int64_t bound(int64_t mass, uint64_t fraction) {
 // D = floor(-d 2^24): nats below the most probable token, as integers of 2^-24.
 inline int64_t surprise(float d) { return static_cast<int64_t>(std::floor(static_cast<double>(-d) * 0x1p+24)); }
 
-inline int64_t sum(const std::vector<int64_t>& w) {
-  int64_t total = 0;
-  for (const int64_t mass : w) total += mass;
-  return total;
-}
-
 // The mean of D under w, in nats of 2^-24.
-inline int64_t mean_surprise(const std::vector<float>& d, const std::vector<int64_t>& w) {
+inline int64_t mean_surprise(const std::vector<float>& d, const std::vector<int64_t>& w, int64_t total) {
   int64_t energy = 0;
   for (size_t i = 0; i < d.size(); ++i) energy += (w[i] * surprise(d[i])) >> 24;
-  return static_cast<int64_t>((static_cast<__int128>(energy) << 24) / sum(w));
+  return static_cast<int64_t>((static_cast<__int128>(energy) << 24) / total);
 }
 
 }  // namespace alea

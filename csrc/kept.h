@@ -13,6 +13,7 @@ struct Kept {
   std::vector<float> x;      // [K], logits
   std::vector<float> d;      // [K], (x - max) / T
   std::vector<int64_t> w;    // [K], mass
+  int64_t total = 0;         // mass of all, also of tokens passed over because the next filter can't keep them
 
   size_t size() const { return ids.size(); }
 
@@ -23,17 +24,22 @@ struct Kept {
     w.resize(count);
   }
 
+  void sum_up() {
+    total = 0;
+    for (const int64_t mass : w) total += mass;
+  }
+
   void where(const Mask& mask) {
     size_t count = 0;
     for (size_t i = 0; i < size(); ++i) {
-      if (!mask[i]) continue;
       ids[count] = ids[i];
       x[count] = x[i];
       d[count] = d[i];
       w[count] = w[i];
-      ++count;
+      count += mask[i] != 0;
     }
     resize(count);
+    sum_up();
   }
 };
 

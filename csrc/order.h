@@ -1,46 +1,81 @@
-// Finding a prefix of an order without sorting all of it.
+// An order of tokens as 32-bit keys, least first, equal keys by position; and how far into it a filter reaches.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
-#include <numeric>
+#include <cstring>
+#include <tuple>
 #include <vector>
+
+#include "kept.h"
 
 namespace alea {
 
-using Order = std::vector<int32_t>;  // indices of kept tokens
+using Keys = std::vector<uint32_t>;
 
-inline Order indices(size_t count) {
-  Order order(count);
-  std::iota(order.begin(), order.end(), 0);
-  return order;
+// The first tokens of an order: every key below `key`, and the first `ties` of those equal to it.
+struct Prefix {
+  uint32_t key;
+  size_t ties;
+  bool operator<(const Prefix& longer) const { return std::tie(key, ties) < std::tie(longer.key, longer.ties); }
+};
+
+// The key of a logit: x descending, -0 equal to 0.
+inline uint32_t key_of(float x) {
+  uint32_t bits;
+  x += 0.0f;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits >> 31 ? bits : 0x7FFFFFFF - bits;
 }
 
-// Moves the first n in the order to the front, in any order among themselves. `before` is a strict total order.
-template <typename Before>
-void bring_forward(Order& order, size_t n, Before before) {
-  if (n < order.size()) std::nth_element(order.begin(), order.begin() + n, order.end(), before);
+inline Keys keys_of(const std::vector<float>& x) {
+  Keys keys(x.size());
+  for (size_t i = 0; i < x.size(); ++i) keys[i] = key_of(x[i]);
+  return keys;
 }
 
-// The size of the shortest prefix whose mass reaches the target; the prefix then stands in front.
-// Halves the interval that holds the crossing: linear time on average (weighted quickselect).
-template <typename Before>
-size_t prefix_reaching(Order& order, const std::vector<int64_t>& w, int64_t target, Before before) {
-  size_t low = 0, high = order.size();  // the crossing index lies in [low, high)
-  int64_t mass = 0;                     // of all before low
-  while (high - low > 1) {
-    const size_t middle = low + (high - low) / 2;
-    std::nth_element(order.begin() + low, order.begin() + middle, order.begin() + high, before);
-    int64_t half = 0;
-    for (size_t i = low; i < middle; ++i) half += w[order[i]];
-    if (mass + half >= target) {
-      high = middle;
-    } else {
-      mass += half;
-      low = middle;
+// The shortest prefix whose mass reaches the target, 1 <= target <= all of it; mass_of(position) is a token's.
+// Digit by digit of the key, by a histogram of mass: linear time, also for equal keys.
+template <typename MassOf>
+Prefix prefix_reaching(const Keys& keys, int64_t target, MassOf mass_of) {
+  struct Digit {
+    int shift;
+    uint32_t mask;
+  };
+  std::vector<int32_t> alive(keys.size());  // positions whose keys agree with the digits found
+  for (size_t i = 0; i < alive.size(); ++i) alive[i] = static_cast<int32_t>(i);
+  Prefix prefix{0, 0};
+  int64_t mass = 0;  // of all that come before them
+  for (const Digit digit : {Digit{21, 2047}, Digit{10, 2047}, Digit{0, 1023}}) {
+    int64_t histogram[2048] = {};
+    for (const int32_t i : alive) histogram[keys[i] >> digit.shift & digit.mask] += mass_of(i);
+    uint32_t found = 0;
+    while (found < digit.mask && mass + histogram[found] < target) mass += histogram[found++];
+    prefix.key |= found << digit.shift;
+    size_t count = 0;
+    for (const int32_t i : alive) {
+      alive[count] = i;
+      count += (keys[i] >> digit.shift & digit.mask) == found;
+    }
+    alive.resize(count);
+  }
+  while (prefix.ties < alive.size() && mass < target) mass += mass_of(alive[prefix.ties++]);
+  return prefix;
+}
+
+// The first n tokens, or all where there are fewer.
+inline Prefix first(const Keys& keys, size_t n) {
+  return prefix_reaching(keys, static_cast<int64_t>(n < keys.size() ? n : keys.size()), [](int32_t) { return 1; });
+}
+
+// Adds a prefix to a mask.
+inline void keep_prefix(Mask& mask, const Keys& keys, Prefix prefix) {
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (keys[i] < prefix.key) mask[i] = 1;
+    if (keys[i] == prefix.key && prefix.ties > 0) {
+      mask[i] = 1;
+      --prefix.ties;
     }
   }
-  return low + 1;
 }
 
 }  // namespace alea

@@ -1,14 +1,17 @@
 // From a row of logits to a token: the steps of SPEC.md in their order. The same as samplers/reference/sampler.py.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <vector>
 
 #include "cutoffs.h"
 #include "draw.h"
 #include "fixed_point.h"
+#include "isa.h"
 #include "kept.h"
 #include "philox.h"
 #include "top_k.h"
@@ -26,6 +29,10 @@ struct Params {
   int64_t top_k, min_tokens_to_keep;
   uint64_t top_p, min_p, typical_p, epsilon, eta, root_eta;
   bool use_top_p, use_min_p, use_typical_p, use_epsilon, use_eta;
+
+  bool has_filters() const {
+    return top_k > 0 || use_top_p || use_min_p || use_typical_p || use_epsilon || use_eta;
+  }
 };
 
 struct Draw {
@@ -35,29 +42,86 @@ struct Draw {
   float entropy = std::numeric_limits<float>::quiet_NaN();
 };
 
-// The greatest logit, NaN where the row has one.
-inline float maximum(const float* x, size_t vocabulary) {
-  float m = -kInfinity;
-  for (size_t i = 0; i < vocabulary; ++i) {
-    if (std::isnan(x[i])) return x[i];
-    m = std::max(m, x[i]);
-  }
-  return m;
+// A row of logits x[n], after step 0.
+struct Row {
+  const float* x;
+  size_t n;
+  size_t blocks() const { return (n + kBlock - 1) / kBlock; }
+};
+
+// Memory that one thread uses from row to row.
+struct Workspace {
+  std::vector<float> x;         // [V], penalised logits
+  std::vector<float> maxima;    // of each block
+  std::vector<int64_t> masses;  // of each block
+  Kept kept;
+};
+
+// Step 1: the greatest logit; NaN or -inf for an invalid row.
+inline float maximum(Workspace& work, Row row) {
+  work.maxima.resize(row.blocks());
+  return passes().maxima(row.x, row.n, work.maxima.data());
 }
 
-// Steps 2 and 3: every token above -inf with its mass; at T = 0 the first maximum alone.
-inline void weigh(Kept& kept, const std::vector<float>& x, float m, float inverse_temperature) {
-  kept.resize(x.size());
-  size_t count = 0;
-  for (size_t i = 0; i < x.size(); ++i) {
-    if (inverse_temperature == 0 ? x[i] != m || count > 0 : x[i] == -kInfinity) continue;
-    kept.ids[count] = static_cast<int32_t>(i);
-    kept.x[count] = x[i];
-    kept.d[count] = distance(x[i], m, inverse_temperature);
-    kept.w[count] = weight(kept.d[count]);
-    ++count;
+inline int64_t total_mass(Workspace& work, Row row, float m, float inverse_temperature) {
+  work.masses.resize(row.blocks());
+  return passes().masses(row.x, row.n, m, inverse_temperature, work.masses.data());
+}
+
+// Step 2: at T = 0 the first maximum alone.
+inline void keep_maximum(Kept& kept, Row row, float m) {
+  kept.resize(1);
+  kept.ids[0] = static_cast<int32_t>(std::find(row.x, row.x + row.n, m) - row.x);
+  kept.x[0] = m;
+  kept.d[0] = 0.0f;
+  kept.w[0] = kept.total = kOne;
+}
+
+constexpr float kAll = std::numeric_limits<float>::lowest();  // every token above -inf is as great
+
+// A logit below which every token has less than the mass, with a margin for the rounding of d and w.
+inline float logit_below(int64_t mass, float m, float temperature) {
+  if (mass <= 0) return kAll;
+  const double d = std::log(static_cast<double>(mass) / kOne) - 1e-3;
+  return std::max(kAll, std::nextafter(static_cast<float>(m + d * temperature), -kInfinity));
+}
+
+// A logit that every token reaches which the first filter can keep; the others need not be looked at one by one.
+inline float threshold(Workspace& work, Row row, float m, const Params& p) {
+  const int64_t total = work.kept.total;
+  if (p.top_k > 0) {
+    // The k-th greatest maximum of a block: k tokens at least are as great.
+    const auto k = static_cast<size_t>(std::max(p.top_k, p.min_tokens_to_keep));
+    if (k > row.blocks()) return kAll;
+    std::vector<float> maxima = work.maxima;
+    std::nth_element(maxima.begin(), maxima.begin() + (k - 1), maxima.end(), std::greater<float>());
+    return std::max(kAll, maxima[k - 1]);
   }
+  if (p.use_top_p) {
+    // Tokens of less mass than this are together less than what top-p leaves out.
+    return logit_below((total - bound(total, p.top_p)) / static_cast<int64_t>(row.n), m, p.temperature);
+  }
+  if (p.use_min_p) return logit_below(bound(kOne, p.min_p), m, p.temperature);
+  if (p.use_epsilon && !p.use_typical_p) return logit_below(bound(total, p.epsilon), m, p.temperature);
+  return kAll;
+}
+
+// Step 3: the tokens that the first filter may keep, with their mass.
+inline void weigh(Workspace& work, Row row, float m, const Params& p) {
+  Kept& kept = work.kept;
+  const bool needs_total = p.top_k == 0;
+  kept.total = needs_total ? total_mass(work, row, m, p.inverse_temperature) : 0;
+  kept.ids.resize(row.n);
+  size_t count = 0;
+  const auto collect = [&](float least) {
+    return passes().collect(row.x, row.n, work.maxima.data(), least, kept.ids.data());
+  };
+  count = collect(threshold(work, row, m, p));
+  if (count < static_cast<size_t>(p.min_tokens_to_keep)) count = collect(kAll);
   kept.resize(count);
+  for (size_t i = 0; i < count; ++i) kept.x[i] = row.x[kept.ids[i]];
+  passes().weigh(kept.x.data(), count, m, p.inverse_temperature, kept.d.data(), kept.w.data());
+  if (!needs_total) kept.sum_up();
 }
 
 // Step 4: the filters that are switched on, in their order.
@@ -72,43 +136,69 @@ inline void filter(Kept& kept, const Params& p) {
 }
 
 // Steps 1 to 4: the final distribution; false for an invalid row.
-inline bool keep(Kept& kept, const std::vector<float>& x, const Params& p) {
-  const float m = maximum(x.data(), x.size());
+inline bool keep(Workspace& work, Row row, const Params& p) {
+  const float m = maximum(work, row);
   if (!std::isfinite(m)) return false;
-  weigh(kept, x, m, p.inverse_temperature);
-  if (p.inverse_temperature > 0) filter(kept, p);
+  if (p.inverse_temperature == 0) {
+    keep_maximum(work.kept, row, m);
+  } else {
+    weigh(work, row, m, p);
+    filter(work.kept, p);
+  }
   return true;
 }
 
-inline float entropy(const Kept& kept, int64_t total) {
+inline float entropy(const Kept& kept) {
   double energy = 0;
   for (size_t i = 0; i < kept.size(); ++i) energy += static_cast<double>(kept.w[i]) * kept.d[i];
-  return static_cast<float>(std::log(static_cast<double>(total) / kOne) - energy / static_cast<double>(total));
+  const auto total = static_cast<double>(kept.total);
+  return static_cast<float>(std::log(total / kOne) - energy / total);
 }
 
-// Steps 1 to 6 for one row with 64 random bits.
-inline Draw sample_row(Kept& kept, const std::vector<float>& x, const Params& p, uint64_t bits) {
+inline Draw drawn(int32_t token, int64_t weight, int64_t total, size_t kept) {
   Draw result;
-  if (!keep(kept, x, p)) return result;
-  result.total = sum(kept.w);
-  const size_t chosen = draw(kept.w, result.total, bits);
-  result.token = kept.ids[chosen];
-  result.weight = kept.w[chosen];
-  result.kept = static_cast<int32_t>(kept.size());
-  result.logprob = static_cast<float>(std::log(static_cast<double>(result.weight) / static_cast<double>(result.total)));
-  result.entropy = entropy(kept, result.total);
+  result.token = token;
+  result.weight = weight;
+  result.total = total;
+  result.kept = static_cast<int32_t>(kept);
+  result.logprob = static_cast<float>(std::log(static_cast<double>(weight) / static_cast<double>(total)));
+  return result;
+}
+
+// Step 5 without filters: the block that u falls into, then the token, so that no list of all tokens is made.
+inline Draw draw_from_all(Workspace& work, Row row, float m, const Params& p, uint64_t bits) {
+  const int64_t total = total_mass(work, row, m, p.inverse_temperature);
+  int64_t u = scaled(bits, total);
+  const size_t block = draw(work.masses.data(), work.masses.size(), u);
+  const size_t begin = block * kBlock, size = std::min(kBlock, row.n - begin);
+  float d[kBlock];
+  int64_t w[kBlock];
+  passes().weigh(row.x + begin, size, m, p.inverse_temperature, d, w);
+  const size_t i = draw(w, size, u);
+  return drawn(static_cast<int32_t>(begin + i), w[i], total, passes().count_finite(row.x, row.n));
+}
+
+// Steps 1 to 6 for one row with 64 random bits; entropy where details are asked for.
+inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits, bool details) {
+  if (p.inverse_temperature > 0 && !p.has_filters() && !details) {
+    const float m = maximum(work, row);
+    return std::isfinite(m) ? draw_from_all(work, row, m, p, bits) : Draw{};
+  }
+  if (!keep(work, row, p)) return Draw{};
+  const Kept& kept = work.kept;
+  int64_t u = scaled(bits, kept.total);
+  const size_t i = draw(kept.w.data(), kept.size(), u);
+  Draw result = drawn(kept.ids[i], kept.w[i], kept.total, kept.size());
+  if (details) result.entropy = entropy(kept);
   return result;
 }
 
 // ln of the token's probability under softmax of the untouched logits (step 6); NaN where they are invalid.
-inline float model_logprob(const float* x, size_t vocabulary, int64_t token) {
-  const float m = maximum(x, vocabulary);
+inline float model_logprob(Workspace& work, Row row, int64_t token) {
+  const float m = maximum(work, row);
   if (!std::isfinite(m)) return std::numeric_limits<float>::quiet_NaN();
-  int64_t total = 0;
-  for (size_t i = 0; i < vocabulary; ++i) {
-    if (x[i] > -kInfinity) total += weight(distance(x[i], m, 1.0f));
-  }
-  return static_cast<float>(static_cast<double>(x[token]) - m - std::log(static_cast<double>(total) / kOne));
+  const auto total = static_cast<double>(total_mass(work, row, m, 1.0f));
+  return static_cast<float>(static_cast<double>(row.x[token]) - m - std::log(total / kOne));
 }
 
 }  // namespace alea

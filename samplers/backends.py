@@ -68,4 +68,4 @@ def automatic(on_gpu: bool) -> str:
 
 @functools.cache
 def warn_once(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=4)
+    warnings.warn(message, RuntimeWarning, stacklevel=5)

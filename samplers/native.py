@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,17 @@ from samplers.params import SamplingParams
 from samplers.reference.fixed_point import fraction
 
 try:
-    from samplers import _native  # type: ignore[attr-defined]
+    _native: Any = import_module("samplers._native")
+    _reason = "ok"
+except ModuleNotFoundError:
+    _native, _reason = None, "not built: there was no C++17 compiler when alea was installed; get one and reinstall"
 except ImportError as error:
-    _native = None
-    _reason = str(error)
+    _native, _reason = None, f"built, but can't be loaded: {error}"
 
 
 def state() -> str:
     """ "ok", or why the extension can't run."""
-    if _native is not None:
-        return "ok"
-    return f"the extension is not built ({_reason}): install a C++17 compiler and reinstall"
+    return _reason
 
 
 def sample(

@@ -5,13 +5,14 @@ Oracle: the reference. Integers are compared exactly, all of them: a wrong bit s
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplers import SamplingParams, filter_logits, pack, sample
 from samplers.reference.fixed_point import weights
 from samplers.reference.philox import philox
-from tests.samplers.strategies import params, row, rows
+from tests.samplers.strategies import KINDS, params, row, rows
 
 INTEGERS = ("tokens", "weight", "total", "kept")
 
@@ -32,15 +33,81 @@ def test_native_is_the_reference(x: np.ndarray, p: SamplingParams, seed: int):
     np.testing.assert_array_equal(*(filter_logits(x, p, backend=b) for b in ("native", "reference")))
 
 
-def test_native_weights_everywhere():
-    """Every 997th float32 of [-60, 0], subnormals included."""
+SIZES = (1, 3, 4, 15, 16, 17, 127, 128, 129, 255, 1000, 32000)
+FILTERS = {
+    "none": SamplingParams(),
+    "top-k": SamplingParams(top_k=40),
+    "top-k of more than there are blocks": SamplingParams(top_k=300, top_p=0.9),
+    "top-p": SamplingParams(top_p=0.9),
+    "top-p of next to nothing": SamplingParams(top_p=1e-9, min_tokens_to_keep=3),
+    "top-p of nearly all": SamplingParams(top_p=1 - 1e-9),
+    "min-p": SamplingParams(min_p=0.02),
+    "epsilon": SamplingParams(epsilon_cutoff=1e-3),
+    "typical": SamplingParams(typical_p=0.9, epsilon_cutoff=1e-4),
+    "eta": SamplingParams(eta_cutoff=1e-3),
+    "keep many": SamplingParams(top_p=0.1, min_p=0.9, epsilon_cutoff=0.5, min_tokens_to_keep=200),
+    "cold": SamplingParams(temperature=0.05, top_p=0.9),
+    "hot": SamplingParams(temperature=50.0, top_p=0.9),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_every_instruction_set_finds_the_same_set(native_isa, name: str):
+    """Rows around the sizes of vectors and blocks, where a pass over a row has its edges."""
+    rng = np.random.default_rng(5)
+    for vocabulary in SIZES:
+        for kind in KINDS:
+            x = row(kind, vocabulary, rng)
+            ours, theirs = (sample(x, FILTERS[name], seed=vocabulary, backend=b) for b in ("native", "reference"))
+            for a, b in zip(columns(ours), columns(theirs), strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=f"{kind}, V = {vocabulary}")
+            np.testing.assert_array_equal(
+                *(filter_logits(x, FILTERS[name], backend=b) for b in ("native", "reference"))
+            )
+
+
+def test_a_bad_logit_is_seen_at_every_place(native_isa):
+    for vocabulary in (1, 17, 128, 300):
+        for at in range(vocabulary):
+            for bad in (np.nan, np.inf):
+                x = np.zeros(vocabulary, np.float32)
+                x[at] = bad
+                assert sample(x, seed=0, backend="native", on_invalid="mark").tokens[0] == -1
+
+
+def test_the_callers_rounding_is_no_concern(native_isa):
+    """Flushed subnormals would change distances; the thread's mode is put back afterwards."""
+    x, cold = np.float32([0, -3e-40, -1e-38, -1e-37]), SamplingParams(temperature=1e-6)
+    expected = filter_logits(x, cold, backend="native")
+    d = -np.arange(1, 5, dtype=np.float32) * np.float32(1e-39)
+    assert torch.set_flush_denormal(True)
+    try:
+        assert (torch.tensor([1e-39]) * 0.5).item() == 0
+        np.testing.assert_array_equal(filter_logits(x, cold, backend="native"), expected)
+        np.testing.assert_array_equal(native_isa.weights(d), [2**40] * 4)
+        assert (torch.tensor([1e-39]) * 0.5).item() == 0  # the caller's mode is back
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.fixture(params=["generic", "avx2", "avx512"])
+def native_isa(request):
+    """The extension, with one instruction set forced."""
     require_native()
     from samplers import _native
 
+    if not _native.use_isa(request.param):
+        pytest.skip(f"this processor has no {request.param}")
+    yield _native
+    _native.use_isa("auto")
+
+
+def test_native_weights_everywhere(native_isa):
+    """Every 997th float32 of [-60, 0], subnormals included."""
     bits = np.arange(0x80000000, 0xC2700001, 997, dtype=np.uint32)
     d = bits.view(np.float32)
     assert d[0] == 0 and -60 <= d[-1] < -59.9
-    np.testing.assert_array_equal(_native.weights(d), weights(d))
+    np.testing.assert_array_equal(native_isa.weights(d), weights(d))
 
 
 @settings(max_examples=60)
