@@ -11,7 +11,6 @@ BENCHMARKS = {"decode": decode, "report": report}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.HelpFormatter
     benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
     for name, module in BENCHMARKS.items():
         benchmark = benchmarks.add_parser(name, help=module.HELP, description=module.HELP)

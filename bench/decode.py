@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    for name, least in (("rounds", 2), ("new_tokens", 1), ("threads", 1)):
+        value = getattr(arguments, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be >= {least}, got {value}")
+    if min(arguments.batch) < 1:
+        raise ValueError(f"--batch must be >= 1, got {min(arguments.batch)}")
     if arguments.quick:
         arguments.rounds, arguments.new_tokens = 3, 32
     records = []

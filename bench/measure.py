@@ -59,10 +59,10 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def append(name: str, records: list[dict[str, Any]], folder: Path = RESULTS) -> Path:
-    """Add records to `folder/name.jsonl`, one JSON line each."""
-    path = folder / f"{name}.jsonl"
-    folder.mkdir(parents=True, exist_ok=True)
+def append(name: str, records: list[dict[str, Any]]) -> Path:
+    """Add records to `results/name.jsonl`, one JSON line each."""
+    path = RESULTS / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(record) + "\n" for record in records)
     return path

@@ -36,11 +36,14 @@ def with_tables(text: str) -> str:
 
 
 def latest(name: str) -> list[dict[str, Any]]:
-    """The records of the last run in `results/name.jsonl`: those that share its commit and machine."""
+    """The storyteller's newest record of each batch size in `results/name.jsonl`, transformers beside it."""
     lines = (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    last = records[-1]
-    return [r for r in records if (r["commit"], r["machine"]) == (last["commit"], last["machine"])]
+    wanted = [r for r in records if r["model"] == "storyteller" and "transformers" in r["tokens_a_second"]]
+    if not wanted:
+        raise ValueError(f"results/{name}.jsonl must hold records of the storyteller, got {len(records)} of others")
+    newest = {record["batch"]: record for record in wanted}
+    return [newest[batch] for batch in sorted(newest)]
 
 
 def decode_table(records: list[dict[str, Any]]) -> str:

@@ -168,7 +168,10 @@ py::tuple filter_logits(const Batch& batch) {
       std::fill(out, out + batch.vocabulary(), -alea::kInfinity);
       const alea::Params& p = batch.params(row);
       is_valid[row] = alea::keep(work, batch.row(row, work), p);
-      for (size_t i = 0; is_valid[row] && i < kept.size(); ++i) out[kept.ids[i]] = kept.x[i] / p.temperature;
+      for (size_t i = 0; is_valid[row] && i < kept.size(); ++i) {
+        const float scaled = (kept.x[i] + 0.0f) / p.temperature;  // -0 counts as 0
+        out[kept.ids[i]] = std::clamp(scaled, -alea::kGreatest, alea::kGreatest);
+      }
     }
   }
   return py::make_tuple(filtered, valid);

@@ -1,6 +1,7 @@
 // The tokens that are left of a row, in id order, and what a filter's mask does to them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -16,6 +17,9 @@ struct Kept {
   int64_t total = 0;         // mass of all, also of tokens passed over because the next filter can't keep them
 
   size_t size() const { return ids.size(); }
+
+  // Always so for a valid row; not where the logits changed between two passes over them.
+  bool has_mass() const { return size() > 0 && total > 0; }
 
   void resize(size_t count) {
     ids.resize(count);

@@ -23,6 +23,7 @@ using Masses [[gnu::vector_size(8 * ALEA_LANES)]] = int64_t;
 
 constexpr size_t kLanes = ALEA_LANES;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
 inline float most(float a, float b) { return a > b ? a : b; }
@@ -99,7 +100,7 @@ float maxima(const float* x, size_t n, float* blocks) {
     *blocks = greatest(top);
     m = most(m, *blocks++);
   }
-  return sum(invalid) == 0 ? m : std::numeric_limits<float>::quiet_NaN();
+  return sum(invalid) == 0 ? m : kNaN;
 }
 
 int64_t masses(const float* x, size_t n, float m, float inverse_temperature, int64_t* blocks) {

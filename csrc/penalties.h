@@ -2,6 +2,7 @@
 // The same as samplers/reference/penalties.py.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <unordered_map>

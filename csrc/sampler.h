@@ -70,14 +70,17 @@ inline int64_t total_mass(Workspace& work, Row row, float m, float inverse_tempe
 
 // Step 2: at T = 0 the first maximum alone.
 inline void keep_maximum(Kept& kept, Row row, float m) {
-  kept.resize(1);
-  kept.ids[0] = static_cast<int32_t>(std::find(row.x, row.x + row.n, m) - row.x);
+  const size_t id = static_cast<size_t>(std::find(row.x, row.x + row.n, m) - row.x);
+  kept.resize(id < row.n ? 1 : 0);
+  if (kept.size() == 0) return;
+  kept.ids[0] = static_cast<int32_t>(id);
   kept.x[0] = m;
   kept.d[0] = 0.0f;
   kept.w[0] = kept.total = kOne;
 }
 
-constexpr float kAll = std::numeric_limits<float>::lowest();  // every token above -inf is as great
+constexpr float kGreatest = std::numeric_limits<float>::max();
+constexpr float kAll = -kGreatest;  // every token above -inf is as great
 
 // A logit below which every token has less than the mass, with a margin for the rounding of d and w.
 inline float logit_below(int64_t mass, float m, float temperature) {
@@ -127,15 +130,18 @@ inline void weigh(Workspace& work, Row row, float m, const Params& p) {
 // Step 4: the filters that are switched on, in their order.
 inline void filter(Kept& kept, const Params& p) {
   const auto n = static_cast<size_t>(p.min_tokens_to_keep);
-  if (p.top_k > 0) kept.where(top_k(kept, static_cast<size_t>(p.top_k), n));
-  if (p.use_top_p) kept.where(top_p(kept, p.top_p, n));
-  if (p.use_min_p) kept.where(min_p(kept, p.min_p, n));
-  if (p.use_typical_p) kept.where(typical(kept, p.typical_p, n));
-  if (p.use_epsilon) kept.where(epsilon(kept, p.epsilon, n));
-  if (p.use_eta) kept.where(eta(kept, p.eta, p.root_eta, n));
+  const auto stage = [&kept](bool on, auto mask) {
+    if (on && kept.has_mass()) kept.where(mask());
+  };
+  stage(p.top_k > 0, [&] { return top_k(kept, static_cast<size_t>(p.top_k), n); });
+  stage(p.use_top_p, [&] { return top_p(kept, p.top_p, n); });
+  stage(p.use_min_p, [&] { return min_p(kept, p.min_p, n); });
+  stage(p.use_typical_p, [&] { return typical(kept, p.typical_p, n); });
+  stage(p.use_epsilon, [&] { return epsilon(kept, p.epsilon, n); });
+  stage(p.use_eta, [&] { return eta(kept, p.eta, p.root_eta, n); });
 }
 
-// Steps 1 to 4: the final distribution; false for an invalid row.
+// Steps 1 to 4: the final distribution; false for an invalid row, or one that another thread writes meanwhile.
 inline bool keep(Workspace& work, Row row, const Params& p) {
   const float m = maximum(work, row);
   if (!std::isfinite(m)) return false;
@@ -145,7 +151,7 @@ inline bool keep(Workspace& work, Row row, const Params& p) {
     weigh(work, row, m, p);
     filter(work.kept, p);
   }
-  return true;
+  return work.kept.has_mass();
 }
 
 inline float entropy(const Kept& kept) {

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from model.config import LlamaConfig
-    from model.generate import Generation, generate
+    from model.generation import Generation, generate
     from model.llama import Llama
     from model.tokenizer import Tokenizer
 
 _HOMES = {
-    "Generation": "model.generate",
+    "Generation": "model.generation",
     "Llama": "model.llama",
     "LlamaConfig": "model.config",
     "Tokenizer": "model.tokenizer",
-    "generate": "model.generate",
+    "generate": "model.generation",
 }
 __all__ = ["Generation", "Llama", "LlamaConfig", "Tokenizer", "generate"]
 
@@ -26,5 +26,5 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'model' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value  # `generate` the function, not the module of that name
+    globals()[name] = value
     return value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
@@ -20,11 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
     arguments = parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()  # here, where a closed pipe still can be told from an error
+        return status
+    except BrokenPipeError:  # `alea generate | head`: the reader has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, TypeError, OSError, RuntimeError) as error:
-        if isinstance(error, BrokenPipeError):  # `alea generate | head`
-            sys.stderr.close()
-            return 0
         print(f"alea {arguments.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -39,9 +42,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"alea {own_version()}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in command_modules().items():
-        command = commands.add_parser(
-            name, help=module.HELP, description=module.HELP, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return top
@@ -49,7 +50,11 @@ def parser() -> argparse.ArgumentParser:
 
 def command_modules() -> dict[str, Any]:
     modules = {name: importlib.import_module(module) for name, module in COMMANDS.items()}
-    modules.update((point.name, point.load()) for point in entry_points(group="alea.commands"))
+    for point in entry_points(group="alea.commands"):
+        try:
+            modules[point.name] = point.load()
+        except ImportError as error:
+            print(f"alea: the command {point.name} can't be loaded: {error}", file=sys.stderr)
     return modules
 
 

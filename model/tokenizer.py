@@ -28,15 +28,23 @@ class Tokenizer:
         except (RuntimeError, OSError) as error:
             raise ValueError(f"{path}: not a SentencePiece model ({error})") from None
         self.bos_id, self.eos_id = self.sp.bos_id(), self.sp.eos_id()
+        if self.bos_id < 0 or self.eos_id < 0:
+            raise ValueError(f"{path}: must have BOS and EOS, got ids {self.bos_id} and {self.eos_id}")
         self.vocab_size = self.sp.vocab_size()
         ids = range(self.vocab_size)
         self.special = {self.sp.id_to_piece(i): i for i in ids if self.sp.is_control(i)}
         self._bytes = [self._as_bytes(i) for i in ids]
+        self._adds_space = self.sp.encode("a", out_type=str)[0].startswith(SPACE)  # Llama's does, before every text
 
     @classmethod
     def from_pretrained(cls, folder: str | Path | None = None) -> Tokenizer:
         """Read `folder/tokenizer.model`; no folder: the storyteller's. FileNotFoundError where there is none."""
-        path = (Path(__file__).parent / "storyteller" if folder is None else Path(folder)) / "tokenizer.model"
+        folder = Path(__file__).parent / "storyteller" if folder is None else Path(folder)
+        path = folder / "tokenizer.model"
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{folder}: no such folder; give one with config.json, *.safetensors, tokenizer.model"
+            )
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; a Llama-2 folder holds its SentencePiece model there")
         return cls(path)
@@ -48,6 +56,10 @@ class Tokenizer:
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, got {type(text).__name__}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"text must be valid Unicode, got a lone surrogate in {text[:40]!r}") from None
         ids = self._encode_special(text) if parse_special else self.sp.encode(text)
         return [self.bos_id] * bos + ids + [self.eos_id] * eos
 
@@ -63,7 +75,7 @@ class Tokenizer:
         """The text of ids; special tokens give none, bytes that are no UTF-8 give U+FFFD."""
         stream = self.stream()
         text = "".join(stream.put(i) for i in ids) + stream.end()
-        return text[1:] if text.startswith(" ") else text  # the space that `encode` put before the text
+        return text[1:] if self._adds_space and text.startswith(" ") else text
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """How the vocabulary writes each id: `▁time`, `<0x0A>`, `</s>`."""

@@ -5,7 +5,6 @@ A file is mapped afresh for each tensor, so that memory holds the loaded weights
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,12 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from model.config import LlamaConfig
+from model.config import LlamaConfig, read_json, token_ids
 from model.llama import Llama, Stacked
+from samplers import SamplingParams
 
 BUILT_IN = Path(__file__).parent / "storyteller"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-FLOAT_TYPES = ("F64", "F32", "F16", "BF16")
+FLOAT_TYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -31,6 +31,8 @@ def load(folder: str | Path | None, dtype: torch.dtype | None, device: torch.dev
     Raises: FileNotFoundError where the folder or a file is missing; ValueError naming file and tensor where one is
     missing, unknown, misshapen or no float, where a file is truncated, or a shard lies outside the folder.
     """
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must be one that is there, got {device}: torch.cuda.is_available() is False")
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype must be float32, float16, bfloat16 or None (as stored), got {dtype}")
     folder = BUILT_IN if folder is None else Path(folder)
@@ -39,9 +41,9 @@ def load(folder: str | Path | None, dtype: torch.dtype | None, device: torch.dev
     with torch.device("meta"):
         model = Llama(LlamaConfig.from_pretrained(folder))
     homes = tensor_homes(folder)
-    check(model, homes)
+    check(model, homes, folder)
     for name, parts in layout(model).items():
-        put(model, name, read(parts, homes, dtype, device))
+        put(model, name, read(parts, homes, dtype or stored_dtype(homes), device))
     if model.config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     model.generation_config = read_generation_config(folder)
@@ -49,13 +51,19 @@ def load(folder: str | Path | None, dtype: torch.dtype | None, device: torch.dev
 
 
 def read_generation_config(folder: Path) -> dict[str, Any]:
+    """`folder/generation_config.json` as it stands, {} where there is none; what is used of it is checked here."""
     path = folder / "generation_config.json"
     if not path.is_file():
         return {}
+    raw = read_json(path)
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        token_ids(raw.get("eos_token_id"))
+        SamplingParams.from_generation_config({**raw, "do_sample": True})
+        if not isinstance(raw.get("do_sample", False), bool):
+            raise ValueError(f"do_sample must be true or false, got {raw['do_sample']!r}")
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
+        raise ValueError(f"{path}: {error}") from None
+    return raw
 
 
 def layout(model: Llama) -> dict[str, dict[str, torch.Size]]:
@@ -89,9 +97,9 @@ def stored_tensors(model: Llama) -> dict[str, Tensor]:
 
 def tensor_homes(folder: Path) -> dict[str, Path]:
     """{stored tensor name: file} from the one file, or from the index of shards."""
-    if (folder / INDEX).is_file():
-        return shard_homes(folder)
     if not (folder / SINGLE).is_file():
+        if (folder / INDEX).is_file():
+            return shard_homes(folder)
         others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
         hint = f"; found {others[0]}, a pickle, which could run code: save it as safetensors" if others else ""
         raise FileNotFoundError(f"{folder}: holds neither {SINGLE} nor {INDEX}{hint}")
@@ -110,21 +118,22 @@ def shard_homes(folder: Path) -> dict[str, Path]:
             raise ValueError(f"{index}: {name} must lie in a *.safetensors file of this folder, got {shard!r}")
         if not (folder / shard).is_file():
             raise FileNotFoundError(f"{folder / shard}: no such file, though {INDEX} names it for {name}")
-    for shard in sorted(set(weight_map.values())):
-        with opened(folder / shard) as file:
+    homes = {name: folder / shard for name, shard in weight_map.items()}
+    for path in sorted(set(homes.values())):
+        with opened(path) as file:
             held = set(file.keys())
-        for name in (n for n, home in weight_map.items() if home == shard and n not in held):
-            raise ValueError(f"{folder / shard}: tensor {name} is missing, though {INDEX} names this file for it")
-    return {name: folder / shard for name, shard in weight_map.items()}
+        for name in sorted(n for n, home in homes.items() if home == path and n not in held):
+            raise ValueError(f"{path}: tensor {name} is missing, though {INDEX} names this file for it")
+        homes.update(dict.fromkeys(held - homes.keys(), path))  # not in the index: `check` says what is wrong with it
+    return homes
 
 
-def check(model: Llama, homes: dict[str, Path]) -> None:
+def check(model: Llama, homes: dict[str, Path], folder: Path) -> None:
     """Every tensor there, with its shape; nothing there that belongs nowhere."""
     wanted = {name: shape for parts in layout(model).values() for name, shape in parts.items()}
-    somewhere = next(iter(homes.values()), Path(SINGLE))
     for name in wanted:
         if name not in homes:
-            raise ValueError(f"{somewhere}: tensor {name} is missing")
+            raise ValueError(f"{folder}: tensor {name} is missing from its *.safetensors")
     ignored = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     for name, path in homes.items():
         if name not in wanted and name not in ignored and not name.endswith("rotary_emb.inv_freq"):
@@ -142,20 +151,20 @@ def check_tensor(path: Path, name: str, stored: Any, shape: torch.Size) -> None:
         raise ValueError(f"{path}: tensor {name} must be one of {', '.join(FLOAT_TYPES)}, got {stored.get_dtype()}")
 
 
-def read(
-    parts: dict[str, torch.Size], homes: dict[str, Path], dtype: torch.dtype | None, device: torch.device
-) -> Tensor:
+def stored_dtype(homes: dict[str, Path]) -> torch.dtype:
+    """The dtype of the embedding, which a model whose tensors differ takes as a whole."""
+    name = "model.embed_tokens.weight"
+    with opened(homes[name]) as file:
+        return FLOAT_TYPES[file.get_slice(name).get_dtype()]
+
+
+def read(parts: dict[str, torch.Size], homes: dict[str, Path], dtype: torch.dtype, device: torch.device) -> Tensor:
     """The stored tensors one below the other, cast to dtype on device; a copy, so that the file may change later."""
     rows = [shape[0] for shape in parts.values()]
-    shape = (sum(rows), *next(iter(parts.values()))[1:])
-    value = None
-    for name, start in zip(parts, itertools.accumulate(rows, initial=0), strict=False):
+    value = empty((sum(rows), *next(iter(parts.values()))[1:]), dtype, device)
+    for name, target in zip(parts, value.split(rows), strict=True):
         with opened(homes[name]) as file:
-            stored = file.get_tensor(name)
-            if value is None:
-                value = empty(shape, dtype or stored.dtype, device)
-            value[start : start + len(stored)] = stored.to(value.dtype)
-    assert value is not None  # parts is never empty
+            target.copy_(file.get_tensor(name).to(dtype))
     return value
 
 

@@ -22,7 +22,13 @@ def backends() -> dict[str, str]:
     >>> backends()["reference"]
     'ok'
     """
-    return {"reference": "ok", "native": native_state(), "triton": triton_state()}
+    return {name: state(name) for name in BACKENDS}
+
+
+def state(backend: str) -> str:
+    if backend == "native":
+        return native_state()
+    return triton_state() if backend == "triton" else "ok"
 
 
 @functools.cache
@@ -49,21 +55,23 @@ def implementation(backend: str, on_gpu: bool) -> ModuleType:
 
     Raises: ValueError for an unknown name, RuntimeError for a backend that can't run here.
     """
-    if backend != "auto" and backend not in BACKENDS:
+    if backend == "auto":
+        return import_module(MODULES[automatic(on_gpu)])
+    if backend not in BACKENDS:
         raise ValueError(f"backend must be 'auto' or one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
-    name = automatic(on_gpu) if backend == "auto" else backend
-    if backend != "auto" and backends()[backend] not in OK:
-        raise RuntimeError(f"backend {backend!r} can't run here: {backends()[backend]}")
-    return import_module(MODULES[name])
+    if state(backend) not in OK:
+        raise RuntimeError(f"backend {backend!r} can't run here: {state(backend)}")
+    return import_module(MODULES[backend])
 
 
 def automatic(on_gpu: bool) -> str:
-    best = "triton" if on_gpu else "native"
-    state = triton_state() if on_gpu else native_state()
-    if state in OK:
+    """The fastest backend that can run here; a warning, once, where it is not the one for this device."""
+    best, *others = ["triton", "native", "reference"] if on_gpu else ["native", "reference"]
+    if state(best) in OK:
         return best
-    warn_once(f"samplers: the {best} backend can't run here ({state}); the slower reference draws the same tokens")
-    return "reference"
+    name = next(other for other in others if state(other) in OK)
+    warn_once(f"samplers: the {best} backend can't run here ({state(best)}); {name}, slower, draws the same tokens")
+    return name
 
 
 @functools.cache

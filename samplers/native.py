@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from importlib import import_module
 from typing import Any
@@ -16,7 +15,7 @@ try:
     _native: Any = import_module("samplers._native")
     _reason = "ok"
 except ModuleNotFoundError:
-    _native, _reason = None, "not built: there was no C++17 compiler when alea was installed; get one and reinstall"
+    _native, _reason = None, "not built for this Python: install a C++17 compiler and reinstall (pip -v shows its log)"
 except ImportError as error:
     _native, _reason = None, f"built, but can't be loaded: {error}"
 
@@ -40,19 +39,17 @@ def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def laid_out(batch: Any) -> Any:
     """The batch as C++ reads it: parameters as a struct a row, lists as values and offsets."""
-    history = batch.history if any(p.uses_history for p in batch.params.rows) else None
+    packed = batch.params
+    if "native" not in packed.layouts:
+        packed.layouts["native"] = params_layout(packed.rows)
+    history = batch.history if packed.uses_history else None
     return _native.Batch(
-        np.ascontiguousarray(batch.x),
-        *params_layout(batch.params.rows),
+        np.require(batch.x, requirements=["C", "A"]),  # contiguous and aligned
+        *packed.layouts["native"],
         *((None, None) if history is None else (concatenated(history, np.int64), offsets(history))),
         batch.history_start,
         batch.allowed,
     )
-
-
-@functools.lru_cache(maxsize=256)
-def structs(rows: tuple[SamplingParams, ...]) -> np.ndarray:
-    return np.array([struct(p) for p in rows], _native.params_dtype)
 
 
 def params_layout(rows: tuple[SamplingParams, ...]) -> tuple[np.ndarray, ...]:
@@ -60,7 +57,7 @@ def params_layout(rows: tuple[SamplingParams, ...]) -> tuple[np.ndarray, ...]:
     biases = [p.logit_bias or {} for p in rows]
     ids = concatenated([list(bias.keys()) for bias in biases], np.int64)
     values = concatenated([list(bias.values()) for bias in biases], np.float32)
-    return structs(rows), ids, values, offsets(biases)
+    return np.array([struct(p) for p in rows], _native.params_dtype), ids, values, offsets(biases)
 
 
 def struct(p: SamplingParams) -> tuple[float | int | bool, ...]:
@@ -84,7 +81,7 @@ def struct(p: SamplingParams) -> tuple[float | int | bool, ...]:
 
 
 def concatenated(lists: Any, dtype: Any) -> np.ndarray:
-    return np.concatenate([np.asarray(row, dtype) for row in lists])
+    return np.concatenate([np.empty(0, dtype), *(np.asarray(row, dtype) for row in lists)])
 
 
 def offsets(lists: Any) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property, lru_cache
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ FLOATS = {
     "frequency_penalty": Range("finite in float32", -FLOAT32_MAX, FLOAT32_MAX),
 }
 INTEGERS = {"top_k": 0, "min_tokens_to_keep": 1}  # the least value of each
+PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias")  # hold at T = 0 too
 TEMPERATURE = Range("0, or in [1e-6, 1e6]", 1e-6, 1e6)
 MAX_VOCABULARY = 1 << 20
 
@@ -96,19 +99,22 @@ class SamplingParams:
     def from_generation_config(cls, config: Any) -> SamplingParams:
         """What a transformers `GenerationConfig` (or its dict) asks for; what it leaves unset stays off.
 
-        As in `generate`, `do_sample=False` is T = 0 without filters, and the penalties hold either way. In a
-        GenerationConfig `top_k=None` stands for 50 where sampling is on; in a dict it stands for off.
+        As in `generate`, `do_sample` unset or False is T = 0 without filters, and the penalties hold either way. In a
+        GenerationConfig `top_k=None` stands for 50 where sampling is on; in a dict it stands for off. Only settings
+        named as fields here are read; others (`bad_words_ids`, `num_beams` ...) are for the caller to honour.
+
+        Raises: TypeError for what is neither; TypeError and ValueError as the class does.
 
         >>> SamplingParams.from_generation_config({"do_sample": True, "temperature": 0.6, "top_p": 0.9}).temperature
         0.6
         """
         is_dict = isinstance(config, Mapping)
+        if not is_dict and not hasattr(config, "do_sample"):
+            raise TypeError(f"config must be a GenerationConfig or its dict, got {type(config).__name__}")
         get: Callable[[str], Any] = config.get if is_dict else lambda name: getattr(config, name, None)
-        values: dict[str, Any] = {f.name: get(f.name) for f in fields(cls) if f.name != "logit_bias"}
-        values = {name: value for name, value in values.items() if value is not None}
+        values: dict[str, Any] = {f.name: get(f.name) for f in fields(cls) if get(f.name) is not None}
         if not get("do_sample"):
-            penalty = values.get("repetition_penalty", 1.0)
-            return cls(temperature=0.0, repetition_penalty=penalty)
+            return cls(temperature=0.0, **{name: values[name] for name in PENALTIES if name in values})
         if not is_dict:
             values.setdefault("top_k", 50)
         return cls(**values)
@@ -117,16 +123,30 @@ class SamplingParams:
     def uses_history(self) -> bool:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy, which can't take the read-only logit_bias."""
+        bias = None if self.logit_bias is None else dict(self.logit_bias)
+        values = (bias if f.name == "logit_bias" else getattr(self, f.name) for f in fields(self))
+        return type(self), tuple(values)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class PackedParams:
-    """Parameters of a batch, checked once; made by `pack`, accepted wherever parameters are."""
+    """Parameters of a batch, checked once; made by `pack`, accepted wherever parameters are.
+
+    layouts: what each backend made of them at its first use, to be used again at the next step.
+    """
 
     rows: tuple[SamplingParams, ...]
     device: torch.device | None = None
+    layouts: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def row(self, index: int) -> SamplingParams:
         return self.rows[index if len(self.rows) > 1 else 0]
+
+    @cached_property
+    def uses_history(self) -> bool:
+        return any(row.uses_history for row in self.rows)
 
 
 def pack(
@@ -135,28 +155,45 @@ def pack(
 ) -> PackedParams:
     """Check parameters once and lay them out for a batch: one SamplingParams for all rows, or one a row.
 
-    Raises: TypeError where anything but SamplingParams is given, ValueError for an empty sequence.
+    device: where a GPU backend shall keep them; default the logits'.
+    Raises: TypeError where anything but SamplingParams is given, ValueError for an unknown device.
 
     >>> len(pack([SamplingParams(), SamplingParams(top_k=5)]).rows)
     2
     """
+    if device is not None:
+        return PackedParams(pack(params).rows, checked_device(device))
     if isinstance(params, PackedParams):
         return params
     if params is None or isinstance(params, SamplingParams):
-        params = (params or SamplingParams(),)
+        return pack_one(params or SamplingParams())
     rows = tuple(params) if isinstance(params, Sequence) else (params,)
-    if not rows:
-        raise ValueError("params must hold at least one SamplingParams, got an empty sequence")
     for row in rows:
         if not isinstance(row, SamplingParams):
             raise TypeError(f"params must be SamplingParams or a sequence of them, got {type(row).__name__}")
-    return PackedParams(rows, None if device is None else torch.device(device))
+    return PackedParams(rows)
+
+
+@lru_cache(maxsize=256)
+def pack_one(params: SamplingParams) -> PackedParams:
+    """Kept, so that a caller who passes the same parameters at every step has them laid out once."""
+    return PackedParams((params,))
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda:0', got {device!r}") from None
 
 
 def number(name: str, value: Any, accepted: str) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, {accepted}, got {value!r} of type {type(value).__name__}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # an int beyond float64: out of every range, which the caller says
+        return math.inf if value > 0 else -math.inf
 
 
 def within(name: str, value: float, accepted: Range) -> float:
@@ -173,7 +210,7 @@ def integer(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def checked_bias(bias: Any) -> dict[int, float] | None:
+def checked_bias(bias: Any) -> Mapping[int, float] | None:
     if bias is None:
         return None
     if not isinstance(bias, Mapping):
@@ -185,4 +222,4 @@ def checked_bias(bias: Any) -> dict[int, float] | None:
         if value != -math.inf and not abs(value) <= FLOAT32_MAX:
             raise ValueError(f"logit_bias[{token}] must be finite in float32 or -inf, got {value!r}")
         checked[token] = value
-    return checked
+    return MappingProxyType(checked)

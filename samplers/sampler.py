@@ -22,6 +22,9 @@ class InvalidLogits(ValueError):
             f"penalties); invalid: row {named}"
         )
 
+    def __reduce__(self) -> tuple[type[InvalidLogits], tuple[list[int]]]:
+        return type(self), (self.rows,)
+
 
 @dataclass(frozen=True)
 class SampleOutput:
@@ -59,7 +62,8 @@ def sample(
     """Draw one token a row; the same logits, parameters, seed, stream and position give the same token everywhere.
 
     Args:
-        logits: (B, V) or (V,), float32, float16 or bfloat16, torch or NumPy, 1 <= V <= 2^20. Read, never written.
+        logits: (B, V) or (V,), float32, float16 or bfloat16, torch or NumPy, 1 <= V <= 2^20. Read, never written;
+            no other thread may write them during the call.
         params: SamplingParams, a sequence of B, or `pack`ed ones; None leaves the distribution as it is.
         seed, position, stream: int or int64 (B,), taken mod 2^64. position is the decode step, stream tells requests
             apart (default: the row number).
@@ -82,6 +86,8 @@ def sample(
     """
     if on_invalid not in ("raise", "mark"):
         raise ValueError(f"on_invalid must be 'raise' or 'mark', got {on_invalid!r}")
+    if not isinstance(details, bool):
+        raise TypeError(f"details must be True or False, got {details!r}")
     batch = Batch(logits, params, history, history_start, allowed)
     *columns, model_logprobs, entropy = implementation(backend, batch.on_gpu).sample(
         batch,
@@ -109,7 +115,8 @@ def filter_logits(
     """The distribution that `sample` draws from, as logits: x / T where kept, -inf elsewhere.
 
     Arguments and errors as in `sample`. Returns: a new float32 (B, V), torch or NumPy as the logits are; at T = 0
-    the kept logit stands undivided.
+    the kept logit stands undivided. A quotient beyond float32 becomes its greatest finite number, so that what is
+    kept stays above -inf.
 
     >>> from samplers import SamplingParams
     >>> filter_logits(np.float32([1, 3, 2]), SamplingParams(top_k=2, temperature=2.0))

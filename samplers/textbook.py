@@ -144,7 +144,8 @@ def multinomial(p: np.ndarray, u: float) -> int:
     >>> [multinomial(example(), u) for u in (0.0, 0.3, 0.46, 0.999)]
     [0, 1, 2, 9]
     """
-    return min(int(np.searchsorted(np.cumsum(p), u, side="right")), len(p) - 1)
+    last = int(np.flatnonzero(p)[-1])  # where rounding leaves the sum below u
+    return min(int(np.searchsorted(np.cumsum(p), u, side="right")), last)
 
 
 def ancestral(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,6 @@ import samplers
 
 settings.register_profile("alea", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("alea")
-os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

@@ -7,6 +7,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 HELP = "continue a text; with no MODEL, by the built-in storyteller"
 NEW_TOKENS = 200
+BATCH = 16  # prompts that are continued at a time
 SAMPLING = {  # option: (type, help); each is left to the model's generation_config where it is not given
     "temperature": (float, "0 takes the most probable token, 1 the model's own distribution"),
     "top-k": (int, "keep the k most probable tokens, 0: all"),
@@ -31,7 +34,6 @@ SAMPLING = {  # option: (type, help); each is left to the model's generation_con
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.HelpFormatter
     add_model_arguments(parser)
     prompts = parser.add_argument_group("prompts", "given here, or else read from standard input, one a line")
     prompts.add_argument("-p", "--prompt", action="append", metavar="TEXT", help="may be given several times")
@@ -86,28 +88,31 @@ def run(arguments: argparse.Namespace) -> int:
     prompts = read_prompts(arguments)
     llama, tokenizer = load_model(arguments)
     seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
-    single = len(prompts) * arguments.num_return_sequences == 1 and not arguments.json
-    live = single and arguments.stream
-    if live:
-        show(prompts[0])
-    began = time.perf_counter()
-    results = continue_prompts(arguments, llama, tokenizer, prompts, seed, live)
-    seconds = time.perf_counter() - began
-    if live:
-        show("\n")
-    elif arguments.json:
-        show_json(prompts, results, seed)
+    texts = len(prompts) * arguments.num_return_sequences
+    began, tokens, written = time.perf_counter(), 0, 0
+    if texts == 1 and arguments.stream and not arguments.json:
+        tokens = len(stream_text(arguments, llama, tokenizer, prompts, seed).ids)
     else:
-        show_texts(prompts, results)
-    report_speed(sum(len(g.ids) for row in results for g in row), seconds, seed)
+        for start in range(0, len(prompts), BATCH):
+            batch = prompts[start : start + BATCH]
+            with waiting(f"writing {texts - written} texts"):
+                results = continue_prompts(arguments, llama, tokenizer, batch, seed, first_stream=written)
+            for prompt, row in zip(batch, results, strict=True):
+                for generation in row:
+                    show_text(arguments, prompt, generation, seed, written, texts)
+                    written, tokens = written + 1, tokens + len(generation.ids)
+    report_speed(tokens, time.perf_counter() - began, seed)
     return 0
 
 
 def read_prompts(arguments: argparse.Namespace) -> list[str]:
     prompts = list(arguments.prompt or ())
     if arguments.prompt_file is not None:
-        prompts += lines(arguments.prompt_file.read_text(encoding="utf-8"))
-    elif not prompts:
+        try:
+            prompts += lines(arguments.prompt_file.read_text(encoding="utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{arguments.prompt_file}: must be UTF-8 text ({error})") from None
+    elif not prompts and sys.stdin is not None:
         if sys.stdin.isatty():
             print("alea generate: type a prompt, end with Ctrl-D", file=sys.stderr)
         prompts = lines(sys.stdin.read())
@@ -117,7 +122,7 @@ def read_prompts(arguments: argparse.Namespace) -> list[str]:
 
 
 def lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:
@@ -134,36 +139,64 @@ def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:
         dtype = torch.float32 if device == "cpu" else None
     else:
         dtype = getattr(torch, arguments.dtype)
-    folder = arguments.model or arguments.model_option
-    return Llama.from_pretrained(folder, dtype=dtype, device=device), Tokenizer.from_pretrained(folder)
+    if arguments.model is not None and arguments.model_option is not None:
+        raise ValueError(f"MODEL must be given once, got {arguments.model!r} and --model {arguments.model_option!r}")
+    folder = arguments.model if arguments.model is not None else arguments.model_option
+    if folder == "":
+        raise ValueError("MODEL must be a folder, got ''")
+    tokenizer = Tokenizer.from_pretrained(folder)  # before the weights, which may take a while
+    return Llama.from_pretrained(folder, dtype=dtype, device=device), tokenizer
 
 
 def continue_prompts(
-    arguments: argparse.Namespace, llama: Llama, tokenizer: Tokenizer, prompts: list[str], seed: int, live: bool
+    arguments: argparse.Namespace,
+    llama: Llama,
+    tokenizer: Tokenizer,
+    prompts: list[str],
+    seed: int,
+    first_stream: int = 0,
+    on_text: Callable[[int, str], None] | None = None,
 ) -> list[list[Generation]]:
     from model import generate
 
     given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in SAMPLING}
     new_tokens = arguments.max_new_tokens
     if new_tokens is None and arguments.max_length is None:
-        window = llama.config.max_position_embeddings
-        left = window - max(len(tokenizer.encode(p)) for p in prompts)
+        left = llama.config.max_position_embeddings - max(len(tokenizer.encode(p)) for p in prompts)
         new_tokens = min(NEW_TOKENS, left) if left > 0 else None  # None: generate's error says what is too long
+    says_greedy = llama.generation_config.get("do_sample") is False
+    sequences = len(prompts) * arguments.num_return_sequences
     return generate(
         llama,
         tokenizer,
         prompts,
         max_new_tokens=new_tokens,
         max_length=arguments.max_length,
-        do_sample=True,  # --temperature 0 is the greedy choice
+        do_sample=None if says_greedy else True,
         num_return_sequences=arguments.num_return_sequences,
         stop_strings=arguments.stop,
         seed=seed,
-        on_text=(lambda _, text: show(text)) if live else None,
+        stream=range(first_stream, first_stream + sequences),
+        on_text=on_text,
         model_logprobs=arguments.json,
         backend=arguments.backend,
         **given,
     )
+
+
+def stream_text(
+    arguments: argparse.Namespace, llama: Llama, tokenizer: Tokenizer, prompts: list[str], seed: int
+) -> Generation:
+    """Show the prompt with the first text that follows it, so that nothing is shown of a call that is refused."""
+    waiting_prompts = list(prompts)
+
+    def on_text(_: int, text: str) -> None:
+        show("".join(waiting_prompts) + text)
+        waiting_prompts.clear()
+
+    ((generation,),) = continue_prompts(arguments, llama, tokenizer, prompts, seed, on_text=on_text)
+    on_text(0, "\n")
+    return generation
 
 
 def show(text: str) -> None:
@@ -171,22 +204,23 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
-def show_texts(prompts: list[str], results: list[list[Generation]]) -> None:
-    texts = [prompt + g.text for prompt, row in zip(prompts, results, strict=True) for g in row]
-    if len(texts) == 1:
-        show(texts[0] + "\n")
-        return
-    for number, text in enumerate(texts, 1):
-        show(f"[{number}/{len(texts)}] {text}\n\n"[: None if number < len(texts) else -1])
+def show_text(
+    arguments: argparse.Namespace, prompt: str, generation: Generation, seed: int, number: int, texts: int
+) -> None:
+    if arguments.json:
+        line: dict[str, Any] = {"prompt": prompt, **vars(generation), "seed": seed, "stream": number}
+        show(json.dumps(line, ensure_ascii=False) + "\n")
+    elif texts == 1:
+        show(f"{prompt}{generation.text}\n")
+    else:
+        show(f"{chr(10) if number else ''}[{number + 1}/{texts}] {prompt}{generation.text}\n")
 
 
-def show_json(prompts: list[str], results: list[list[Generation]], seed: int) -> None:
-    stream = 0
-    for prompt, row in zip(prompts, results, strict=True):
-        for g in row:
-            line: dict[str, Any] = {"prompt": prompt, **vars(g), "seed": seed, "stream": stream}
-            show(json.dumps(line, ensure_ascii=False) + "\n")
-            stream += 1
+def waiting(message: str) -> AbstractContextManager[Any]:
+    """A sign of life on stderr while nothing is shown; nothing where stderr is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(message)
 
 
 def report_speed(tokens: int, seconds: float, seed: int) -> None:

@@ -42,6 +42,8 @@ class NGram:
     """Interpolated n-gram of token ids with absolute discounting (Ney, Essen & Kneser 1994)."""
 
     def __init__(self, ids: np.ndarray, vocabulary: int) -> None:
+        if vocabulary > 1 << ID_BITS:
+            raise ValueError(f"vocabulary must be <= {1 << ID_BITS}, got {vocabulary}")
         self.vocabulary = vocabulary
         self.counts = [np.unique(grams(ids, n), return_counts=True) for n in range(1, ORDER + 1)]
         self.total = len(ids)

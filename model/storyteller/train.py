@@ -2,7 +2,8 @@
 
 Muon (Jordan 2024) on the matrices, AdamW on embeddings and norms, bfloat16 matrix products on float32
 weights; the learning rate falls linearly to zero over a budget of wall-clock minutes, the last quarter on
-windows twice as long. A checkpoint every few minutes; started again, it goes on where it was.
+windows twice as long. A checkpoint every few minutes; started again,
+it goes on from there, with the data shuffled anew. Needs torch 2.9 for Muon.
 """
 
 from __future__ import annotations

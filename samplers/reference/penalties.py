@@ -1,11 +1,13 @@
 """Step 0, what changes logits before any filter: bias, the allowed mask, and the penalties on what was said."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 
 def penalise(
     x: np.ndarray,
-    bias: dict[int, float] | None,
+    bias: Mapping[int, float] | None,
     allowed: np.ndarray | None,
     history: np.ndarray | None,
     history_start: int,
@@ -21,18 +23,23 @@ def penalise(
     >>> penalise(np.float32([2, -2, 1]), None, None, np.array([0, 1]), 0, repetition=2.0)
     array([ 1., -4.,  1.], dtype=float32)
     """
-    x = x + np.float32(0)  # a copy, in which -0 is 0
-    if bias:
-        ids = np.fromiter(bias.keys(), np.int64, len(bias))
-        x[ids] += np.fromiter(bias.values(), np.float32, len(bias))
-    if allowed is not None:
-        x[~allowed] = -np.inf
-    if history is not None:
-        seen = np.unique(history[(history >= 0) & (history < len(x))])
-        r = np.float32(repetition)
-        x[seen] = np.where(x[seen] < 0, x[seen] * r, x[seen] / r)
-        generated = history[history_start:]
-        ids, count = np.unique(generated[(generated >= 0) & (generated < len(x))], return_counts=True)
-        x[ids] -= (count * np.float64(np.float32(frequency))).astype(np.float32)
-        x[ids] -= np.float32(presence)
-    return x + np.float32(0)
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow makes the row invalid, which step 1 says
+        x = x + np.float32(0)  # a copy, in which -0 is 0
+        if bias:
+            ids = np.fromiter(bias.keys(), np.int64, len(bias))
+            x[ids] += np.fromiter(bias.values(), np.float32, len(bias))
+        if allowed is not None:
+            x[~allowed] = -np.inf
+        if history is not None:
+            seen, _ = counted(history, len(x))
+            r = np.float32(repetition)
+            x[seen] = np.where(x[seen] < 0, x[seen] * r, x[seen] / r)
+            ids, count = counted(history[history_start:], len(x))
+            x[ids] -= (count * np.float64(np.float32(frequency))).astype(np.float32)
+            x[ids] -= np.float32(presence)
+        return x + np.float32(0)
+
+
+def counted(history: np.ndarray, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ids in a history that stand in the vocabulary, and how often each does."""
+    return np.unique(history[(history >= 0) & (history < vocabulary)], return_counts=True)

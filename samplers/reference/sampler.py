@@ -17,6 +17,7 @@ from samplers.reference.top_k import top_k
 from samplers.reference.top_p import top_p
 from samplers.reference.typical import typical
 
+GREATEST = np.finfo(np.float32).max
 COLUMNS = (np.int64, np.int64, np.int64, np.int32, np.float32, np.float32, np.float32)
 
 
@@ -106,6 +107,15 @@ def model_logprob(x: np.ndarray, token: int) -> float:
     return float(x[token]) - float(m) - math.log(total / ONE)
 
 
+def refuse_flushing() -> None:
+    """The definition flushes no subnormals; NumPy does where the thread was told so, and can't be told otherwise."""
+    if np.float32(2.0**-126) * np.float32(0.5) == 0:
+        raise RuntimeError(
+            "the reference must run without flushing subnormals, and this thread flushes them: call "
+            "torch.set_flush_denormal(False), or use backend='native', which sets the mode itself"
+        )
+
+
 def penalised(batch: Any, row: int) -> np.ndarray:
     """Step 0 for one row of a batch (a `samplers.batch.Batch`): float32 [V]."""
     p = batch.params.row(row)
@@ -128,6 +138,7 @@ def sample(
 
     Returns tokens, weight, total, kept, logprobs, model_logprobs (NaN without details), entropy; each [B].
     """
+    refuse_flushing()
     bits = random_bits(seed, position, stream)
     rows = []
     for row in range(batch.size):
@@ -140,6 +151,7 @@ def sample(
 
 def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
     """x / T where kept, -inf elsewhere: float32 [B, V]; and which rows are valid: bool [B]."""
+    refuse_flushing()
     filtered = np.full(batch.x.shape, -np.inf, np.float32)
     valid = np.zeros(batch.size, bool)
     for row in range(batch.size):
@@ -147,5 +159,7 @@ def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
         valid[row] = is_valid(x)
         if valid[row]:
             kept = keep(x, p)
-            filtered[row, kept.ids] = kept.x / np.float32(p.temperature or 1.0)
+            with np.errstate(over="ignore"):
+                scaled = kept.x / np.float32(p.temperature or 1.0)
+            filtered[row, kept.ids] = scaled.clip(-GREATEST, GREATEST)
     return filtered, valid

@@ -18,7 +18,6 @@ def test_interleaved_rounds():
 
 def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
-    monkeypatch.setattr(measure.append, "__defaults__", (tmp_path,))
     assert main(["bench", "decode", "--batch", "2", "--rounds", "2", "-n", "4", "--save"]) == 0
     record = json.loads((tmp_path / "decode.jsonl").read_text())
     assert {"benchmark", "batch", "tokens_a_second", "commit", "dirty", "machine", "versions", "time"} <= record.keys()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from model import Llama, Tokenizer, generate
 from model.cli import main
+from model.weights import BUILT_IN
 
 HELP = """
 import sys
@@ -94,13 +96,68 @@ def test_a_folder_of_ones_own(capsys, llama_folder, llama2_tokenizer):
         (("-p", "A", "-n", "9999"), "alea generate: prompts[0]: 2 prompt tokens + 9999 new = 10001 > 512"),
         (("-p", "A", "--backend", "gpu"), "alea generate: backend must be 'auto' or one of"),
         (("-f", "missing.txt"), "missing.txt"),
+        (("-p", "A", "-n", "0"), "alea generate: max_new_tokens must be an integer >= 1, got 0"),
+        (("a", "-m", "b", "-p", "A"), "alea generate: MODEL must be given once, got 'a' and --model 'b'"),
+        (("", "-p", "A"), "alea generate: MODEL must be a folder, got ''"),
         (("-p", "king " * 600), "leaves"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):
-    status, out, err = run(capsys, "generate", "--no-stream", *arguments)
+    status, out, err = run(capsys, "generate", *arguments)
     assert status == 2 and message in err and err.count("\n") == 1
     assert out == ""
+
+
+def test_many_prompts_are_drawn_in_batches_with_streams_of_their_own(capsys, monkeypatch):
+    monkeypatch.setattr("model.commands.generate.BATCH", 2)
+    several = ("-p", "A", "-p", "B", "-p", "C", "-n", "6", "--seed", "4", "--json")
+    lines = [json.loads(line) for line in run(capsys, "generate", *several)[1].splitlines()]
+    together = generate(
+        Llama.from_pretrained(),
+        Tokenizer.from_pretrained(),
+        ["A", "B", "C"],
+        max_new_tokens=6,
+        seed=4,
+        do_sample=True,
+    )
+    assert [line["ids"] for line in lines] == [row[0].ids for row in together]
+
+
+def test_a_folder_that_says_greedy_is_greedy(capsys, llama_folder):
+    folder = llama_folder(vocab_size=4096)
+    (folder / "tokenizer.model").write_bytes((BUILT_IN / "tokenizer.model").read_bytes())
+    (folder / "generation_config.json").write_text('{"do_sample": false}')
+    one, two = (run(capsys, "generate", str(folder), "-p", "A", "-n", "8", "--seed", s)[1] for s in "12")
+    three = run(capsys, "generate", str(folder), "-p", "A", "-n", "8", "--seed", "2", "--top-k", "0")[1]
+    assert one == two != three
+
+
+@pytest.mark.parametrize("reader", ["head -c 5", "true"])
+def test_a_closed_pipe_is_no_error(reader):
+    command = f"{sys.executable} -m model.cli generate -p The -n 30 --seed 1 | {reader}; echo ${{PIPESTATUS[0]}}"
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert done.stdout.endswith("0\n") and done.stderr == ""
+
+
+def test_control_c(capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model.generation.decode", interrupted)
+    assert run(capsys, "generate", "-p", "A")[0] == 130
+
+
+IMPORTS = [
+    "from model import Generation, generate",
+    "from model import *",
+    "import model.generation; from model import generate",
+]
+
+
+@pytest.mark.parametrize("statement", IMPORTS)
+def test_generate_is_a_function_whatever_came_first(statement):
+    subprocess.run([sys.executable, "-c", f"{statement}\nassert callable(generate)"], check=True)
 
 
 def test_no_prompt(capsys, monkeypatch):

@@ -39,6 +39,7 @@ LLAMA3 = {
         {"attention_bias": True, "mlp_bias": True, "rms_norm_eps": None},
         {"rope_theta": 500000.0},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}},
+        {"rope_theta": 9.0, "rope_scaling": {"rope_type": "linear", "factor": 2.0}},
     ],
 )
 def test_as_transformers_reads_it(change):
@@ -67,8 +68,12 @@ def test_end_tokens(raw, ids):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architectures": ["MistralForCausalLM"]}, "LlamaForCausalLM.*got MistralForCausalLM"),
-        ({"architectures": None, "model_type": "gpt2"}, "got gpt2"),
+        ({"architectures": ["MistralForCausalLM"]}, "LlamaForCausalLM.*got .'MistralForCausalLM'"),
+        (
+            {"architectures": "LlamaForCausalLM"},
+            "must be .'LlamaForCausalLM'. and model_type 'llama', got 'LlamaForCausalLM'",
+        ),
+        ({"architectures": None, "model_type": "gpt2"}, "got 'gpt2'"),
         ({"hidden_act": "gelu"}, "hidden_act must be 'silu', got 'gelu'"),
         (
             {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
@@ -77,10 +82,23 @@ def test_end_tokens(raw, ids):
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "missing: low_freq_factor"),
         ({"num_key_value_heads": 3}, "must divide num_attention_heads = 8, got 3"),
         ({"head_dim": 7}, "head_dim must be even for rotary embeddings, got 7"),
-        ({"hidden_size": 0}, "hidden_size must be an integer >= 1, got 0"),
-        ({"vocab_size": "many"}, "vocab_size must be an integer >= 1, got 'many'"),
+        ({"hidden_size": 0}, "hidden_size must be an integer >= 1 and < 2.31, got 0"),
+        ({"vocab_size": "many"}, "vocab_size must be an integer >= 1 and < 2.31, got 'many'"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps must be a number > 0, got -1.0"),
-        ({"quantization_config": {"quant_method": "awq"}}, "got quant_method 'awq'"),
+        ({"quantization_config": {"quant_method": "awq"}}, "quantization_config must be absent.*awq"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be an integer >= 1 and < 2.31, got 0"),
+        ({"num_attention_heads": "8"}, "num_attention_heads must be an integer >= 1 and < 2.31, got '8'"),
+        ({"vocab_size": 10**19}, "vocab_size must be an integer"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings must be true or false, got 'no'"),
+        ({"rope_parameters": "linear"}, "rope_parameters must be an object, got 'linear'"),
+        ({"rope_scaling": {"type": "linear", "factor": 0}}, "factor must be a number > 0, got 0"),
+        ({"rope_scaling": {"type": "linear", "factor": "8"}}, "factor must be a number > 0, got '8'"),
+        (
+            {"rope_scaling": {"rope_type": "llama3", **LLAMA3, "low_freq_factor": 4.0}},
+            "high_freq_factor must be > low_freq_factor = 4.0, got 4.0",
+        ),
+        ({"eos_token_id": "2"}, "eos_token_id must be a token id >= 0, a list of them or none, got '2'"),
+        ({"eos_token_id": [2, 2.5]}, "eos_token_id must be"),
     ],
 )
 def test_refused(change, message):
@@ -94,6 +112,9 @@ def test_a_file_is_named_in_its_error(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json: not valid JSON"):
         LlamaConfig.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"config\.json: must hold a JSON object, got list"):
+        LlamaConfig.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(OLD | {"model_type": "opt"}))
-    with pytest.raises(ValueError, match=r"config\.json: architecture must be"):
+    with pytest.raises(ValueError, match=r"config\.json: architectures must be"):
         LlamaConfig.from_pretrained(tmp_path)

@@ -44,7 +44,8 @@ def test_it_tells_a_story_in_english():
     """As in any English tale, a quarter to three quarters of the words are among the most common ones."""
     prompts, common = ["Once upon a time"], set(COMMON.split(" "))
     llama, tokenizer = Llama.from_pretrained(), Tokenizer.from_pretrained()
-    for story in generate(llama, tokenizer, prompts, max_new_tokens=150, seed=1, num_return_sequences=4)[0]:
+    lengths = dict(max_new_tokens=150, num_return_sequences=4, eos_token_id=())
+    for story in generate(llama, tokenizer, prompts, seed=1, **lengths)[0]:
         words = re.findall("[a-z]+", story.text.lower())
         assert len(words) > 80
         assert 0.25 < sum(word in common for word in words) / len(words) < 0.75
@@ -94,6 +95,30 @@ def test_ngram_by_brute_force():
 
     expected = -sum(math.log(probability(tuple(test[i - 4 : i].tolist()), test[i])) for i in range(4, len(test)))
     assert NGram(ids, 6).nats(test) == pytest.approx(expected)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="Muon came with torch 2.9")
+def test_training_runs_resumes_and_exports(corpus, tmp_path, monkeypatch):
+    from model.storyteller import train
+
+    out = tmp_path / "out"
+    sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, head_dim=8, max_position_embeddings=32)
+    monkeypatch.setattr(train, "CONFIG", train.CONFIG | sizes | dict(vocab_size=300))
+    monkeypatch.setattr(train, "TOKENS_A_STEP", 64)
+    arguments = ["train", "--corpus", str(corpus), "--out", str(out), "--minutes", "0.01", "--save-every", "0"]
+    monkeypatch.setattr("sys.argv", arguments)
+    train.main()
+    first = torch.load(out / "state.pt", weights_only=True)["steps"]
+    arguments[arguments.index("0.01")] = "0.02"
+    train.main()
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["step"] > first > 1
+    assert log[-1]["bits_per_byte"] < log[0]["bits_per_byte"]
+    exported = Llama.from_pretrained(out)
+    assert (
+        bits_per_byte(exported, SentencePieceProcessor(model_file=str(out / "tokenizer.model")), held_out_texts(corpus))
+        < 8
+    )
 
 
 def test_bits_per_byte_scores_every_token_once():

@@ -35,20 +35,24 @@ def rows(draw: st.DrawFn, max_vocabulary: int = 5000) -> np.ndarray:
     return row(draw(st.sampled_from(KINDS)), vocabulary, np.random.default_rng(draw(st.integers(0, 2**32))))
 
 
-def fractions(low: float, high: float) -> st.SearchStrategy[float]:
-    return st.floats(low, high, exclude_min=low == 0, allow_subnormal=False)
-
-
-def params(greedy: bool = True) -> st.SearchStrategy[SamplingParams]:
-    temperature = st.floats(0.05, 10)
+def params(greedy: bool = True, extreme: bool = False, penalties: bool = False) -> st.SearchStrategy[SamplingParams]:
+    """greedy: T = 0 too. extreme: T and fractions over their whole range. penalties: those on the history too."""
+    temperature = st.floats(1e-6, 1e6) if extreme else st.floats(0.05, 10)
+    least = 1e-12 if extreme else 1e-6
+    more = dict(
+        repetition_penalty=st.floats(0.1, 4),
+        presence_penalty=st.floats(-2, 2),
+        frequency_penalty=st.floats(-2, 2),
+    )
     return st.builds(
         SamplingParams,
         temperature=st.one_of(st.just(0.0), temperature) if greedy else temperature,
         top_k=st.one_of(st.just(0), st.integers(1, 100)),
         top_p=st.one_of(st.just(1.0), st.floats(0, 1)),
-        min_p=st.one_of(st.just(0.0), st.floats(1e-6, 1)),
-        typical_p=st.one_of(st.just(1.0), st.floats(1e-6, 1)),
-        epsilon_cutoff=st.one_of(st.just(0.0), st.floats(1e-6, 0.9)),
-        eta_cutoff=st.one_of(st.just(0.0), st.floats(1e-6, 0.9)),
+        min_p=st.one_of(st.just(0.0), st.floats(least, 1)),
+        typical_p=st.one_of(st.just(1.0), st.floats(least, 1)),
+        epsilon_cutoff=st.one_of(st.just(0.0), st.floats(least, 0.9)),
+        eta_cutoff=st.one_of(st.just(0.0), st.floats(least, 0.9)),
         min_tokens_to_keep=st.one_of(st.just(1), st.integers(1, 20)),
+        **(more if penalties else {}),
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import samplers
 from samplers import backends, native, sample
@@ -30,12 +31,30 @@ def test_a_missing_extension_is_explained(monkeypatch):
         assert "no compiler was found" in backends()["native"]
         with pytest.raises(RuntimeError, match="backend 'native' can't run here: not built"):
             sample(ROW, seed=0, backend="native")
-        with pytest.warns(RuntimeWarning, match="the slower reference draws the same tokens"):
+        with pytest.warns(RuntimeWarning, match="reference, slower, draws the same tokens"):
             sample(ROW, seed=0)
         sample(ROW, seed=0)  # warned once, not again: a warning would be an error here
     finally:
         module["native_state"].cache_clear()
         module["warn_once"].cache_clear()
+
+
+def test_the_reference_refuses_to_run_where_subnormals_are_flushed():
+    assert torch.set_flush_denormal(True)
+    try:
+        with pytest.raises(RuntimeError, match="this thread flushes them"):
+            sample(ROW, seed=0, backend="reference")
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def test_without_triton_a_gpu_tensor_goes_to_the_next_best(monkeypatch):
+    module = samplers.sampler.implementation.__globals__
+    monkeypatch.setitem(module, "triton_state", lambda: "no GPU")
+    module["warn_once"].cache_clear()
+    expected = native if backends()["native"] == "ok" else None
+    with pytest.warns(RuntimeWarning, match="the triton backend can't run here"):
+        assert module["implementation"]("auto", True) is (expected or module["implementation"]("reference", True))
 
 
 def test_triton_says_why_not(monkeypatch):

@@ -32,6 +32,29 @@ def test_kept_set(row: GoldenRow, backend: str):
     assert digest(filtered[0] > -np.inf) == row.kept_digest
 
 
+def test_penalties_of_different_rows_in_one_batch(backend: str):
+    """Golden rows of one vocabulary side by side, each with parameters, history, mask and seed of its own."""
+    by_size: dict[int, list[GoldenRow]] = {}
+    for row in PENALTIES:
+        by_size.setdefault(len(row.logits), []).append(row)
+    batches = [rows for rows in by_size.values() if len(rows) > 1]
+    assert sum(map(len, batches)) > 20
+    for rows in batches:
+        everything = np.ones(len(rows[0].logits), bool)
+        out = sample(
+            np.stack([row.logits for row in rows]),
+            [row.params for row in rows],
+            history=[row.changes["history"][0] for row in rows],
+            history_start=[row.changes["history_start"] for row in rows],
+            allowed=np.stack([row.changes.get("allowed", everything) for row in rows]),
+            backend=backend,
+            on_invalid="mark",
+            **{name: [row.seeds[name] for row in rows] for name in ("seed", "position", "stream")},
+        )
+        drawn = zip(*(column.tolist() for column in (out.tokens, out.weight, out.total, out.kept)), strict=True)
+        assert list(drawn) == [row.drawn for row in rows]
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_random_bits(row: GoldenRow):
     key = [np.array([row.seeds[name] % 2**64], np.uint64) for name in ("seed", "position", "stream")]

@@ -1,12 +1,16 @@
 """Every parameter of SPEC.md step 7: what is accepted, and that anything else is refused by name, range and value."""
 
+import copy
+import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
 from transformers import GenerationConfig
 
-from samplers import PackedParams, SamplingParams, pack
+from samplers import InvalidLogits, PackedParams, SamplingParams, pack
+from samplers.params import FLOATS
 
 REFUSED = [
     ("temperature", -0.1, "0, or in [1e-6, 1e6]"),
@@ -71,6 +75,26 @@ def test_accepted(name):
         SamplingParams(**{name: value})
 
 
+@pytest.mark.parametrize("name", FLOATS)
+def test_just_outside_either_end(name):
+    for end, way in ((FLOATS[name].low, -math.inf), (FLOATS[name].high, math.inf)):
+        outside = math.nextafter(end, way)
+        with pytest.raises(ValueError, match=name):
+            SamplingParams(**{name: 10**400 if outside == math.inf else outside})
+    for end, is_open in ((FLOATS[name].low, FLOATS[name].open_low), (FLOATS[name].high, FLOATS[name].open_high)):
+        if is_open:
+            with pytest.raises(ValueError, match=name):
+                SamplingParams(**{name: end})
+        else:
+            SamplingParams(**{name: end})
+
+
+def test_a_number_beyond_floats_is_out_of_range():
+    for name in ("temperature", "top_p", "presence_penalty"):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            SamplingParams(**{name: 10**400})
+
+
 def test_unknown_name():
     with pytest.raises(TypeError, match="topp"):
         SamplingParams(topp=0.5)
@@ -84,11 +108,21 @@ def test_frozen_and_hashable():
     assert len({p, SamplingParams(top_p=0.9, logit_bias={1: 2.0})}) == 1
 
 
-def test_a_bias_is_copied():
+def test_a_bias_is_copied_and_read_only():
     bias = {1: 2.0}
     p = SamplingParams(logit_bias=bias)
     bias[1] = math.nan
     assert p.logit_bias == {1: 2.0}
+    with pytest.raises(TypeError):
+        p.logit_bias[-1] = 99.0
+
+
+def test_copies():
+    p = SamplingParams(top_p=0.9, logit_bias={1: 2.0})
+    assert pickle.loads(pickle.dumps(p)) == copy.deepcopy(p) == p
+    assert dataclasses.replace(p, top_k=3).logit_bias == {1: 2.0}
+    error = pickle.loads(pickle.dumps(InvalidLogits([1, 2])))
+    assert error.rows == [1, 2] and "row 1, 2" in str(error)
 
 
 def test_from_generation_config():
@@ -98,6 +132,10 @@ def test_from_generation_config():
     )
     assert SamplingParams.from_generation_config(GenerationConfig(do_sample=True)).top_k == 50
     assert SamplingParams.from_generation_config({"do_sample": True}) == SamplingParams()
+    with pytest.raises(TypeError, match="config must be a GenerationConfig or its dict, got str"):
+        SamplingParams.from_generation_config("chat")
+    counted = {"do_sample": False, "presence_penalty": 1.0, "top_k": 5}
+    assert SamplingParams.from_generation_config(counted) == SamplingParams(temperature=0.0, presence_penalty=1.0)
     greedy = GenerationConfig(do_sample=False, temperature=0.6, repetition_penalty=1.2)
     assert SamplingParams.from_generation_config(greedy) == SamplingParams(temperature=0.0, repetition_penalty=1.2)
 
@@ -108,7 +146,9 @@ def test_pack():
     assert pack([p, q]).row(1) == q
     packed = pack([p, q])
     assert isinstance(packed, PackedParams) and pack(packed) is packed
-    with pytest.raises(ValueError, match="at least one"):
-        pack([])
+    assert pack(pack([p, q]), device="cpu").device.type == "cpu"
+    assert pack(packed, device="meta").rows == packed.rows
+    with pytest.raises(ValueError, match="device must be a torch device such as 'cpu' or 'cuda:0', got 'gpu'"):
+        pack(p, device="gpu")
     with pytest.raises(TypeError, match="SamplingParams or a sequence of them, got dict"):
         pack([{"top_k": 3}])

@@ -44,6 +44,15 @@ def test_torch_in_torch_out():
     assert isinstance(out.tokens, torch.Tensor) and out.tokens.dtype == torch.int64 and out.kept.dtype == torch.int32
     assert out.model_logprobs is None and out.entropy is None
     np.testing.assert_array_equal(out.tokens, sample(logits(), seed=1).tokens)
+    filtered = filter_logits(torch.from_numpy(logits()))
+    assert isinstance(filtered, torch.Tensor) and filtered.dtype == torch.float32
+
+
+def test_model_logprobs_are_those_of_the_untouched_logits():
+    x, p = logits(), SamplingParams(repetition_penalty=3.0, presence_penalty=1.0, temperature=0.5, logit_bias={0: 2.0})
+    out = sample(x, p, seed=1, history=[[1, 2, 3]] * 3, details=True)
+    raw = torch.log_softmax(torch.from_numpy(x).double(), dim=-1).numpy()
+    np.testing.assert_allclose(out.model_logprobs, raw[np.arange(3), out.tokens], atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -64,6 +73,9 @@ def test_no_rows():
     out = sample(np.zeros((0, 5), np.float32), seed=1, details=True)
     assert out.tokens.shape == out.logprobs.shape == out.entropy.shape == (0,)
     assert filter_logits(np.zeros((0, 5), np.float32)).shape == (0, 5)
+    p = SamplingParams(repetition_penalty=1.2)
+    assert sample(np.zeros((0, 5), np.float32), p, seed=0, history=[]).tokens.shape == (0,)
+    assert sample(np.zeros((0, 5), np.float32), [], seed=[], history=np.zeros((0, 4), np.int64)).tokens.shape == (0,)
 
 
 def test_strided_and_read_only_logits():
@@ -116,6 +128,12 @@ def test_the_seed_is_taken_mod_two_to_the_64():
     )
     assert a == b
     assert sample(x, seed=1, position=5, stream=[0]).tokens == c
+    arrays = [
+        sample(x, seed=s, position=5, stream=[0]).tokens
+        for s in ([-1], np.array([-1]), np.array([2**64 - 1], np.uint64))
+    ]
+    assert [a] * 3 == arrays
+    assert sample(x, seed=[2**64 + 1], position=5, stream=[2**70]).tokens == c
 
 
 def test_seeds_positions_and_streams_by_row():
@@ -179,6 +197,15 @@ def test_a_mask_can_make_a_row_valid():
     assert np.isnan(out.model_logprobs[0])  # the untouched row has no distribution
 
 
+def test_a_quotient_beyond_float32_stays_finite():
+    x = np.float32([[3e38, -3e38, 0.0]])
+    assert np.isfinite(filter_logits(x, SamplingParams(temperature=0.1))).all()
+
+
+def test_negative_zero_is_zero_in_filtered_logits():
+    assert not np.signbit(filter_logits(np.float32([[-0.0, -1.0]]))[0, 0])
+
+
 def test_extreme_logits():
     x = np.float32([[3.4e38, -3.4e38, 0.0, 1e-45]])
     out = sample(x, SamplingParams(temperature=1e-6), seed=0)
@@ -204,7 +231,15 @@ def test_extreme_logits():
         ({"history": [[1]]}, ValueError, "history must have one row for each of the 3 rows"),
         ({"history": [[1], [-2], []]}, ValueError, "-1 for padding, got -2"),
         ({"history": [[0.5], [], []]}, TypeError, "history must be int64"),
-        ({"history_start": -1}, ValueError, "history_start must be >= 0, got -1"),
+        ({"history": 5}, TypeError, "history must be int64"),
+        ({"history": [[1, [2]], [], []]}, TypeError, "history must be int64"),
+        ({"history": [np.zeros((0, 5), int), [1], [2]]}, TypeError, "history must be int64"),
+        ({"seed": [[1], [1, 2]]}, TypeError, "seed must be an integer"),
+        ({"seed": torch.ones(3, dtype=torch.bfloat16)}, TypeError, "seed must be an integer"),
+        ({"allowed": [[True], [True, False]]}, TypeError, "allowed must be bool"),
+        ({"logits": torch.zeros(1, 3, device="meta")}, TypeError, "logits must be a dense tensor that holds data"),
+        ({"details": "yes"}, TypeError, "details must be True or False, got 'yes'"),
+        ({"history_start": -1}, ValueError, "history_start must be in 0 .. 2.63 - 1, got -1"),
         ({"allowed": np.ones(11)}, TypeError, "allowed must be of dtype bool, got float64"),
         ({"allowed": np.ones(10, bool)}, ValueError, r"allowed must have shape \(11,\) or \(3, 11\), got \(10,\)"),
         ({"on_invalid": "ignore"}, ValueError, "on_invalid must be 'raise' or 'mark', got 'ignore'"),

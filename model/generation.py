@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from model.llama import Llama
 from model.stop_strings import StopStrings
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams
+from samplers.params import PENALTIES, integer
 
 Prompt = str | Sequence[int]
-PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias")
 SAMPLING = tuple(f.name for f in fields(SamplingParams))
 
 
@@ -87,30 +88,24 @@ def generate(
     """
     prompt_ids = encoded(prompts, tokenizer, model.config.vocab_size)
     room = rooms(prompt_ids, max_new_tokens, max_length, model.config.max_position_embeddings)
-    count = samplers.params.integer("num_return_sequences", num_return_sequences, 1)
-    streams = range(count * len(prompt_ids)) if stream is None else list(stream)
-    if len(streams) != count * len(prompt_ids):
-        raise ValueError(
-            f"stream must hold one number for each of {count * len(prompt_ids)} sequences, got {len(streams)}"
-        )
+    count = integer("num_return_sequences", num_return_sequences, 1)
+    streams = checked_streams(stream, count * len(prompt_ids))
     if streamer is not None and len(streams) != 1:
         raise ValueError(f"streamer must be None for more than one sequence, got {len(streams)} sequences")
-    stops = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings or ())
-    if not all(isinstance(s, str) and s for s in stops):
-        raise ValueError(f"stop_strings must be non-empty strings, got {stops!r}")
+    stops = checked_stops(stop_strings)
+    ends = model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
+    sampler = Sampler(
+        sampling_params(model.generation_config, do_sample, sampling),
+        random_seed() if seed is None else any_integer("seed", seed),
+        model_logprobs,
+        backend,
+    )
     writers = [
         Writer(number, prompt_ids[number // count], room[number // count], streams[number], tokenizer, stops, on_text)
         for number in range(len(streams))
     ]
     if streamer is not None:
         streamer.put(torch.tensor(prompt_ids))
-    sampler = Sampler(
-        sampling_params(model.generation_config, do_sample, sampling),
-        random_seed() if seed is None else seed,
-        model_logprobs,
-        backend,
-    )
-    ends = model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
     decode(model, prompt_ids, writers, sampler, ends, streamer)
     if streamer is not None:
         streamer.end()
@@ -234,25 +229,58 @@ class Writer:
 
 def encoded(prompts: str | Sequence[Prompt], tokenizer: Tokenizer, vocabulary: int) -> list[list[int]]:
     """Token ids of each prompt, each at least one token within the model's vocabulary."""
-    texts: Sequence[Prompt] = [prompts] if isinstance(prompts, str) else prompts
-    rows = [tokenizer.encode(p) if isinstance(p, str) else [int(i) for i in p] for p in texts]
-    if not rows:
+    texts = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(texts, Sequence):
+        raise TypeError(f"prompts must be a text or a list of texts or lists of ids, got {type(prompts).__name__}")
+    if not texts:
         raise ValueError("prompts must hold at least one prompt, got none")
-    for number, ids in enumerate(rows):
-        if not ids:
-            raise ValueError(f"prompts[{number}] must hold at least one token, got none")
-        if not 0 <= min(ids) <= max(ids) < vocabulary:
-            bad = next(i for i in ids if not 0 <= i < vocabulary)
-            raise ValueError(f"prompts[{number}] must hold token ids in 0 .. {vocabulary - 1}, got {bad}")
-    return rows
+    return [encoded_prompt(f"prompts[{i}]", prompt, tokenizer, vocabulary) for i, prompt in enumerate(texts)]
+
+
+def encoded_prompt(name: str, prompt: Prompt, tokenizer: Tokenizer, vocabulary: int) -> list[int]:
+    if isinstance(prompt, str):
+        prompt = tokenizer.encode(prompt)
+    if not isinstance(prompt, Sequence):
+        raise TypeError(f"{name} must be a text or a list of token ids, got {prompt!r}")
+    ids = [any_integer(f"{name}: a token id", token) for token in prompt]
+    if not ids:
+        raise ValueError(f"{name} must hold at least one token, got none")
+    for token in ids:
+        if not 0 <= token < vocabulary:
+            pieces = f"(the tokenizer has {tokenizer.vocab_size} pieces)"
+            raise ValueError(f"{name} must hold token ids in 0 .. {vocabulary - 1}, got {token} {pieces}")
+    return ids
+
+
+def checked_streams(stream: Sequence[int] | None, sequences: int) -> list[int]:
+    if stream is None:
+        return list(range(sequences))
+    if not isinstance(stream, Sequence):
+        raise TypeError(f"stream must be a list of {sequences} integers, one a sequence, got {stream!r}")
+    if len(stream) != sequences:
+        raise ValueError(f"stream must hold one number for each of {sequences} sequences, got {len(stream)}")
+    return [any_integer("stream: a number", number) % 2**64 for number in stream]
+
+
+def checked_stops(stop_strings: str | Sequence[str] | None) -> list[str]:
+    stops = [stop_strings] if isinstance(stop_strings, str) else stop_strings or []
+    if not isinstance(stops, Sequence) or not all(isinstance(s, str) and s for s in stops):
+        raise ValueError(f"stop_strings must be non-empty strings, got {stop_strings!r}")
+    return list(stops)
+
+
+def any_integer(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
+    return int(value)
 
 
 def rooms(prompt_ids: list[list[int]], max_new_tokens: int | None, max_length: int | None, window: int) -> list[int]:
     """How many tokens may follow each prompt; max_new_tokens goes before max_length, as in transformers."""
     if max_new_tokens is not None:
-        wanted = [samplers.params.integer("max_new_tokens", max_new_tokens, 1)] * len(prompt_ids)
+        wanted = [integer("max_new_tokens", max_new_tokens, 1)] * len(prompt_ids)
     else:
-        total = window if max_length is None else samplers.params.integer("max_length", max_length, 1)
+        total = window if max_length is None else integer("max_length", max_length, 1)
         wanted = [total - len(ids) for ids in prompt_ids]
     for number, (ids, new) in enumerate(zip(prompt_ids, wanted, strict=True)):
         if new < 1:
@@ -274,6 +302,8 @@ def sampling_params(defaults: dict[str, Any], do_sample: bool | None, given: dic
     if unknown:
         raise TypeError(f"generate() got an unknown argument {unknown[0]!r}; sampling takes {', '.join(SAMPLING)}")
     given = {name: value for name, value in given.items() if value is not None}
+    if do_sample is not None and not isinstance(do_sample, bool):
+        raise TypeError(f"do_sample must be True, False or None, got {do_sample!r}")
     if do_sample is None:
         do_sample = bool(defaults.get("do_sample")) or any(name not in PENALTIES for name in given)
     values = {name: defaults[name] for name in SAMPLING if defaults.get(name) is not None} | given

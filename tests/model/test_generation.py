@@ -117,12 +117,17 @@ def test_an_end_token_ends():
 
 @pytest.mark.parametrize("width", [1, 3, 9])
 def test_stop_strings_cut_the_text_at_any_place(width):
-    free = continued("The king", max_new_tokens=40, seed=1)[0][0]
+    free = continued("The king", max_new_tokens=40, seed=1, eos_token_id=())[0][0]
     for start in (5, 20, 41):
         stop = free.text[start : start + width]
         shown = []
         cut = continued(
-            "The king", max_new_tokens=40, seed=1, stop_strings=stop, on_text=lambda _, t, s=shown: s.append(t)
+            "The king",
+            max_new_tokens=40,
+            seed=1,
+            eos_token_id=(),
+            stop_strings=stop,
+            on_text=lambda _, text, shown=shown: shown.append(text),
         )
         assert cut[0][0].text == free.text[: free.text.find(stop)] == "".join(shown)
         assert cut[0][0].finish_reason == "stop"
@@ -197,6 +202,15 @@ def test_llama2_tokenizer_on_random_weights(llama_folder, llama2_tokenizer):
         ({"prompts": [[5] * 40], "max_length": 30}, ValueError, "has 40 tokens, which leaves -10 of max_length = 30"),
         ({"prompts": [[5] * 600]}, ValueError, "has 600 tokens, which leaves -88 of the model's window of 512"),
         ({"num_return_sequences": 0}, ValueError, "num_return_sequences must be an integer >= 1"),
+        ({"prompts": None}, TypeError, "prompts must be a text or a list of texts or lists of ids, got NoneType"),
+        ({"prompts": [1, 2, 3]}, TypeError, r"prompts\[0\] must be a text or a list of token ids, got 1"),
+        ({"prompts": [[1.7]]}, TypeError, r"prompts\[0\]: a token id must be an integer, got 1.7"),
+        ({"prompts": ["\ud800"]}, ValueError, "text must be valid Unicode, got a lone surrogate"),
+        ({"seed": [1, 2]}, TypeError, r"seed must be an integer, got \[1, 2\]"),
+        ({"do_sample": "no"}, TypeError, "do_sample must be True, False or None, got 'no'"),
+        ({"eos_token_id": "</s>"}, ValueError, "eos_token_id must be a token id >= 0"),
+        ({"stream": 5}, TypeError, "stream must be a list of 1 integers"),
+        ({"stop_strings": 5}, ValueError, "stop_strings must be non-empty strings, got 5"),
         ({"stream": [1, 2]}, ValueError, "stream must hold one number for each of 1 sequences, got 2"),
         ({"stop_strings": ["a", ""]}, ValueError, "stop_strings must be non-empty strings"),
         ({"streamer": Recorder(), "prompts": ["a", "b"]}, ValueError, "streamer must be None for more than one"),
@@ -205,6 +219,6 @@ def test_llama2_tokenizer_on_random_weights(llama_folder, llama2_tokenizer):
     ],
 )
 def test_refused(arguments, error, message):
-    given = {"prompts": ["The king"]} | arguments
+    given = {"prompts": ["The king"], "seed": 1} | arguments
     with pytest.raises(error, match=message):
-        continued(given.pop("prompts"), seed=1, **given)
+        continued(given.pop("prompts"), **given)
