@@ -202,7 +202,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the storyteller on a folder of *.txt, one paragraph a line.")
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=100.0, help="of training proper, evaluation apart")
+    parser.add_argument("--minutes", type=float, default=75.0, help="of training proper, evaluation apart")
     parser.add_argument("--save-every", type=float, default=5.0, metavar="MINUTES")
     parser.add_argument("--lr", type=float, default=4e-3)
     return parser.parse_args()
