@@ -193,7 +193,7 @@ def number(name: str, value: Any, accepted: str) -> float:
     try:
         return float(value)
     except OverflowError:  # an int beyond float64: out of every range, which the caller says
-        return -math.inf if value < 0 else math.inf  # type: ignore[operator]
+        return -math.inf if value < 0 else math.inf
 
 
 def within(name: str, value: float, accepted: Range) -> float:
