@@ -72,7 +72,7 @@ inline int64_t total_mass(Workspace& work, Row row, float m, float inverse_tempe
 inline void keep_maximum(Kept& kept, Row row, float m) {
   const size_t id = static_cast<size_t>(std::find(row.x, row.x + row.n, m) - row.x);
   kept.resize(id < row.n ? 1 : 0);
-  if (kept.size() == 0) return;
+  if (kept.size() == 0) return;  // another thread wrote the row since its maximum was found
   kept.ids[0] = static_cast<int32_t>(id);
   kept.x[0] = m;
   kept.d[0] = 0.0f;
@@ -115,11 +115,10 @@ inline void weigh(Workspace& work, Row row, float m, const Params& p) {
   const bool needs_total = p.top_k == 0;
   kept.total = needs_total ? total_mass(work, row, m, p.inverse_temperature) : 0;
   kept.ids.resize(row.n);
-  size_t count = 0;
   const auto collect = [&](float least) {
     return passes().collect(row.x, row.n, work.maxima.data(), least, kept.ids.data());
   };
-  count = collect(threshold(work, row, m, p));
+  size_t count = collect(threshold(work, row, m, p));
   if (count < static_cast<size_t>(p.min_tokens_to_keep)) count = collect(kAll);
   kept.resize(count);
   for (size_t i = 0; i < count; ++i) kept.x[i] = row.x[kept.ids[i]];
