@@ -14,28 +14,22 @@ struct Penalties {
   float repetition, presence, frequency;
 };
 
-// How often a token stands in the history, and how often in its generated part.
-struct Occurrences {
-  int64_t all = 0, generated = 0;
-};
-
-inline std::unordered_map<int64_t, Occurrences> count(const std::vector<int64_t>& history, int64_t start, int64_t vocabulary) {
-  std::unordered_map<int64_t, Occurrences> seen;
+// The ids of a history that stand in the vocabulary, and how often each occurs in its generated part.
+inline std::unordered_map<int64_t, int64_t> count(const std::vector<int64_t>& history, int64_t start, int64_t vocabulary) {
+  std::unordered_map<int64_t, int64_t> generated;
   for (size_t i = 0; i < history.size(); ++i) {
     if (history[i] < 0 || history[i] >= vocabulary) continue;
-    Occurrences& token = seen[history[i]];
-    ++token.all;
-    token.generated += static_cast<int64_t>(i) >= start;
+    generated[history[i]] += static_cast<int64_t>(i) >= start;
   }
-  return seen;
+  return generated;
 }
 
 inline void penalise(std::vector<float>& x, const std::vector<int64_t>& history, int64_t start, const Penalties& p) {
-  for (const auto& [id, occurrences] : count(history, start, static_cast<int64_t>(x.size()))) {
+  for (const auto& [id, generated] : count(history, start, static_cast<int64_t>(x.size()))) {
     float& logit = x[id];
     logit = logit < 0 ? logit * p.repetition : logit / p.repetition;
-    if (occurrences.generated == 0) continue;
-    logit = logit - static_cast<float>(static_cast<double>(occurrences.generated) * p.frequency);
+    if (generated == 0) continue;
+    logit = logit - static_cast<float>(static_cast<double>(generated) * p.frequency);
     logit = logit - p.presence;
   }
 }

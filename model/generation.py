@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -96,7 +95,7 @@ def generate(
     ends = model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
     sampler = Sampler(
         sampling_params(model.generation_config, do_sample, sampling),
-        random_seed() if seed is None else any_integer("seed", seed),
+        random_seed() if seed is None else integer("seed", seed),
         model_logprobs,
         backend,
     )
@@ -242,7 +241,7 @@ def encoded_prompt(name: str, prompt: Prompt, tokenizer: Tokenizer, vocabulary: 
         prompt = tokenizer.encode(prompt)
     if not isinstance(prompt, Sequence):
         raise TypeError(f"{name} must be a text or a list of token ids, got {prompt!r}")
-    ids = [any_integer(f"{name}: a token id", token) for token in prompt]
+    ids = [integer(f"{name}: a token id", token) for token in prompt]
     if not ids:
         raise ValueError(f"{name} must hold at least one token, got none")
     for token in ids:
@@ -259,7 +258,7 @@ def checked_streams(stream: Sequence[int] | None, sequences: int) -> list[int]:
         raise TypeError(f"stream must be a list of {sequences} integers, one a sequence, got {stream!r}")
     if len(stream) != sequences:
         raise ValueError(f"stream must hold one number for each of {sequences} sequences, got {len(stream)}")
-    return [any_integer("stream: a number", number) % 2**64 for number in stream]
+    return [integer("stream: a number", number) % 2**64 for number in stream]
 
 
 def checked_stops(stop_strings: str | Sequence[str] | None) -> list[str]:
@@ -267,12 +266,6 @@ def checked_stops(stop_strings: str | Sequence[str] | None) -> list[str]:
     if not isinstance(stops, Sequence) or not all(isinstance(s, str) and s for s in stops):
         raise ValueError(f"stop_strings must be non-empty strings, got {stop_strings!r}")
     return list(stops)
-
-
-def any_integer(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}")
-    return int(value)
 
 
 def rooms(prompt_ids: list[list[int]], max_new_tokens: int | None, max_length: int | None, window: int) -> list[int]:

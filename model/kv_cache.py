@@ -20,10 +20,6 @@ class KVCache:
         self.keys = torch.zeros(shape, dtype=dtype, device=device)  # [layers, B, H_kv, length, D]
         self.values = torch.zeros(shape, dtype=dtype, device=device)
 
-    @property
-    def length(self) -> int:
-        return self.keys.shape[3]
-
     def write(self, layer: int, slots: Slots, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Store key and value [B, H_kv, L, D] at `slots`; return the slots in use, [B, H_kv, slots.end, D]."""
         for store, new in ((self.keys[layer], key), (self.values[layer], value)):

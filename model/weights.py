@@ -169,10 +169,7 @@ def read(parts: dict[str, torch.Size], homes: dict[str, Path], dtype: torch.dtyp
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Room for a parameter; float32 matrices on the CPU by columns, where a product with one token is faster.
-
-    Measured in decoding with the storyteller: 1.13 times the speed at batch 1, 1.11 times at batch 8.
-    """
+    """Room for a parameter; float32 matrices on the CPU by columns, where a product with one token is faster."""
     if len(shape) == 2 and dtype == torch.float32 and device.type == "cpu":
         return torch.empty(shape[::-1], dtype=dtype).t()
     return torch.empty(shape, dtype=dtype, device=device)

@@ -202,11 +202,12 @@ def within(name: str, value: float, accepted: Range) -> float:
     return value
 
 
-def integer(name: str, value: Any, least: int) -> int:
+def integer(name: str, value: Any, least: int | None = None) -> int:
+    accepted = "an integer" if least is None else f"an integer >= {least}"
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
-        raise TypeError(f"{name} must be an integer >= {least}, got {value!r} of type {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+        raise TypeError(f"{name} must be {accepted}, got {value!r} of type {type(value).__name__}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be {accepted}, got {value!r}")
     return int(value)
 
 
