@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from bench import decode, report
+from bench import decode, identity, report, sample
 
 HELP = "measure speed beside other implementations"
-BENCHMARKS = {"decode": decode, "report": report}
+BENCHMARKS = {"decode": decode, "sample": sample, "identity": identity, "report": report}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

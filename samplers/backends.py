@@ -6,12 +6,11 @@ import functools
 import os
 import warnings
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
 import torch
 
-MODULES = {"reference": "samplers.reference.sampler", "native": "samplers.native", "triton": "samplers.kernels.sampler"}
+MODULES = {"reference": "samplers.reference.sampler", "native": "samplers.native", "triton": "samplers.kernels.launch"}
 BACKENDS = tuple(MODULES)
 OK = ("ok", "interpreter")
 
@@ -43,8 +42,6 @@ def triton_state() -> str:
         import triton  # noqa: F401
     except ImportError as error:
         return f"triton is not installed ({error})"
-    if find_spec("samplers.kernels") is None:
-        return "not in this version: the Triton kernels come with a later one"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return "interpreter"
     return "ok" if torch.cuda.is_available() else "no GPU: torch.cuda.is_available() is False"

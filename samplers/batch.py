@@ -1,8 +1,9 @@
-"""A call's arguments, checked and laid out by row: what every backend is given."""
+"""A call's arguments, checked: what every backend is given, on the host or on the logits' device as it asks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,97 +16,176 @@ Params: TypeAlias = "SamplingParams | Sequence[SamplingParams] | PackedParams | 
 Integers: TypeAlias = "int | Sequence[int] | np.ndarray | torch.Tensor"
 History: TypeAlias = "Array | Sequence[Sequence[int]] | None"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class Batch:
     """B rows of logits over V tokens, and what belongs to each.
 
-    x: float32 [B, V]. params: PackedParams of one row or B. history: int64 ids a row, or None.
-    history_start: int64 [B]. allowed: bool [B, V], or None.
+    What lies on a GPU is checked by type and shape alone: its values can't be read without waiting for them.
     """
 
     def __init__(
-        self, logits: Any, params: Params, history: History, history_start: Integers, allowed: Array | None
+        self,
+        logits: Any,
+        params: Params = None,
+        history: History = None,
+        history_start: Integers = 0,
+        allowed: Array | None = None,
+        seed: Integers = 0,
+        position: Integers = 0,
+        stream: Integers | None = None,
     ) -> None:
         self.logits = logits
-        self.x = float32_rows(logits)  # [B, V]
-        self.size, self.vocabulary = self.x.shape
-        self.params = pack(params)
-        if len(self.params.rows) not in (1, self.size):
-            raise ValueError(f"params must be one or {self.size} (one a row), got {len(self.params.rows)}")
-        for p in self.params.rows:
-            if p.logit_bias and max(p.logit_bias) >= self.vocabulary:
-                raise ValueError(f"logit_bias: a token id must be < {self.vocabulary}, got {max(p.logit_bias)}")
-        self.history = None if history is None else history_rows(history, self.size)
-        self.history_start = self.integers("history_start", history_start)
-        if self.size and self.history_start.min() < 0:
+        self.rows = rows_of(logits)  # [B, V], the caller's memory
+        self.size, self.vocabulary = self.rows.shape
+        self.params = packed_for(params, self.size, self.vocabulary)
+        self.history = None if history is None else history_of(history, self.size)
+        self.history_start = integers("history_start", history_start, self.size)
+        if not on_gpu(self.history_start) and np.any(np.less(self.history_start, 0)):
             raise ValueError(f"history_start must be in 0 .. 2^63 - 1, got {history_start!r}")
-        self.allowed = None if allowed is None else self.mask(allowed)
+        self.allowed = None if allowed is None else mask_of(allowed, self.size, self.vocabulary)
+        self.seed = integers("seed", seed, self.size)
+        self.position = integers("position", position, self.size)
+        self.stream = None if stream is None else integers("stream", stream, self.size)  # None: the row number
 
     @property
     def on_gpu(self) -> bool:
-        return isinstance(self.logits, torch.Tensor) and self.logits.is_cuda
+        return on_gpu(self.logits)
 
-    def mask(self, allowed: Any) -> np.ndarray:
-        mask = to_numpy("allowed", allowed, "bool (B, V) or (V,)")
-        if mask.dtype != bool:
-            raise TypeError(f"allowed must be of dtype bool, got {mask.dtype}")
-        if mask.shape not in ((self.vocabulary,), (self.size, self.vocabulary)):
-            wanted = f"({self.vocabulary},) or ({self.size}, {self.vocabulary})"
-            raise ValueError(f"allowed must have shape {wanted}, got {mask.shape}")
-        return np.broadcast_to(mask, (self.size, self.vocabulary))
+    @cached_property
+    def x(self) -> np.ndarray:
+        """The logits as float32 [B, V] on the host; perhaps the caller's memory, not to be written."""
+        rows = self.rows
+        return to_numpy("logits", rows.float()) if isinstance(rows, torch.Tensor) else np.asarray(rows, np.float32)
 
-    def integers(self, name: str, value: Integers) -> np.ndarray:
-        """int64 [B] from one integer or B of them."""
-        array = to_numpy(name, value, f"an integer or int64 ({self.size},)")
-        if array.dtype.kind not in "iu" and array.size:
-            raise TypeError(f"{name} must be an integer or int64 ({self.size},), got {value!r}")
-        if array.shape not in ((), (self.size,)):
-            raise ValueError(f"{name} must be an integer or of shape ({self.size},), got shape {array.shape}")
-        return np.full(self.size, array, np.int64) if array.ndim == 0 else array.astype(np.int64)
+    @cached_property
+    def history_rows(self) -> list[np.ndarray] | None:
+        """int64 ids a row; None where no penalty asks for them."""
+        if self.history is None or not self.params.uses_history:
+            return None
+        return list(to_numpy("history", self.history)) if on_gpu(self.history) else self.history
 
-    def unsigned(self, name: str, value: Integers) -> np.ndarray:
-        """uint64 [B], mod 2^64."""
-        if isinstance(value, int) and not isinstance(value, bool):
-            return np.full(self.size, value % 2**64, np.uint64)
-        if isinstance(value, (list, tuple)):  # Python integers of any size
-            value = [v % 2**64 if isinstance(v, int) and not isinstance(v, bool) else v for v in value]
-        return self.integers(name, value).astype(np.uint64)
+    @cached_property
+    def mask(self) -> np.ndarray | None:
+        """bool [B, V], or None."""
+        if self.allowed is None:
+            return None
+        return np.broadcast_to(to_numpy("allowed", self.allowed), (self.size, self.vocabulary))
 
-    def like_logits(self, array: np.ndarray) -> Any:
-        return torch.from_numpy(array).to(self.logits.device) if isinstance(self.logits, torch.Tensor) else array
+    def host(self, name: str) -> np.ndarray:
+        """`seed`, `position`, `stream` (uint64) or `history_start` (int64): [B]."""
+        value = getattr(self, name)
+        value = np.arange(self.size) if value is None else to_numpy(name, value)
+        value = np.broadcast_to(value, self.size)
+        return value if name == "history_start" else value.astype(np.int64).view(np.uint64)
+
+    def tensor(self, name: str, device: torch.device) -> torch.Tensor | None:
+        """An argument as a tensor on the device: logits [B, V], history [B, L], allowed [B, V], integers [1] or [B]."""
+        value = self.rows if name == "logits" else getattr(self, name)
+        if name == "history":
+            value = self.history if on_gpu(self.history) else padded(self.history_rows)
+        elif name == "stream" and value is None:
+            return torch.arange(self.size, device=device)
+        elif isinstance(value, int):
+            return torch.full((1,), value, dtype=torch.int64, device=device)
+        if value is None or isinstance(value, torch.Tensor):
+            return value
+        return torch.from_numpy(writable(value)).to(device, non_blocking=True)
+
+    def like_logits(self, array: Any) -> Any:
+        """An output as the caller's kind of array, on the logits' device."""
+        if isinstance(self.logits, torch.Tensor):
+            return torch.as_tensor(array).to(self.logits.device)
+        return to_numpy("output", array)
 
 
-def float32_rows(logits: Any) -> np.ndarray:
-    """Logits as float32 (B, V); never the caller's memory written, though perhaps read in place."""
+def on_gpu(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.is_cuda
+
+
+def rows_of(logits: Any) -> Any:
+    """The logits as (B, V), in their own type and memory."""
     if isinstance(logits, torch.Tensor):
         if logits.dtype not in FLOATS:
             raise TypeError(f"logits must be float32, float16 or bfloat16, got {logits.dtype}")
-        x = to_numpy("logits", logits.detach().float(), "a dense tensor that holds data")
+        if logits.layout != torch.strided or logits.is_meta:
+            raise TypeError(f"logits must be a dense tensor that holds data, got {logits!r}")
+        logits = logits.detach()
     elif isinstance(logits, np.ndarray):
         if logits.dtype not in (np.float32, np.float16):
             raise TypeError(f"logits must be float32 or float16 in NumPy, got {logits.dtype}")
-        x = np.asarray(logits, np.float32)
     else:
         raise TypeError(f"logits must be a torch.Tensor or numpy.ndarray, got {type(logits).__name__}")
-    if x.ndim not in (1, 2):
-        raise ValueError(f"logits must have shape (B, V) or (V,), got {tuple(x.shape)}")
-    if not 1 <= x.shape[-1] <= MAX_VOCABULARY:
-        raise ValueError(f"logits must have a vocabulary of 1 to {MAX_VOCABULARY}, got {x.shape[-1]}")
-    return x[None] if x.ndim == 1 else x
+    shape = logits.shape
+    if len(shape) not in (1, 2):
+        raise ValueError(f"logits must have shape (B, V) or (V,), got {tuple(shape)}")
+    if not 1 <= shape[-1] <= MAX_VOCABULARY:
+        raise ValueError(f"logits must have a vocabulary of 1 to {MAX_VOCABULARY}, got {shape[-1]}")
+    return logits[None] if len(shape) == 1 else logits
 
 
-def history_rows(history: Array | Sequence[Sequence[int]], batch: int) -> list[np.ndarray]:
-    """One int64 array of ids a row."""
+def packed_for(params: Params, size: int, vocabulary: int) -> PackedParams:
+    packed = pack(params)
+    if len(packed.rows) not in (1, size):
+        raise ValueError(f"params must be one or {size} (one a row), got {len(packed.rows)}")
+    if packed.greatest_biased >= vocabulary:
+        raise ValueError(f"logit_bias: a token id must be < {vocabulary}, got {packed.greatest_biased}")
+    return packed
+
+
+def mask_of(allowed: Any, size: int, vocabulary: int) -> Array:
+    mask = allowed if on_gpu(allowed) else to_numpy("allowed", allowed, "bool (B, V) or (V,)")
+    if mask.dtype not in (torch.bool, bool):
+        raise TypeError(f"allowed must be of dtype bool, got {mask.dtype}")
+    if tuple(mask.shape) not in ((vocabulary,), (size, vocabulary)):
+        raise ValueError(f"allowed must have shape ({vocabulary},) or ({size}, {vocabulary}), got {tuple(mask.shape)}")
+    return mask
+
+
+def integers(name: str, value: Integers, size: int) -> int | Array:
+    """One int64 or B of them, taken mod 2^64; a number stays a number, what lies on a GPU stays there."""
+    if type(value) is int:
+        return signed(value)
+    accepted = f"an integer or int64 ({size},)"
+    if on_gpu(value):
+        if value.dtype not in WHOLE:
+            raise TypeError(f"{name} must be {accepted}, got {value!r}")
+        array: Any = value.to(torch.int64)
+    else:
+        if isinstance(value, (list, tuple)):  # Python integers of any size
+            value = [signed(v) if type(v) is int else v for v in value]
+        array = to_numpy(name, value, accepted)
+        if array.dtype.kind not in "iu" and array.size:
+            raise TypeError(f"{name} must be {accepted}, got {value!r}")
+        array = array.astype(np.int64, copy=False)
+    if tuple(array.shape) not in ((), (size,)):
+        raise ValueError(f"{name} must be an integer or of shape ({size},), got shape {tuple(array.shape)}")
+    return array.reshape(1) if array.ndim == 0 else array
+
+
+def signed(value: int) -> int:
+    """The int64 that equals it mod 2^64."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def history_of(history: Any, size: int) -> list[np.ndarray] | torch.Tensor:
+    """One int64 array of ids a row; a tensor (B, L) where it lies on a GPU."""
     form = "int64 (B, L) padded with -1, or a list of sequences of token ids"
-    if isinstance(history, (torch.Tensor, np.ndarray)):
+    if on_gpu(history):
+        rows: Any = history.to(torch.int64).reshape(1, -1) if history.ndim == 1 else history.to(torch.int64)
+        if history.dtype not in WHOLE or rows.ndim != 2:
+            raise TypeError(f"history must be {form}, got {history.dtype} with shape {tuple(history.shape)}")
+    elif isinstance(history, (torch.Tensor, np.ndarray)):
         rows = list(np.atleast_2d(to_numpy("history", history, form)))
     elif isinstance(history, Sequence):
         rows = [to_numpy("history", row, form) for row in history]
     else:
         raise TypeError(f"history must be {form}, got {type(history).__name__}")
-    if len(rows) != batch:
-        raise ValueError(f"history must have one row for each of the {batch} rows of logits, got {len(rows)}")
+    if len(rows) != size:
+        raise ValueError(f"history must have one row for each of the {size} rows of logits, got {len(rows)}")
+    if isinstance(rows, torch.Tensor):
+        return rows
     for row in rows:
         if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
             raise TypeError(f"history must be {form}, got a row of {row.dtype} with shape {row.shape}")
@@ -114,7 +194,22 @@ def history_rows(history: Array | Sequence[Sequence[int]], batch: int) -> list[n
     return [row.astype(np.int64) for row in rows]
 
 
-def to_numpy(name: str, value: Any, form: str) -> np.ndarray:
+def padded(rows: list[np.ndarray] | None) -> np.ndarray | None:
+    """Rows of different lengths as one array [B, L], -1 behind the shorter."""
+    if rows is None:
+        return None
+    array = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int64)
+    for place, row in zip(array, rows, strict=True):
+        place[: len(row)] = row
+    return array
+
+
+def writable(array: np.ndarray) -> np.ndarray:
+    """torch wants memory that may be written, though nothing here writes it."""
+    return array if array.flags.writeable and array.strides[-1] > 0 else array.copy()
+
+
+def to_numpy(name: str, value: Any, form: str = "an array") -> np.ndarray:
     """As an array, on the host. TypeError naming the argument and its form where that can't be."""
     try:
         return value.detach().resolve_neg().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)

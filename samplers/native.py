@@ -25,11 +25,9 @@ def state() -> str:
     return _reason
 
 
-def sample(
-    batch: Any, seed: np.ndarray, position: np.ndarray, stream: np.ndarray, details: bool
-) -> tuple[np.ndarray, ...]:
+def sample(batch: Any, details: bool) -> tuple[np.ndarray, ...]:
     """As `samplers.reference.sampler.sample`, bit for bit in tokens, weight, total and kept."""
-    return _native.sample(laid_out(batch), seed, position, stream, details)
+    return _native.sample(laid_out(batch), batch.host("seed"), batch.host("position"), batch.host("stream"), details)
 
 
 def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -42,13 +40,13 @@ def laid_out(batch: Any) -> Any:
     packed = batch.params
     if "native" not in packed.layouts:
         packed.layouts["native"] = params_layout(packed.rows)
-    history = batch.history if packed.uses_history else None
+    history = batch.history_rows
     return _native.Batch(
         np.require(batch.x, requirements=["C", "A"]),  # contiguous and aligned
         *packed.layouts["native"],
         *((None, None) if history is None else (concatenated(history, np.int64), offsets(history))),
-        batch.history_start,
-        batch.allowed,
+        batch.host("history_start"),
+        batch.mask,
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from samplers.reference.fixed_point import fraction
+
 
 class Range:
     """An interval of numbers that a parameter accepts; prints as the error message names it."""
@@ -40,6 +42,11 @@ FLOATS = {
 }
 INTEGERS = {"top_k": 0, "min_tokens_to_keep": 1}  # the least value of each
 PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias")  # hold at T = 0 too
+ROW = np.dtype(  # what a backend reads of a row's parameters; `csrc/sampler.h` and `kernels/sampler.py` know its order
+    [(name, "f4") for name in ("temperature", "inverse_temperature", "repetition", "presence", "frequency", "unused")]
+    + [(name, "i8") for name in ("top_k", "min_tokens_to_keep")]
+    + [(name, "u8") for name in ("top_p", "min_p", "typical_p", "epsilon", "eta", "root_eta")]
+)  # T = 0: temperature 1, inverse_temperature 0. Off: top_p and typical_p all ones, the others 0
 TEMPERATURE = Range("0, or in [1e-6, 1e6]", 1e-6, 1e6)
 MAX_VOCABULARY = 1 << 20
 
@@ -148,6 +155,16 @@ class PackedParams:
     def uses_history(self) -> bool:
         return any(row.uses_history for row in self.rows)
 
+    @cached_property
+    def greatest_biased(self) -> int:
+        """The greatest token id that a logit_bias names, or -1."""
+        return max((token for row in self.rows for token in row.logit_bias or ()), default=-1)
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """The rows' numbers as the backends read them: ROW [R]."""
+        return np.array([numbers(row) for row in self.rows], ROW)
+
 
 def pack(
     params: SamplingParams | Sequence[SamplingParams] | PackedParams | None,
@@ -185,6 +202,22 @@ def checked_device(device: str | torch.device) -> torch.device:
         return torch.device(device)
     except RuntimeError:
         raise ValueError(f"device must be a torch device such as 'cpu' or 'cuda:0', got {device!r}") from None
+
+
+def numbers(p: SamplingParams) -> tuple[float | int, ...]:
+    """One row of the table, in ROW's order; a fraction is ceil(q·2^64), cut to 64 bits, which changes no bound."""
+    fractions = (p.top_p, p.min_p, p.typical_p, p.epsilon_cutoff, p.eta_cutoff, math.sqrt(p.eta_cutoff))
+    return (
+        p.temperature or 1.0,
+        1 / p.temperature if p.temperature else 0.0,
+        p.repetition_penalty,
+        p.presence_penalty,
+        p.frequency_penalty,
+        0.0,
+        min(p.top_k, 2**31),
+        min(p.min_tokens_to_keep, 2**31),
+        *(min(fraction(q), 2**64 - 1) for q in fractions),
+    )
 
 
 def number(name: str, value: Any, accepted: str) -> float:

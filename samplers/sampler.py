@@ -88,14 +88,8 @@ def sample(
         raise ValueError(f"on_invalid must be 'raise' or 'mark', got {on_invalid!r}")
     if not isinstance(details, bool):
         raise TypeError(f"details must be True or False, got {details!r}")
-    batch = Batch(logits, params, history, history_start, allowed)
-    *columns, model_logprobs, entropy = implementation(backend, batch.on_gpu).sample(
-        batch,
-        batch.unsigned("seed", seed),
-        batch.unsigned("position", position),
-        batch.unsigned("stream", np.arange(batch.size) if stream is None else stream),
-        details,
-    )
+    batch = Batch(logits, params, history, history_start, allowed, seed, position, stream)
+    *columns, model_logprobs, entropy = implementation(backend, batch.on_gpu).sample(batch, details)
     if on_invalid == "raise":
         refuse_invalid(columns[0] >= 0)
     if details:

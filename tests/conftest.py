@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before triton is
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import samplers
+from tests.samplers import interpreter
 
+interpreter.patch_once()
 settings.register_profile("alea", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("alea")
 
@@ -28,15 +33,21 @@ def working_backends() -> list[str]:
     return [name for name, state in samplers.backends().items() if state in ("ok", "interpreter")]
 
 
-@pytest.fixture(params=["reference", "native"])
-def backend(request: pytest.FixtureRequest) -> str:
-    """Each backend in turn; a missing one skips, unless ALEA_REQUIRE_NATIVE demands it."""
-    if request.param in working_backends():
-        return request.param
-    reason = f"{request.param}: {samplers.backends()[request.param]}"
-    if request.param == "native" and os.environ.get("ALEA_REQUIRE_NATIVE") == "1":
+def require(backend: str) -> None:
+    """Skips where a backend can't run; fails where ALEA_REQUIRE_NATIVE demands the extension."""
+    if backend in working_backends():
+        return
+    reason = f"{backend}: {samplers.backends()[backend]}"
+    if backend == "native" and os.environ.get("ALEA_REQUIRE_NATIVE") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(params=["reference", "native", "triton"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend in turn."""
+    require(request.param)
+    return request.param
 
 
 @pytest.fixture(scope="session")

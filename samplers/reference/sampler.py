@@ -122,24 +122,22 @@ def penalised(batch: Any, row: int) -> np.ndarray:
     return penalise(
         batch.x[row],
         p.logit_bias,
-        None if batch.allowed is None else batch.allowed[row],
-        batch.history[row] if batch.history is not None and p.uses_history else None,
-        int(batch.history_start[row]),
+        None if batch.mask is None else batch.mask[row],
+        batch.history_rows[row] if batch.history_rows is not None and p.uses_history else None,
+        int(batch.host("history_start")[row]),
         p.repetition_penalty,
         p.presence_penalty,
         p.frequency_penalty,
     )
 
 
-def sample(
-    batch: Any, seed: np.ndarray, position: np.ndarray, stream: np.ndarray, details: bool
-) -> tuple[np.ndarray, ...]:
-    """Steps 0 to 6 for each row; seed, position, stream uint64 [B].
+def sample(batch: Any, details: bool) -> tuple[np.ndarray, ...]:
+    """Steps 0 to 6 for each row of a batch (a `samplers.batch.Batch`).
 
     Returns tokens, weight, total, kept, logprobs, model_logprobs (NaN without details), entropy; each [B].
     """
     refuse_flushing()
-    bits = random_bits(seed, position, stream)
+    bits = random_bits(batch.host("seed"), batch.host("position"), batch.host("stream"))
     rows = []
     for row in range(batch.size):
         drawn = sample_row(penalised(batch, row), batch.params.row(row), int(bits[row]))

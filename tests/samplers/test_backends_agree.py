@@ -3,7 +3,6 @@
 Oracle: the reference. Integers are compared exactly, all of them: a wrong bit shows in totals long before tokens.
 """
 
-import os
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplers import SamplingParams, backends, filter_logits, pack, sample
+from samplers import SamplingParams, filter_logits, pack, sample
 from samplers.reference.fixed_point import weights
 from samplers.reference.philox import philox
+from tests.conftest import require
 from tests.samplers.strategies import KINDS, params, row, rows
 
 INTEGERS = ("tokens", "weight", "total", "kept")
@@ -27,7 +27,7 @@ def columns(out) -> list[np.ndarray]:
 @settings(max_examples=300)
 @given(x=rows(), p=params(extreme=True), seed=st.integers(0, 2**64 - 1))
 def test_native_is_the_reference(x: np.ndarray, p: SamplingParams, seed: int):
-    require_native()
+    require("native")
     ours, theirs = (sample(x, p, seed=seed, details=True, backend=b) for b in ("native", "reference"))
     for a, b in zip(columns(ours), columns(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -44,7 +44,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> None:
 @given(data=st.data(), size=st.integers(1, 5), vocabulary=st.integers(1, 40))
 def test_native_penalises_as_the_reference(data, size: int, vocabulary: int):
     """Every row with parameters, bias, mask and history of its own."""
-    require_native()
+    require("native")
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     x = np.stack([row("normal", vocabulary, rng) for _ in range(size)]) * np.float32(rng.choice([1, 0, -0.0, 1e37]))
     ps = [
@@ -66,7 +66,7 @@ def test_native_penalises_as_the_reference(data, size: int, vocabulary: int):
 
 @pytest.mark.parametrize("vocabulary", [70_001, 1 << 20])
 def test_large_vocabularies(vocabulary: int):
-    require_native()
+    require("native")
     x = row("normal", vocabulary, np.random.default_rng(0))
     for p in (
         SamplingParams(),
@@ -137,7 +137,7 @@ def test_the_callers_rounding_is_no_concern(native_isa):
 @pytest.fixture(params=["generic", "avx2", "avx512"])
 def native_isa(request):
     """The extension, with one instruction set forced."""
-    require_native()
+    require("native")
     from samplers import _native
 
     if not _native.use_isa(request.param):
@@ -170,7 +170,7 @@ def test_a_row_draws_the_same_in_any_batch(data, size: int, vocabulary: int, see
     stream, position = rng.integers(0, 2**40, size), rng.integers(0, 2**40, size)
     for backend in ("reference", "native"):
         if backend == "native":
-            require_native()
+            require("native")
         whole = sample(x, ps, seed=seed, position=position, stream=stream, backend=backend)
         order = rng.permutation(size)
         permuted = sample(
@@ -202,10 +202,3 @@ def test_philox_vectors():
     ):
         words = philox(*([np.array([word], np.uint64) for word in words] for words in (counter, key)))
         assert " ".join(f"{int(word[0]):08x}" for word in words) == expected
-
-
-def require_native() -> None:
-    """Skips where the extension is missing; fails where ALEA_REQUIRE_NATIVE demands it."""
-    state = backends()["native"]
-    if state != "ok":
-        pytest.fail(state) if os.environ.get("ALEA_REQUIRE_NATIVE") == "1" else pytest.skip(state)

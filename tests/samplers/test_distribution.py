@@ -13,6 +13,7 @@ from samplers.reference.draw import draw
 from samplers.reference.fixed_point import ONE
 from samplers.reference.philox import random_bits
 from samplers.reference.sampler import keep
+from tests.conftest import require
 
 FILTERS = {
     "none": SamplingParams(),
@@ -36,6 +37,13 @@ def tokens(x: np.ndarray, p: SamplingParams, draws: int, backend: str) -> np.nda
     one, zero = np.ones(draws, np.uint64), np.zeros(draws, np.uint64)
     bits = random_bits(one, np.arange(draws, dtype=np.uint64), zero)
     return kept.ids[[draw(kept.w, int(b)) for b in bits]]
+
+
+@pytest.fixture(params=["reference", "native"])
+def backend(request) -> str:
+    """Without Triton, whose interpreter would take hours for a million draws."""
+    require(request.param)
+    return request.param
 
 
 @pytest.mark.parametrize("name", FILTERS)

@@ -1,0 +1,35 @@
+"""Cutoffs on the probability itself: min-p, epsilon and eta. The same as samplers/reference/cutoffs.py."""
+
+import triton
+import triton.language as tl
+
+from samplers.kernels.fixed_point import ONE, TWO_24, bound, mean_surprise, weight
+from samplers.kernels.kept import EPSILON, ETA, MIN_P, energy, set_cutoff, sum_over
+from samplers.kernels.order import FIRST
+from samplers.kernels.top_k import nth_greatest
+from samplers.kernels.top_p import first_in_order
+
+
+@triton.jit
+def min_p(tokens, limits, fraction, n):
+    """Kept: p >= fraction · (the greatest p, whose mass is ONE), and the first n in order (Nguyen et al. 2024)."""
+    least = bound(tl.full((), ONE, tl.int64), fraction)
+    first = tl.full((), FIRST, tl.int64)
+    if n > 1:
+        first = first_in_order(tokens, limits, n)
+    set_cutoff(limits, MIN_P, least, first)
+
+
+@triton.jit
+def epsilon(tokens, limits, total, cutoff, n):
+    """Kept: p >= cutoff, and every x >= the n-th greatest (Hewitt, Manning & Liang 2022, sec. 4.2)."""
+    set_cutoff(limits, EPSILON, bound(total, cutoff), nth_greatest(tokens, limits, n))
+
+
+@triton.jit
+def eta(tokens, limits, total, cutoff, root, n):
+    """Kept: p >= min(cutoff, √cutoff·e^-H), and every x >= the n-th greatest (Hewitt, Manning & Liang 2022, eq. 4)."""
+    mean = mean_surprise(sum_over(tokens, limits, energy), total)
+    flat = weight(mean.to(tl.float32) * (-1 / TWO_24))
+    least = tl.minimum(bound(total, cutoff), bound(flat, root))
+    set_cutoff(limits, ETA, least, nth_greatest(tokens, limits, n))

@@ -1,0 +1,86 @@
+"""Probability mass as integers: the weight of a logit, and the comparison of masses with a fraction.
+
+SPEC.md steps 3 and 4; the same as samplers/reference/fixed_point.py. Launch with enable_fp_fusion=False: a fused
+multiply-add would round once where the definition rounds twice.
+"""
+
+import triton
+import triton.language as tl
+
+ONE: tl.constexpr = tl.constexpr(1 << 40)  # the weight of the most probable token
+LOWEST: tl.constexpr = tl.constexpr(-60.0)  # e^-60 is far below one unit
+
+LOG2_E: tl.constexpr = tl.constexpr(float.fromhex("0x1.715476p+0"))
+ROUND: tl.constexpr = tl.constexpr(float.fromhex("0x1.8p+23"))  # adding and subtracting it rounds to an integer
+LN2_HIGH: tl.constexpr = tl.constexpr(float.fromhex("0x1.62e400p-1"))  # ln 2 in two parts (Cody & Waite 1980)
+LN2_LOW: tl.constexpr = tl.constexpr(float.fromhex("0x1.7f7d1cp-20"))
+C5: tl.constexpr = tl.constexpr(float.fromhex("0x1.0fa834p-7"))
+C4: tl.constexpr = tl.constexpr(float.fromhex("0x1.573a54p-5"))
+C3: tl.constexpr = tl.constexpr(float.fromhex("0x1.555a6ap-3"))
+C2: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffdc6p-2"))
+C1: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffff6p-1"))
+C0: tl.constexpr = tl.constexpr(1.0)
+TWO_24: tl.constexpr = tl.constexpr(float(1 << 24))
+
+
+@triton.jit
+def widened(x):
+    """Logits as float32, -0 as 0. A bfloat16 by its bits: Triton's interpreter loses its subnormals."""
+    if x.dtype == tl.bfloat16:
+        x = (x.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
+    return x.to(tl.float32) + 0.0
+
+
+@triton.jit
+def distance(x, m, inverse_temperature):
+    """d = (x - m) / T, from 0 down to -60."""
+    return tl.maximum((x - m) * inverse_temperature, LOWEST)
+
+
+@triton.jit
+def weight(d):
+    """W(d) = floor(2^40·e^d) to about 2e-7 relative: float32 d in [-60, 0] -> int64."""
+    # 1. d = k·ln 2 + r, with |r| <= ln 2 / 2
+    k = (d * LOG2_E + ROUND) - ROUND
+    r = (d - k * LN2_HIGH) - k * LN2_LOW
+    # 2. e^r, a polynomial by Horner's rule
+    q = r * C5 + C4
+    q = q * r + C3
+    q = q * r + C2
+    q = q * r + C1
+    q = q * r + C0
+    # 3. 2^40·2^k·e^r, cut to an integer
+    significand = (q * TWO_24).to(tl.int32).to(tl.int64)
+    return (significand << 16) >> tl.minimum(63, -k.to(tl.int32)).to(tl.int64)
+
+
+@triton.jit
+def multiply_high(a, b):
+    """The high 64 bits of the 128-bit product of two int64 taken as unsigned."""
+    high = tl.umulhi(a.to(tl.uint64, bitcast=True), b.to(tl.uint64, bitcast=True))
+    return high.to(tl.int64, bitcast=True)
+
+
+@triton.jit
+def bound(mass, fraction):
+    """fraction·mass rounded up, forgiving one part in 2^20; fraction is ceil(q·2^64) as the bits of an int64."""
+    b = multiply_high(mass, fraction) + (mass * fraction != 0).to(tl.int64)
+    return b - (b >> 20)
+
+
+@triton.jit
+def surprise(d):
+    """D = floor(-d·2^24): nats below the most probable token, as integers of 2^-24."""
+    return (d * -TWO_24).to(tl.int64)
+
+
+@triton.jit
+def mean_surprise(energy, total):
+    """D̄ = floor(energy·2^24 / total), by long division: the product has more than 64 bits."""
+    quotient = energy // total
+    rest = energy % total
+    for _ in tl.static_range(8):
+        rest = rest << 3  # total <= 2^60, so that three bits fit
+        quotient = (quotient << 3) + rest // total
+        rest = rest % total
+    return quotient

@@ -1,0 +1,85 @@
+"""How far into an order a filter reaches: a search for the least key up to which the tokens' mass reaches a target.
+
+Each round looks at WAYS keys at once and leaves one part in WAYS. The sums are of integers, so that neither the
+order of the tokens nor the way to the key can change what is found.
+"""
+
+import triton
+import triton.language as tl
+
+from samplers.kernels.kept import PART, PREFIX, is_kept, load, typicality
+from samplers.kernels.order import ID_BITS, LAST_ID, key_of, logit_of, order_of
+
+WAYS: tl.constexpr = tl.constexpr(16)
+
+
+@triton.jit
+def by_logit(x, ids, tokens, limits):
+    return key_of(x).to(tl.int64)
+
+
+@triton.jit
+def by_order(x, ids, tokens, limits):
+    return order_of(key_of(x), ids)
+
+
+@triton.jit
+def by_id(x, ids, tokens, limits):
+    return ids.to(tl.int64)
+
+
+@triton.jit
+def by_typicality(x, ids, tokens, limits):
+    return typicality(x, tokens, limits)
+
+
+@triton.jit
+def by_typicality_and_id(x, ids, tokens, limits):
+    return order_of(typicality(x, tokens, limits), ids)
+
+
+@triton.jit
+def sums_up_to(keys, tokens, limits, key_by: tl.constexpr, what: tl.constexpr):
+    """For each of keys [WAYS] the sum of `what` over the kept tokens up to it."""
+    sums = tl.zeros([WAYS], tl.int64)
+    for start in range(0, tokens.size, PART):
+        x, ids = load(tokens, start, PART)
+        amount = tl.where(is_kept(x, ids, tokens, limits), what(x, tokens), 0)  # [PART]
+        key = key_by(x, ids, tokens, limits)
+        sums += tl.sum(tl.where(key[:, None] <= keys[None, :], amount[:, None], 0), axis=0)
+    return sums
+
+
+@triton.jit(noinline=True)
+def least_reaching(tokens, limits, target, low, high, key_by: tl.constexpr, what: tl.constexpr):
+    """The least key in low .. high up to which the sum of `what` reaches the target, and that sum.
+
+    `high`, where the sum of all does not reach it.
+    """
+    reached = target - 1  # no round yet
+    while (low < high) | (reached < target):
+        step = (high - low) // WAYS + 1
+        keys = tl.minimum(low + step * (tl.arange(0, WAYS) + 1) - 1, high)  # [WAYS]
+        sums = sums_up_to(keys, tokens, limits, key_by, what)
+        short = tl.minimum(tl.sum((sums < target).to(tl.int64)), WAYS - 1)
+        low = tl.minimum(low + short * step, high)
+        high = tl.minimum(low + step - 1, high)
+        reached = tl.maximum(tl.min(tl.where(sums < target, tl.max(sums), sums)), target)
+    return low, reached
+
+
+@triton.jit
+def last_key(limits):
+    """No kept token has a greater key: int64."""
+    return tl.load(limits + PREFIX) >> ID_BITS
+
+
+@triton.jit
+def prefix_reaching(tokens, limits, target, what: tl.constexpr):
+    """The last token, in order, of the shortest prefix in which the sum of `what` reaches the target."""
+    low, high = key_of(tokens.m).to(tl.int64), last_key(limits)
+    key, reached = least_reaching(tokens, limits, target, low, high, by_logit, what)
+    last = order_of(key, LAST_ID)
+    if reached - what(logit_of(key.to(tl.int32)), tokens) >= target:  # the last of the equal logits is not needed
+        last, _ = least_reaching(tokens, limits, target, order_of(key, 0), last, by_order, what)
+    return last

@@ -1,0 +1,131 @@
+"""One seed, one token: each backend gives the reference's integers on generated rows, in any batch, however split.
+
+Oracle: the reference. `make identity` compares a million rows and keeps the record.
+"""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench import identity
+from samplers import SamplingParams, sample
+from tests.conftest import ROOT, require
+from tests.samplers.strategies import KINDS, row
+
+NATIVE_ROWS, INTERPRETED_ROWS = 200_000, 1_500
+CHAIN = SamplingParams(
+    temperature=1.2, top_k=90, top_p=0.95, min_p=1e-3, typical_p=0.97, epsilon_cutoff=1e-5, eta_cutoff=1e-5
+)
+SETTINGS = {
+    "none": SamplingParams(temperature=0.9),
+    "greedy": SamplingParams(temperature=0),
+    "top_k": SamplingParams(top_k=7),
+    "top_p": SamplingParams(top_p=0.9),
+    "chain": CHAIN,
+}
+
+
+@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
+def test_native(isa: str, part: int):
+    require("native")
+    from samplers import _native
+
+    if not _native.use_isa(isa):
+        pytest.skip(f"this processor has no {isa}")
+    try:
+        share = NATIVE_ROWS // len(_native.available_isas()) // 4
+        identity.check("native", share, seed=100 + part)
+    finally:
+        _native.use_isa("auto")
+
+
+@pytest.mark.parametrize("part", range(6))
+def test_triton(part: int):
+    require("triton")
+    if torch.cuda.is_available():
+        identity.check("triton", 20_000, 200 + part, device="cuda")
+    else:
+        identity.check("triton", INTERPRETED_ROWS // 6, 200 + part, largest=2000, kept_every=4, busy=0.4)
+
+
+def integers(out) -> list[np.ndarray]:
+    return [np.asarray(torch.as_tensor(getattr(out, name)).cpu()) for name in identity.INTEGERS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_however_many_programs_share_a_row(name: str, kind: str, monkeypatch):
+    """One, two or four programs a row, and a list too short for the row: the same bits."""
+    require("triton")
+    from samplers.kernels import launch
+
+    x = torch.from_numpy(row(kind, 13_000, np.random.default_rng(5)))[None]
+    if torch.cuda.is_available():
+        x = x.cuda()
+    expected = integers(sample(x.cpu(), SETTINGS[name], seed=11, backend="reference"))
+    for parts, room in ((1, 4096), (2, 4096), (4, 4096), (4, 16)):
+        monkeypatch.setattr(launch, "parts_of_a_row", lambda *_, parts=parts: parts)
+        monkeypatch.setattr(launch, "ROOM", room)
+        for a, b in zip(integers(sample(x, SETTINGS[name], seed=11, backend="triton")), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_rows_anywhere_in_memory(backend: str):
+    """Strided, offset, repeated and transposed views give what a copy of them gives."""
+    rng = np.random.default_rng(2)
+    big = torch.from_numpy((3 * rng.standard_normal((6, 301))).astype(np.float32))
+    views = [big[::2], big[1:, 7:], big[:, ::3], big[2].expand(3, -1), big.T[:4], big[:, :1]]
+    if torch.cuda.is_available() and backend == "triton":
+        views = [view.cuda() for view in views]
+    for view in views:
+        ours = sample(view, CHAIN, seed=3, backend=backend)
+        copy = sample(view.contiguous().cpu(), CHAIN, seed=3, backend="reference")
+        for a, b in zip(integers(ours), integers(copy), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_read_as_float32(dtype: torch.dtype, backend: str):
+    x = (4 * torch.randn(5, 700, generator=torch.Generator().manual_seed(1))).to(dtype)
+    ours = sample(x, CHAIN, seed=3, backend=backend)
+    widened = sample(x.float(), CHAIN, seed=3, backend="reference")
+    for a, b in zip(integers(ours), integers(widened), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+CONTRACTION = """
+#include <cstdio>
+#include "fixed_point.h"
+int main() {
+  int64_t total = 0;
+  for (int i = 0; i < 100000; ++i) total += alea::weight(alea::distance(-1e-4f * i, 0.0f, 0.7f));
+  std::printf("%lld", static_cast<long long>(total));
+}
+"""
+
+
+def test_contraction_would_be_seen(tmp_path: Path):
+    """The negative control: with fused multiply-adds the totals are not the reference's; without, they are."""
+    from samplers.reference.fixed_point import distances, weights
+
+    source = tmp_path / "contraction.cpp"
+    source.write_text(CONTRACTION)
+    totals = {}
+    for contract in ("off", "fast"):
+        program = tmp_path / contract
+        command = ["g++", "-std=c++17", "-O2", "-mfma", f"-ffp-contract={contract}", f"-I{ROOT / 'csrc'}"]
+        try:
+            subprocess.run([*command, str(source), "-o", str(program)], check=True, capture_output=True)
+            totals[contract] = int(subprocess.run([str(program)], check=True, capture_output=True).stdout)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no compiler or processor with fused multiply-add: {error}")
+    x = np.float32(-1e-4) * np.arange(100_000, dtype=np.float32)
+    with np.errstate(all="ignore"):
+        expected = int(weights(np.maximum(x * np.float32(0.7), np.float32(-60))).sum())
+    assert int(weights(distances(x, np.float32(0), 1 / 0.7)).sum()) != 0
+    assert totals["off"] == expected
+    assert totals["fast"] != expected
