@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from bench import decode, identity, report, sample
+from bench import conformance, decode, identity, report, sample
 
 HELP = "measure speed beside other implementations"
-BENCHMARKS = {"decode": decode, "sample": sample, "identity": identity, "report": report}
+BENCHMARKS = {"decode": decode, "sample": sample, "identity": identity, "conformance": conformance, "report": report}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
