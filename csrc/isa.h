@@ -9,20 +9,33 @@
 namespace alea {
 
 constexpr size_t kBlock = 128;  // logits in a block
+constexpr size_t kMargin = 16;  // entries behind a list of ids that a pass may write over
 
-// The passes of passes.h. Logits x[n]; one entry of `blocks` for each started block.
-struct Passes {
-  // The greatest logit of each block, and of all; NaN where a logit is NaN or +inf.
-  float (*maxima)(const float* x, size_t n, float* blocks);
-  // The mass of each block, and of all.
-  int64_t (*masses)(const float* x, size_t n, float m, float inverse_temperature, int64_t* blocks);
-  // d and w of each logit.
-  void (*weigh)(const float* x, size_t n, float m, float inverse_temperature, float* d, int64_t* w);
-  // How many logits are above -inf.
-  size_t (*count_finite)(const float* x, size_t n);
-  // The ids of all x >= least, in order; `blocks` holds the maxima. Room for n ids.
-  size_t (*collect)(const float* x, size_t n, const float* blocks, float least, int32_t* ids);
+// What a pass over all logits finds.
+struct Extremes {
+  float greatest;  // NaN where a logit is NaN or +inf
+  bool has_gaps;   // whether a logit is -inf
 };
+
+// The passes of passes.h over logits x[n] of one type; one entry of `blocks` for each started block.
+struct Passes {
+  // The greatest logit of each block, and of all.
+  Extremes (*maxima)(const void* x, size_t n, float* blocks);
+  // The mass of each block, and of all; `maxima` holds the greatest logit of each.
+  int64_t (*masses)(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, int64_t* blocks);
+  // How many logits are above -inf.
+  size_t (*count_finite)(const void* x, size_t n);
+  // The ids of all x >= least, in order. Room for n + kMargin ids.
+  size_t (*collect)(const void* x, size_t n, const float* maxima, float least, int32_t* ids);
+  // The logits as float32: n from x on, or those that ids name.
+  void (*widen)(const void* x, size_t n, float* out);
+  void (*gather)(const void* x, const int32_t* ids, size_t count, float* out);
+  // d and w of each of n float32 logits.
+  void (*weigh)(const float* x, size_t n, float m, float inverse_temperature, float* d, int64_t* w);
+  size_t size;  // bytes of a logit
+};
+
+enum Type { kFloat32, kFloat16, kBfloat16, kTypes };
 
 // Names of what runs here, best first: "avx512", "avx2", "generic".
 std::vector<std::string> available_isas();
@@ -32,6 +45,6 @@ bool use_isa(const std::string& name);
 
 std::string isa_in_use();
 
-const Passes& passes();
+const Passes& passes(Type type);
 
 }  // namespace alea

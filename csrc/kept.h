@@ -3,17 +3,18 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+
+#include "buffer.h"
 
 namespace alea {
 
-using Mask = std::vector<char>;  // one flag a kept token
+using Mask = Buffer<char>;  // one flag a kept token
 
 struct Kept {
-  std::vector<int32_t> ids;  // [K]
-  std::vector<float> x;      // [K], logits
-  std::vector<float> d;      // [K], (x - max) / T
-  std::vector<int64_t> w;    // [K], mass
+  Buffer<int32_t> ids;  // [K]
+  Buffer<float> x;      // [K], logits
+  Buffer<float> d;      // [K], (x - max) / T
+  Buffer<int64_t> w;    // [K], mass
   int64_t total = 0;         // mass of all, also of tokens passed over because the next filter can't keep them
 
   size_t size() const { return ids.size(); }

@@ -1,16 +1,17 @@
 // An order of tokens as 32-bit keys, least first, equal keys by position; and how far into it a filter reaches.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <tuple>
-#include <vector>
 
+#include "buffer.h"
 #include "kept.h"
 
 namespace alea {
 
-using Keys = std::vector<uint32_t>;
+using Keys = Buffer<uint32_t>;
 
 // The first tokens of an order: every key below `key`, and the first `ties` of those equal to it.
 struct Prefix {
@@ -27,21 +28,40 @@ inline uint32_t key_of(float x) {
   return bits >> 31 ? bits : 0x7FFFFFFF - bits;
 }
 
-inline Keys keys_of(const std::vector<float>& x) {
+inline Keys keys_of(const Buffer<float>& x) {
   Keys keys(x.size());
   for (size_t i = 0; i < x.size(); ++i) keys[i] = key_of(x[i]);
   return keys;
+}
+
+constexpr size_t kFew = 256;
+
+// The shortest prefix whose mass reaches the target, by sorting; for few tokens.
+template <typename MassOf>
+Prefix prefix_of_few(const Keys& keys, int64_t target, MassOf mass_of) {
+  uint64_t order[kFew];  // key, then position
+  for (size_t i = 0; i < keys.size(); ++i) order[i] = static_cast<uint64_t>(keys[i]) << 32 | i;
+  std::sort(order, order + keys.size());
+  Prefix prefix{0, 0};
+  int64_t mass = 0;
+  for (size_t i = 0; i < keys.size() && mass < target; ++i) {
+    const auto key = static_cast<uint32_t>(order[i] >> 32);
+    prefix = {key, key == prefix.key ? prefix.ties + 1 : 1};
+    mass += mass_of(static_cast<int32_t>(order[i] & 0xFFFFFFFF));
+  }
+  return prefix;
 }
 
 // The shortest prefix whose mass reaches the target, 1 <= target <= all of it; mass_of(position) is a token's.
 // Digit by digit of the key, by a histogram of mass: linear time, also for equal keys.
 template <typename MassOf>
 Prefix prefix_reaching(const Keys& keys, int64_t target, MassOf mass_of) {
+  if (keys.size() <= kFew) return prefix_of_few(keys, target, mass_of);
   struct Digit {
     int shift;
     uint32_t mask;
   };
-  std::vector<int32_t> alive(keys.size());  // positions whose keys agree with the digits found
+  Buffer<int32_t> alive(keys.size());  // positions whose keys agree with the digits found
   for (size_t i = 0; i < alive.size(); ++i) alive[i] = static_cast<int32_t>(i);
   Prefix prefix{0, 0};
   int64_t mass = 0;  // of all that come before them

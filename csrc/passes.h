@@ -10,6 +10,10 @@
 
 #include "isa.h"
 
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
 #define ALEA_CONCAT(a, b) a##b
 #define ALEA_NAMESPACE(isa) ALEA_CONCAT(passes_, isa)
 
@@ -17,137 +21,280 @@ namespace alea {
 namespace ALEA_NAMESPACE(ALEA_ISA) {
 namespace {
 
-using Floats [[gnu::vector_size(4 * ALEA_LANES)]] = float;
-using Integers [[gnu::vector_size(4 * ALEA_LANES)]] = int32_t;
-using Masses [[gnu::vector_size(8 * ALEA_LANES)]] = int64_t;
-
 constexpr size_t kLanes = ALEA_LANES;
+using Floats [[gnu::vector_size(4 * kLanes)]] = float;
+using Integers [[gnu::vector_size(4 * kLanes)]] = int32_t;
+using Masses [[gnu::vector_size(8 * kLanes)]] = int64_t;
+using Halves [[gnu::vector_size(2 * kLanes)]] = uint16_t;
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
-inline float most(float a, float b) { return a > b ? a : b; }
 
 inline Floats fill(float value) { return Floats{} + value; }
+inline Integers fill(int32_t value) { return Integers{} + value; }
 
-inline Floats load(const float* x) {
-  Floats lanes;
-  std::memcpy(&lanes, x, sizeof lanes);
-  return lanes;
+// Logits in memory, by type: how one, and a vector of them, become float32.
+struct Float32 {
+  using Lanes = Floats;
+  static Floats widen(Lanes lanes) { return lanes; }
+};
+
+struct Bfloat16 {
+  using Lanes = Halves;
+  static Floats widen(Lanes lanes) { return (Floats)(__builtin_convertvector(lanes, Integers) << 16); }
+};
+
+struct Float16 {
+  using Lanes = Halves;
+  static Floats widen(Lanes lanes) {
+    const Integers bits = __builtin_convertvector(lanes, Integers);
+    // Exponent and fraction in place, then 2^112 for the difference of the biases: exact for subnormals too.
+    const Floats magnitude = (Floats)((bits & 0x7FFF) << 13) * 0x1p+112f;
+    const Integers special = (magnitude >= 65536.0f) & 0x7F800000;  // infinity and NaN
+    return (Floats)((Integers)magnitude | special | (bits & 0x8000) << 16);
+  }
+};
+
+template <typename Logits>
+inline Floats load(const void* x, size_t i) {
+  typename Logits::Lanes lanes;
+  std::memcpy(&lanes, static_cast<const char*>(x) + i * (sizeof lanes / kLanes), sizeof lanes);
+  return Logits::widen(lanes);
 }
 
 // The last lanes of a row, filled up with -inf, which has no mass and is never a maximum.
-inline Floats load(const float* x, size_t count) {
-  Floats lanes = fill(-kInfinity);
-  std::memcpy(&lanes, x, least(count, kLanes) * sizeof(float));
-  return lanes;
+template <typename Logits>
+inline Floats load_last(const void* x, size_t i, size_t count) {
+  typename Logits::Lanes lanes{};
+  constexpr size_t size = sizeof lanes / kLanes;
+  std::memcpy(&lanes, static_cast<const char*>(x) + i * size, least(count, kLanes) * size);
+  Floats logits = Logits::widen(lanes);
+  for (size_t lane = count; lane < kLanes; ++lane) logits[lane] = -kInfinity;
+  return logits;
 }
 
-template <typename Visit>
-inline void for_lanes(const float* x, size_t count, Visit visit) {
-  size_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) visit(load(x + i), i);
-  if (i < count) visit(load(x + i, count - i), i);
+// visit(logits, i) for the logits from begin to end, kLanes at a time.
+template <typename Logits, typename Visit>
+inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit) {
+  size_t i = begin;
+  for (; i + kLanes <= end; i += kLanes) visit(load<Logits>(x, i), i);
+  if (i < end) visit(load_last<Logits>(x, i, end - i), i);
 }
 
-inline Floats distance(Floats x, float m, float inverse_temperature) {
-  const Floats d = (x - m) * inverse_temperature;
-  return d > -60.0f ? d : fill(-60.0f);
-}
-
-inline Masses weight(Floats d) {
-  // Below -40 every weight is 0, and at -40 the shift still is below 64.
-  d = d > -40.0f ? d : fill(-40.0f);
-  // 1. d = k ln 2 + r
-  const Floats shifted = d * 0x1.715476p+0f + 0x1.8p+23f;
-  const Floats k = shifted - 0x1.8p+23f;
-  const Floats r = (d - k * 0x1.62e400p-1f) - k * 0x1.7f7d1cp-20f;
-  // 2. e^r
-  Floats q = fill(0x1.0fa834p-7f);
-  q = q * r + 0x1.573a54p-5f;
-  q = q * r + 0x1.555a6ap-3f;
-  q = q * r + 0x1.fffdc6p-2f;
-  q = q * r + 0x1.fffff6p-1f;
-  q = q * r + 1.0f;
-  // 3. 2^40 2^k e^r
-  const Integers significand = __builtin_convertvector(q * 0x1p+24f, Integers);
-  const Integers right = -__builtin_convertvector(k, Integers);
-  return (__builtin_convertvector(significand, Masses) << 16) >> __builtin_convertvector(right, Masses);
+// The lanes, folded in two until one is left.
+template <typename Number, size_t lanes, typename Vector, typename Fold>
+inline Number folded(Vector vector, Fold fold) {
+  if constexpr (lanes == 1) {
+    return vector[0];
+  } else if constexpr (lanes == 2) {
+    return fold(vector[0], vector[1]);
+  } else {
+    using Half [[gnu::vector_size(sizeof(Number) * lanes / 2)]] = Number;
+    Half halves[2];
+    std::memcpy(halves, &vector, sizeof halves);
+    return folded<Number, lanes / 2>(fold(halves[0], halves[1]), fold);
+  }
 }
 
 inline float greatest(Floats lanes) {
-  float m = lanes[0];
-  for (size_t i = 1; i < kLanes; ++i) m = most(m, lanes[i]);
-  return m;
+  return folded<float, kLanes>(lanes, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-template <typename Lanes>
-inline int64_t sum(Lanes lanes) {
-  int64_t total = 0;
-  for (size_t i = 0; i < kLanes; ++i) total += lanes[i];
-  return total;
+inline int64_t sum(Masses lanes) {
+  return folded<int64_t, kLanes>(lanes, [](auto a, auto b) { return a + b; });
 }
 
-float maxima(const float* x, size_t n, float* blocks) {
+inline int64_t sum(Integers lanes) {
+  return folded<int32_t, kLanes>(lanes, [](auto a, auto b) { return a + b; });
+}
+
+inline bool any(Integers lanes) {
+  return folded<int32_t, kLanes>(lanes, [](auto a, auto b) { return a | b; }) != 0;
+}
+
+inline Floats distance(Floats x, float m, float inverse_temperature, float lowest) {
+  const Floats d = (x - m) * inverse_temperature;
+  return d > lowest ? d : fill(lowest);
+}
+
+// A weight in two parts: w = significand 2^16 >> right.
+struct Parts {
+  Integers significand, right;
+};
+
+// At d = -32 every weight is 0 and right - 16 still is below 32; so it is below, where it is not asked for.
+constexpr float kWeightless = -32.0f;
+
+inline Parts parts(Floats d) {
+  constexpr float kRound = 0x1.8p+23f;
+  constexpr int32_t kRoundBits = 0x4B400000;  // of kRound; those of kRound + k are greater by k
+  // 1. d = k ln 2 + r
+  const Floats shifted = d * 0x1.715476p+0f + kRound;
+  const Floats k = shifted - kRound;
+  const Floats r = (d - k * 0x1.62e400p-1f) - k * 0x1.7f7d1cp-20f;
+  // 2. e^r 2^24: each constant 2^24 times that of fixed_point.h, which changes no rounding
+  Floats q = fill(0x1.0fa834p+17f);
+  q = q * r + 0x1.573a54p+19f;
+  q = q * r + 0x1.555a6ap+21f;
+  q = q * r + 0x1.fffdc6p+22f;
+  q = q * r + 0x1.fffff6p+23f;
+  q = q * r + 0x1p+24f;
+  // 3. 2^40 2^k e^r
+  return {__builtin_convertvector(q, Integers), kRoundBits - (Integers)shifted};
+}
+
+inline Masses weight(Floats d) {
+  const Parts w = parts(d > kWeightless ? d : fill(kWeightless));
+  return (__builtin_convertvector(w.significand, Masses) << 16) >> __builtin_convertvector(w.right, Masses);
+}
+
+// The lanes that are set, one bit each.
+inline uint32_t bits_of(Integers lanes) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi32_mask((__m512i)lanes);
+#elif defined(__AVX2__)
+  return static_cast<uint32_t>(_mm256_movemask_ps((__m256)lanes));
+#elif defined(__SSE2__)
+  return static_cast<uint32_t>(_mm_movemask_ps((__m128)lanes));
+#else
+  uint32_t bits = 0;
+  for (size_t i = 0; i < kLanes; ++i) bits |= (lanes[i] & 1u) << i;
+  return bits;
+#endif
+}
+
+// Writes the ids of the lanes that are set, from `first` on; returns how many. May write over kLanes entries.
+inline size_t append(uint32_t bits, int32_t first, int32_t* ids) {
+#if defined(__AVX512F__)
+  const __m512i all = _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5,
+                                                                                 4, 3, 2, 1, 0));
+  _mm512_storeu_si512(ids, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), all));
+  return static_cast<size_t>(__builtin_popcount(bits));
+#else
+  size_t count = 0;
+  for (; bits; bits &= bits - 1) ids[count++] = first + __builtin_ctz(bits);
+  return count;
+#endif
+}
+
+template <typename Logits>
+Extremes maxima(const void* x, size_t n, float* blocks) {
   Integers invalid{};
-  float m = -kInfinity;
+  Floats lowest = fill(kInfinity);
+  Floats highest = fill(-kInfinity);
   for (size_t begin = 0; begin < n; begin += kBlock) {
     Floats top = fill(-kInfinity);
-    for_lanes(x + begin, least(kBlock, n - begin), [&](Floats lanes, size_t) {
+    const size_t end = least(n, begin + kBlock);
+    for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t i) {
       invalid |= ~(lanes < kInfinity);  // NaN and +inf
       top = top > lanes ? top : lanes;
+      if (i + kLanes > end) return;  // filled up
+      lowest = lowest < lanes ? lowest : lanes;
     });
-    *blocks = greatest(top);
-    m = most(m, *blocks++);
+    highest = highest > top ? highest : top;
+    *blocks++ = greatest(top);
   }
-  return sum(invalid) == 0 ? m : kNaN;
+  bool has_gaps = any(lowest == -kInfinity);
+  for (size_t i = n - n % kLanes; i < n; ++i) has_gaps |= load_last<Logits>(x, i, 1)[0] == -kInfinity;
+  return {any(invalid) ? kNaN : greatest(highest), has_gaps};
 }
 
-int64_t masses(const float* x, size_t n, float m, float inverse_temperature, int64_t* blocks) {
+// The mass of one block, in whose lanes no weight needs more than 32 bits.
+template <typename Logits>
+inline int64_t light_mass(const void* x, size_t begin, size_t end, float m, float inverse_temperature) {
+  Integers mass{};
+  for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t) {
+    const Parts w = parts(distance(lanes, m, inverse_temperature, kWeightless));
+    mass += w.significand >> (w.right - 16);
+  });
+  return sum(__builtin_convertvector(mass, Masses));
+}
+
+template <typename Logits>
+inline int64_t heavy_mass(const void* x, size_t begin, size_t end, float m, float inverse_temperature) {
+  Masses mass{};
+  for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t) {
+    mass += weight(distance(lanes, m, inverse_temperature, kWeightless));
+  });
+  return sum(mass);
+}
+
+template <typename Logits>
+int64_t masses(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, int64_t* blocks) {
+  constexpr float kLight = -11.0f;  // from there down the shift is at least 16, so that 2^16 can be left out
   int64_t total = 0;
-  for (size_t begin = 0; begin < n; begin += kBlock) {
-    Masses block{};
-    for_lanes(x + begin, least(kBlock, n - begin), [&](Floats lanes, size_t) {
-      block += weight(distance(lanes, m, inverse_temperature));
-    });
-    *blocks = sum(block);
-    total += *blocks++;
+  for (size_t begin = 0; begin < n; begin += kBlock, ++blocks, ++maxima) {
+    const float top = (*maxima - m) * inverse_temperature;
+    const size_t end = least(n, begin + kBlock);
+    if (top <= kWeightless) {
+      *blocks = 0;
+    } else if (top <= kLight) {
+      *blocks = light_mass<Logits>(x, begin, end, m, inverse_temperature);
+    } else {
+      *blocks = heavy_mass<Logits>(x, begin, end, m, inverse_temperature);
+    }
+    total += *blocks;
   }
   return total;
+}
+
+template <typename Logits>
+size_t count_finite(const void* x, size_t n) {
+  Integers finite{};
+  for_lanes<Logits>(x, 0, n, [&](Floats lanes, size_t) { finite -= lanes > -kInfinity; });
+  return static_cast<size_t>(sum(finite));
+}
+
+template <typename Logits>
+size_t collect(const void* x, size_t n, const float* maxima, float threshold, int32_t* ids) {
+  size_t count = 0;
+  for (size_t begin = 0; begin < n; begin += kBlock) {
+    if (*maxima++ < threshold) continue;
+    for_lanes<Logits>(x, begin, least(n, begin + kBlock), [&](Floats lanes, size_t i) {
+      const uint32_t bits = bits_of(lanes >= threshold);
+      if (bits) count += append(bits, static_cast<int32_t>(i), ids + count);
+    });
+  }
+  return count;
+}
+
+template <typename Logits>
+void widen(const void* x, size_t n, float* out) {
+  for_lanes<Logits>(x, 0, n, [&](Floats lanes, size_t i) {
+    std::memcpy(out + i, &lanes, least(kLanes, n - i) * sizeof(float));
+  });
+}
+
+template <typename Logits>
+void gather(const void* x, const int32_t* ids, size_t count, float* out) {
+  if constexpr (sizeof(typename Logits::Lanes) == sizeof(Floats)) {
+    for (size_t i = 0; i < count; ++i) out[i] = static_cast<const float*>(x)[ids[i]];
+  } else {
+    for (size_t i = 0; i < count; ++i) out[i] = load_last<Logits>(x, static_cast<size_t>(ids[i]), 1)[0];
+  }
 }
 
 void weigh(const float* x, size_t n, float m, float inverse_temperature, float* d, int64_t* w) {
-  for_lanes(x, n, [&](Floats lanes, size_t i) {
+  for_lanes<Float32>(x, 0, n, [&](Floats lanes, size_t i) {
     const size_t count = least(kLanes, n - i);
-    const Floats below = distance(lanes, m, inverse_temperature);
+    const Floats below = distance(lanes, m, inverse_temperature, -60.0f);
     const Masses mass = weight(below);
     std::memcpy(d + i, &below, count * sizeof(float));
     std::memcpy(w + i, &mass, count * sizeof(int64_t));
   });
 }
 
-size_t count_finite(const float* x, size_t n) {
-  Integers below{};
-  for_lanes(x, n, [&](Floats lanes, size_t) { below -= lanes > -kInfinity; });
-  return static_cast<size_t>(sum(below));
-}
-
-size_t collect(const float* x, size_t n, const float* blocks, float threshold, int32_t* ids) {
-  size_t count = 0;
-  for (size_t begin = 0; begin < n; begin += kBlock) {
-    if (*blocks++ < threshold) continue;
-    const size_t end = least(n, begin + kBlock);
-    for (size_t i = begin; i < end; ++i) {
-      ids[count] = static_cast<int32_t>(i);
-      count += x[i] >= threshold;
-    }
-  }
-  return count;
+template <typename Logits>
+constexpr Passes passes_over() {
+  return {maxima<Logits>, masses<Logits>, count_finite<Logits>, collect<Logits>,
+          widen<Logits>,  gather<Logits>, weigh,                sizeof(typename Logits::Lanes) / kLanes};
 }
 
 }  // namespace
 
-extern const Passes kPasses{maxima, masses, weigh, count_finite, collect};
+extern const Passes kPasses[kTypes] = {passes_over<Float32>(), passes_over<Float16>(), passes_over<Bfloat16>()};
 
 }  // namespace ALEA_NAMESPACE(ALEA_ISA)
 }  // namespace alea

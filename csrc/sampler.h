@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
-#include <vector>
 
+#include "buffer.h"
 #include "cutoffs.h"
 #include "draw.h"
 #include "fixed_point.h"
@@ -22,16 +22,24 @@ namespace alea {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// One row's parameters. Fractions are ceil(q 2^64); each switch says whether its filter acts.
+// One row's parameters, as samplers/params.py lays them out. Fractions are ceil(q 2^64).
 struct Params {
   float temperature, inverse_temperature;  // 1 and 0 for T = 0
-  float repetition, presence, frequency;
+  float repetition, presence, frequency, unused;
   int64_t top_k, min_tokens_to_keep;
   uint64_t top_p, min_p, typical_p, epsilon, eta, root_eta;
-  bool use_top_p, use_min_p, use_typical_p, use_epsilon, use_eta;
+
+  static constexpr uint64_t kAllMass = ~uint64_t{0};
+
+  bool use_top_k() const { return top_k > 0; }
+  bool use_top_p() const { return top_p != kAllMass; }
+  bool use_min_p() const { return min_p != 0; }
+  bool use_typical_p() const { return typical_p != kAllMass; }
+  bool use_epsilon() const { return epsilon != 0; }
+  bool use_eta() const { return eta != 0; }
 
   bool has_filters() const {
-    return top_k > 0 || use_top_p || use_min_p || use_typical_p || use_epsilon || use_eta;
+    return use_top_k() || use_top_p() || use_min_p() || use_typical_p() || use_epsilon() || use_eta();
   }
 };
 
@@ -42,38 +50,47 @@ struct Draw {
   float entropy = std::numeric_limits<float>::quiet_NaN();
 };
 
-// A row of logits x[n], after step 0.
+// A row of logits x[n] of one type, after step 0.
 struct Row {
-  const float* x;
+  const void* x;
   size_t n;
+  const Passes* passes;
   size_t blocks() const { return (n + kBlock - 1) / kBlock; }
 };
 
 // Memory that one thread uses from row to row.
 struct Workspace {
-  std::vector<float> x;         // [V], penalised logits
-  std::vector<float> maxima;    // of each block
-  std::vector<int64_t> masses;  // of each block
+  Buffer<float> x;         // [V], penalised logits
+  Buffer<float> maxima;    // of each block
+  Buffer<float> coarse;    // of each run of blocks
+  Buffer<int64_t> masses;  // of each block
+  Buffer<int32_t> ids;     // [V + kMargin], what was collected
   Kept kept;
 };
 
-// Step 1: the greatest logit; NaN or -inf for an invalid row.
-inline float maximum(Workspace& work, Row row) {
+// Step 1: the greatest logit, NaN or -inf for an invalid row; and whether there is a -inf.
+inline Extremes extremes(Workspace& work, Row row) {
   work.maxima.resize(row.blocks());
-  return passes().maxima(row.x, row.n, work.maxima.data());
+  return row.passes->maxima(row.x, row.n, work.maxima.data());
 }
 
 inline int64_t total_mass(Workspace& work, Row row, float m, float inverse_temperature) {
   work.masses.resize(row.blocks());
-  return passes().masses(row.x, row.n, m, inverse_temperature, work.masses.data());
+  return row.passes->masses(row.x, row.n, m, inverse_temperature, work.maxima.data(), work.masses.data());
+}
+
+// How many logits reach `least`; their ids are in work.ids, in order.
+inline size_t collect(Workspace& work, Row row, float least) {
+  if (work.ids.size() < row.n + kMargin) work.ids.resize(row.n + kMargin);
+  return row.passes->collect(row.x, row.n, work.maxima.data(), least, work.ids.data());
 }
 
 // Step 2: at T = 0 the first maximum alone.
-inline void keep_maximum(Kept& kept, Row row, float m) {
-  const size_t id = static_cast<size_t>(std::find(row.x, row.x + row.n, m) - row.x);
-  kept.resize(id < row.n ? 1 : 0);
+inline void keep_maximum(Workspace& work, Row row, float m) {
+  Kept& kept = work.kept;
+  kept.resize(collect(work, row, m) > 0 ? 1 : 0);
   if (kept.size() == 0) return;  // another thread wrote the row since its maximum was found
-  kept.ids[0] = static_cast<int32_t>(id);
+  kept.ids[0] = work.ids[0];
   kept.x[0] = m;
   kept.d[0] = 0.0f;
   kept.w[0] = kept.total = kOne;
@@ -89,40 +106,48 @@ inline float logit_below(int64_t mass, float m, float temperature) {
   return std::max(kAll, std::nextafter(static_cast<float>(m + d * temperature), -kInfinity));
 }
 
+// The n-th greatest maximum of a run of blocks: n tokens at least are as great. Runs are as long as they can be without
+// letting many more tokens through.
+inline float nth_greatest_maximum(Workspace& work, size_t n) {
+  Buffer<float>& maxima = work.coarse;
+  maxima.resize(work.maxima.size());
+  std::copy(work.maxima.begin(), work.maxima.end(), maxima.begin());
+  while (maxima.size() / 2 >= 2 * n) {
+    const size_t half = maxima.size() / 2;  // an odd last one is left out
+    for (size_t i = 0; i < half; ++i) maxima[i] = std::max(maxima[2 * i], maxima[2 * i + 1]);
+    maxima.resize(half);
+  }
+  std::nth_element(maxima.begin(), maxima.begin() + (n - 1), maxima.end(), std::greater<float>());
+  return maxima[n - 1];
+}
+
 // A logit that every token reaches which the first filter can keep; the others need not be looked at one by one.
 inline float threshold(Workspace& work, Row row, float m, const Params& p) {
   const int64_t total = work.kept.total;
-  if (p.top_k > 0) {
-    // The k-th greatest maximum of a block: k tokens at least are as great.
+  if (p.use_top_k()) {
     const auto k = static_cast<size_t>(std::max(p.top_k, p.min_tokens_to_keep));
-    if (k > row.blocks()) return kAll;
-    std::vector<float> maxima = work.maxima;
-    std::nth_element(maxima.begin(), maxima.begin() + (k - 1), maxima.end(), std::greater<float>());
-    return std::max(kAll, maxima[k - 1]);
+    return k > row.blocks() ? kAll : std::max(kAll, nth_greatest_maximum(work, k));
   }
-  if (p.use_top_p) {
+  if (p.use_top_p()) {
     // Tokens of less mass than this are together less than what top-p leaves out.
     return logit_below((total - bound(total, p.top_p)) / static_cast<int64_t>(row.n), m, p.temperature);
   }
-  if (p.use_min_p) return logit_below(bound(kOne, p.min_p), m, p.temperature);
-  if (p.use_epsilon && !p.use_typical_p) return logit_below(bound(total, p.epsilon), m, p.temperature);
+  if (p.use_min_p()) return logit_below(bound(kOne, p.min_p), m, p.temperature);
+  if (p.use_epsilon() && !p.use_typical_p()) return logit_below(bound(total, p.epsilon), m, p.temperature);
   return kAll;
 }
 
 // Step 3: the tokens that the first filter may keep, with their mass.
 inline void weigh(Workspace& work, Row row, float m, const Params& p) {
   Kept& kept = work.kept;
-  const bool needs_total = p.top_k == 0;
+  const bool needs_total = !p.use_top_k();
   kept.total = needs_total ? total_mass(work, row, m, p.inverse_temperature) : 0;
-  kept.ids.resize(row.n);
-  const auto collect = [&](float least) {
-    return passes().collect(row.x, row.n, work.maxima.data(), least, kept.ids.data());
-  };
-  size_t count = collect(threshold(work, row, m, p));
-  if (count < static_cast<size_t>(p.min_tokens_to_keep)) count = collect(kAll);
+  size_t count = collect(work, row, threshold(work, row, m, p));
+  if (count < static_cast<size_t>(p.min_tokens_to_keep)) count = collect(work, row, kAll);
   kept.resize(count);
-  for (size_t i = 0; i < count; ++i) kept.x[i] = row.x[kept.ids[i]];
-  passes().weigh(kept.x.data(), count, m, p.inverse_temperature, kept.d.data(), kept.w.data());
+  std::copy(work.ids.begin(), work.ids.begin() + count, kept.ids.begin());
+  row.passes->gather(row.x, kept.ids.data(), count, kept.x.data());
+  row.passes->weigh(kept.x.data(), count, m, p.inverse_temperature, kept.d.data(), kept.w.data());
   if (!needs_total) kept.sum_up();
 }
 
@@ -132,20 +157,20 @@ inline void filter(Kept& kept, const Params& p) {
   const auto stage = [&kept](bool on, auto mask) {
     if (on && kept.has_mass()) kept.where(mask());
   };
-  stage(p.top_k > 0, [&] { return top_k(kept, static_cast<size_t>(p.top_k), n); });
-  stage(p.use_top_p, [&] { return top_p(kept, p.top_p, n); });
-  stage(p.use_min_p, [&] { return min_p(kept, p.min_p, n); });
-  stage(p.use_typical_p, [&] { return typical(kept, p.typical_p, n); });
-  stage(p.use_epsilon, [&] { return epsilon(kept, p.epsilon, n); });
-  stage(p.use_eta, [&] { return eta(kept, p.eta, p.root_eta, n); });
+  stage(p.use_top_k(), [&] { return top_k(kept, static_cast<size_t>(p.top_k), n); });
+  stage(p.use_top_p(), [&] { return top_p(kept, p.top_p, n); });
+  stage(p.use_min_p(), [&] { return min_p(kept, p.min_p, n); });
+  stage(p.use_typical_p(), [&] { return typical(kept, p.typical_p, n); });
+  stage(p.use_epsilon(), [&] { return epsilon(kept, p.epsilon, n); });
+  stage(p.use_eta(), [&] { return eta(kept, p.eta, p.root_eta, n); });
 }
 
 // Steps 1 to 4: the final distribution; false for an invalid row, or one that another thread writes meanwhile.
 inline bool keep(Workspace& work, Row row, const Params& p) {
-  const float m = maximum(work, row);
+  const float m = extremes(work, row).greatest;
   if (!std::isfinite(m)) return false;
   if (p.inverse_temperature == 0) {
-    keep_maximum(work.kept, row, m);
+    keep_maximum(work, row, m);
   } else {
     weigh(work, row, m, p);
     filter(work.kept, p);
@@ -171,23 +196,26 @@ inline Draw drawn(int32_t token, int64_t weight, int64_t total, size_t kept) {
 }
 
 // Step 5 without filters: the block that u falls into, then the token, so that no list of all tokens is made.
-inline Draw draw_from_all(Workspace& work, Row row, float m, const Params& p, uint64_t bits) {
+inline Draw draw_from_all(Workspace& work, Row row, const Params& p, uint64_t bits) {
+  const auto [m, has_gaps] = extremes(work, row);
+  if (!std::isfinite(m)) return Draw{};
   const int64_t total = total_mass(work, row, m, p.inverse_temperature);
   int64_t u = scaled(bits, total);
   const size_t block = draw(work.masses.data(), work.masses.size(), u);
   const size_t begin = block * kBlock, size = std::min(kBlock, row.n - begin);
-  float d[kBlock];
+  float x[kBlock], d[kBlock];
   int64_t w[kBlock];
-  passes().weigh(row.x + begin, size, m, p.inverse_temperature, d, w);
+  row.passes->widen(static_cast<const char*>(row.x) + begin * row.passes->size, size, x);
+  row.passes->weigh(x, size, m, p.inverse_temperature, d, w);
   const size_t i = draw(w, size, u);
-  return drawn(static_cast<int32_t>(begin + i), w[i], total, passes().count_finite(row.x, row.n));
+  const size_t kept = has_gaps ? row.passes->count_finite(row.x, row.n) : row.n;
+  return drawn(static_cast<int32_t>(begin + i), w[i], total, kept);
 }
 
 // Steps 1 to 6 for one row with 64 random bits; entropy where details are asked for.
 inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits, bool details) {
   if (p.inverse_temperature > 0 && !p.has_filters() && !details) {
-    const float m = maximum(work, row);
-    return std::isfinite(m) ? draw_from_all(work, row, m, p, bits) : Draw{};
+    return draw_from_all(work, row, p, bits);
   }
   if (!keep(work, row, p)) return Draw{};
   const Kept& kept = work.kept;
@@ -200,10 +228,13 @@ inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits,
 
 // ln of the token's probability under softmax of the untouched logits (step 6); NaN where they are invalid.
 inline float model_logprob(Workspace& work, Row row, int64_t token) {
-  const float m = maximum(work, row);
+  const float m = extremes(work, row).greatest;
   if (!std::isfinite(m)) return std::numeric_limits<float>::quiet_NaN();
   const auto total = static_cast<double>(total_mass(work, row, m, 1.0f));
-  return static_cast<float>(static_cast<double>(row.x[token]) - m - std::log(total / kOne));
+  const auto id = static_cast<int32_t>(token);
+  float x;
+  row.passes->gather(row.x, &id, 1, &x);
+  return static_cast<float>(static_cast<double>(x) - m - std::log(total / kOne));
 }
 
 }  // namespace alea

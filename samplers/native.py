@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from importlib import import_module
 from typing import Any
 
 import numpy as np
+import torch
 
 from samplers.params import SamplingParams
-from samplers.reference.fixed_point import fraction
 
 try:
     _native: Any = import_module("samplers._native")
@@ -27,55 +26,55 @@ def state() -> str:
 
 def sample(batch: Any, details: bool) -> tuple[np.ndarray, ...]:
     """As `samplers.reference.sampler.sample`, bit for bit in tokens, weight, total and kept."""
-    return _native.sample(laid_out(batch), batch.host("seed"), batch.host("position"), batch.host("stream"), details)
+    keys = (numbers(batch.seed), numbers(batch.position), numbers(batch.stream))
+    return _native.sample(array(batch.rows), batch.params.table, changes(batch), *keys, details, threads())
 
 
 def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
     """As `samplers.reference.sampler.filter_logits`."""
-    return _native.filter_logits(laid_out(batch))
+    return _native.filter_logits(array(batch.rows), batch.params.table, changes(batch), threads())
 
 
-def laid_out(batch: Any) -> Any:
-    """The batch as C++ reads it: parameters as a struct a row, lists as values and offsets."""
-    packed = batch.params
-    if "native" not in packed.layouts:
-        packed.layouts["native"] = params_layout(packed.rows)
-    history = batch.history_rows
-    return _native.Batch(
-        np.require(batch.x, requirements=["C", "A"]),  # contiguous and aligned
-        *packed.layouts["native"],
+def threads() -> int:
+    """As many as torch uses; only a batch that is worth it is spread over them."""
+    return torch.get_num_threads()
+
+
+def array(rows: Any) -> np.ndarray:
+    """Logits [B, V] as C++ reads them in place: the bits of a bfloat16 as int16; a copy only where it must be."""
+    if isinstance(rows, torch.Tensor):
+        rows = (rows.view(torch.int16) if rows.dtype == torch.bfloat16 else rows).numpy(force=True)
+    if rows.strides[1] != rows.itemsize and rows.shape[1] > 1 or not rows.flags.aligned:
+        rows = np.require(rows, requirements=["C", "A"])
+    return rows
+
+
+def numbers(value: Any) -> Any:
+    """An integer, an array, or None, on the host."""
+    return value.numpy(force=True) if isinstance(value, torch.Tensor) else value
+
+
+def changes(batch: Any) -> Any:
+    """What changes the logits, lists as values and offsets; None where nothing does."""
+    packed, history = batch.params, batch.history_rows
+    if history is None and batch.allowed is None and packed.greatest_biased < 0:
+        return None
+    if "native biases" not in packed.layouts:
+        packed.layouts["native biases"] = biases(packed.rows)
+    return _native.Changes(
+        *packed.layouts["native biases"],
         *((None, None) if history is None else (concatenated(history, np.int64), offsets(history))),
         batch.host("history_start"),
         batch.mask,
     )
 
 
-def params_layout(rows: tuple[SamplingParams, ...]) -> tuple[np.ndarray, ...]:
-    """Structs [R], then the biases of all rows: ids, values, offsets."""
-    biases = [p.logit_bias or {} for p in rows]
-    ids = concatenated([list(bias.keys()) for bias in biases], np.int64)
-    values = concatenated([list(bias.values()) for bias in biases], np.float32)
-    return np.array([struct(p) for p in rows], _native.params_dtype), ids, values, offsets(biases)
-
-
-def struct(p: SamplingParams) -> tuple[float | int | bool, ...]:
-    """One row's fields in the order of `alea::Params`."""
-    q = (p.top_p, p.min_p, p.typical_p, p.epsilon_cutoff, p.eta_cutoff, math.sqrt(p.eta_cutoff))
-    return (
-        p.temperature or 1.0,
-        1 / p.temperature if p.temperature else 0.0,
-        p.repetition_penalty,
-        p.presence_penalty,
-        p.frequency_penalty,
-        min(p.top_k, 2**31),
-        min(p.min_tokens_to_keep, 2**31),
-        *(min(fraction(value), 2**64 - 1) for value in q),  # the cut of 2^64 changes no bound: masses are < 2^64
-        p.top_p < 1,
-        p.min_p > 0,
-        p.typical_p < 1,
-        p.epsilon_cutoff > 0,
-        p.eta_cutoff > 0,
-    )
+def biases(rows: tuple[SamplingParams, ...]) -> tuple[np.ndarray, ...]:
+    """The biases of all rows: ids, values, offsets."""
+    lists = [p.logit_bias or {} for p in rows]
+    ids = concatenated([list(bias.keys()) for bias in lists], np.int64)
+    values = concatenated([list(bias.values()) for bias in lists], np.float32)
+    return ids, values, offsets(lists)
 
 
 def concatenated(lists: Any, dtype: Any) -> np.ndarray:
