@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -39,6 +40,7 @@ class Ragged {
   }
 
   py::ssize_t rows() const { return offsets_.size() - 1; }
+  std::vector<T> all() const { return {begin_, begin_ + values_.size()}; }
   const T* begin(size_t i) const { return begin_ + first_[i]; }
   const T* end(size_t i) const { return begin_ + first_[i + 1]; }
 
@@ -49,7 +51,8 @@ class Ragged {
   const int64_t* first_;
 };
 
-// The logits (B, V): float32, float16, or the bits of bfloat16 as int16; rows anywhere, the logits of one side by side.
+// The logits (B, V): float32, float16, or the bits of bfloat16 as int16; read in place where the
+// logits of a row lie side by side, else a copy of them.
 class Logits {
  public:
   explicit Logits(py::array logits) : logits_(std::move(logits)) {
@@ -59,7 +62,11 @@ class Logits {
     const py::ssize_t size = logits_.itemsize();
     require((kind == 'f' && (size == 4 || size == 2)) || (kind == 'i' && size == 2), "logits must be of a known type");
     type_ = kind == 'i' ? alea::kBfloat16 : size == 4 ? alea::kFloat32 : alea::kFloat16;
-    require(logits_.shape(1) == 1 || logits_.strides(1) == size, "the logits of a row must lie side by side");
+    const bool side_by_side = logits_.shape(1) == 1 || logits_.strides(1) == size;
+    if (!side_by_side || !(logits_.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) {
+      logits_ = py::array::ensure(logits_, py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_);
+      require(static_cast<bool>(logits_), "logits can't be copied");
+    }
     first_ = static_cast<const char*>(logits_.data());
     stride_ = logits_.strides(0);
     passes_ = &alea::passes(type_);
@@ -79,6 +86,20 @@ class Logits {
   const alea::Passes* passes_;
 };
 
+// The parameters of one row or of each; laid out once, used at every step.
+class Parameters {
+ public:
+  explicit Parameters(Array<alea::Params> rows) : rows_(std::move(rows)), first_(rows_.data()), size_(rows_.size()) {}
+
+  py::ssize_t size() const { return size_; }
+  const alea::Params& operator[](size_t i) const { return first_[i]; }
+
+ private:
+  Array<alea::Params> rows_;
+  const alea::Params* first_;
+  py::ssize_t size_;
+};
+
 // What changes the logits of a batch (SPEC.md step 0); owns what it points to.
 class Changes {
  public:
@@ -89,6 +110,7 @@ class Changes {
         bias_(std::move(bias_values), std::move(bias_offsets), "bias"),
         history_start_(std::move(history_start)),
         allowed_(std::move(allowed)) {
+    require(bias_ids_.all().size() == bias_.all().size() && bias_ids_.rows() == bias_.rows(), "bias ids and values");
     if (history) {
       require(history_offsets.has_value(), "history offsets");
       history_.emplace(std::move(*history), std::move(*history_offsets), "history");
@@ -101,9 +123,7 @@ class Changes {
   void check(const Logits& logits, py::ssize_t parameters) const {
     const auto rows = static_cast<py::ssize_t>(logits.rows()), vocabulary = static_cast<py::ssize_t>(logits.vocabulary());
     require(bias_.rows() == parameters, "bias must have a list for each of the parameters");
-    for (const int64_t* id = bias_ids_.begin(0); id < bias_ids_.end(static_cast<size_t>(parameters) - 1); ++id) {
-      require(*id >= 0 && *id < vocabulary, "bias ids");
-    }
+    for (const int64_t id : bias_ids_.all()) require(id >= 0 && id < vocabulary, "bias ids");
     require(!history_ || history_->rows() == rows, "history must be (B, ...)");
     require(!allowed_ || (allowed_->ndim() == 2 && allowed_->shape(0) == rows && allowed_->shape(1) == vocabulary),
             "allowed must be (B, V)");
@@ -139,18 +159,15 @@ class Changes {
 // The rows of a call with their parameters and changes, checked against one another.
 class Batch {
  public:
-  Batch(py::array logits, Array<alea::Params> params, const Changes* changes)
-      : logits_(std::move(logits)), params_(std::move(params)), changes_(changes) {
-    require(params_.size() >= 1, "params must be one or B");
-    require(params_.size() == 1 || static_cast<size_t>(params_.size()) == size(), "params must be one or B");
+  Batch(py::array logits, const Parameters& params, const Changes* changes)
+      : logits_(std::move(logits)), params_(params), changes_(changes), shared_(params.size() == 1) {
+    require(shared_ || static_cast<size_t>(params_.size()) == size(), "params must be one or B");
     if (changes_) changes_->check(logits_, params_.size());
-    first_ = params_.data();
-    shared_ = params_.size() == 1;
   }
 
   size_t size() const { return logits_.rows(); }
   size_t vocabulary() const { return logits_.vocabulary(); }
-  const alea::Params& params(size_t i) const { return first_[shared_ ? 0 : i]; }
+  const alea::Params& params(size_t i) const { return params_[shared_ ? 0 : i]; }
   alea::Row untouched(size_t i) const { return logits_.row(i); }
   alea::Row row(size_t i, alea::Workspace& work) const {
     return changes_ ? changes_->row(logits_.row(i), i, shared_ ? 0 : i, params(i), work) : logits_.row(i);
@@ -158,9 +175,8 @@ class Batch {
 
  private:
   Logits logits_;
-  Array<alea::Params> params_;
+  const Parameters& params_;
   const Changes* changes_;
-  const alea::Params* first_;
   bool shared_;
 };
 
@@ -193,17 +209,25 @@ class Column {
   size_t step_ = 1;
 };
 
-py::tuple sample(py::array logits, Array<alea::Params> params, const Changes* changes, const Column::Given& seed,
+py::tuple sample(py::array logits, const Parameters& params, const Changes* changes, const Column::Given& seed,
                  const Column::Given& position, const Column::Given& stream, bool details, size_t threads) {
-  const Batch batch(std::move(logits), std::move(params), changes);
+  const Batch batch(std::move(logits), params, changes);
   const size_t size = batch.size();
   const Column key(seed, size), step(position, size), request(stream, size);
   py::array_t<int64_t> tokens(size), weight(size), total(size);
   py::array_t<int32_t> kept(size);
-  py::array_t<float> logprobs(size), model_logprobs(details ? size : 0), entropy(details ? size : 0);
+  py::array_t<float> logprobs(size);
+  std::optional<py::array_t<float>> model_logprobs, entropy;
+  if (details) {
+    model_logprobs.emplace(size);
+    entropy.emplace(size);
+  }
   auto *token = tokens.mutable_data(), *mass = weight.mutable_data(), *sum = total.mutable_data();
   auto* count = kept.mutable_data();
-  auto *logprob = logprobs.mutable_data(), *model = model_logprobs.mutable_data(), *nats = entropy.mutable_data();
+  auto* logprob = logprobs.mutable_data();
+  auto* model = details ? model_logprobs->mutable_data() : nullptr;
+  auto* nats = details ? entropy->mutable_data() : nullptr;
+  std::atomic<bool> valid{true};
   const py::gil_scoped_release release;
   alea::for_rows(size, batch.vocabulary(), threads, [&](size_t row, alea::Workspace& work) {
     const uint64_t bits = alea::random_bits(key[row], step[row], request[row]);
@@ -213,17 +237,18 @@ py::tuple sample(py::array logits, Array<alea::Params> params, const Changes* ch
     sum[row] = draw.total;
     count[row] = draw.kept;
     logprob[row] = draw.logprob;
+    if (draw.token < 0) valid = false;
     if (!details) return;
     nats[row] = draw.entropy;
     model[row] = draw.token < 0 ? draw.logprob : alea::model_logprob(work, batch.untouched(row), draw.token);
   });
   const py::gil_scoped_acquire acquire;
-  return py::make_tuple(tokens, weight, total, kept, logprobs, model_logprobs, entropy);
+  return py::make_tuple(tokens, weight, total, kept, logprobs, model_logprobs, entropy, valid.load());
 }
 
 // x / T where kept, -inf elsewhere: float32 (B, V), and which rows are valid: bool (B,).
-py::tuple filter_logits(py::array logits, Array<alea::Params> params, const Changes* changes, size_t threads) {
-  const Batch batch(std::move(logits), std::move(params), changes);
+py::tuple filter_logits(py::array logits, const Parameters& params, const Changes* changes, size_t threads) {
+  const Batch batch(std::move(logits), params, changes);
   const size_t vocabulary = batch.vocabulary();
   py::array_t<float> filtered({batch.size(), vocabulary});
   py::array_t<bool> valid(batch.size());
@@ -259,6 +284,7 @@ Array<int64_t> weights(const Array<float>& d) {
 PYBIND11_MODULE(_native, module) {
   PYBIND11_NUMPY_DTYPE(alea::Params, temperature, inverse_temperature, repetition, presence, frequency, unused, top_k,
                        min_tokens_to_keep, top_p, min_p, typical_p, epsilon, eta, root_eta);
+  py::class_<Parameters>(module, "Parameters").def(py::init<Array<alea::Params>>(), py::arg("rows"));
   py::class_<Changes>(module, "Changes")
       .def(py::init<Array<int64_t>, Array<float>, Array<int64_t>, std::optional<Array<int64_t>>,
                     std::optional<Array<int64_t>>, Array<int64_t>, std::optional<Array<bool>>>(),

@@ -53,16 +53,23 @@ def implementation(backend: str, on_gpu: bool) -> ModuleType:
     Raises: ValueError for an unknown name, RuntimeError for a backend that can't run here.
     """
     if backend == "auto":
-        return import_module(MODULES[automatic(on_gpu)])
+        return module(automatic(on_gpu))
     if backend not in BACKENDS:
         raise ValueError(f"backend must be 'auto' or one of {', '.join(map(repr, BACKENDS))}, got {backend!r}")
     if state(backend) not in OK:
         raise RuntimeError(f"backend {backend!r} can't run here: {state(backend)}")
+    return module(backend)
+
+
+@functools.cache
+def module(backend: str) -> ModuleType:
     return import_module(MODULES[backend])
 
 
 def automatic(on_gpu: bool) -> str:
     """The fastest backend that can run here; a warning, once, where it is not the one for this device."""
+    if not on_gpu and native_state() == "ok":
+        return "native"
     best, *others = ["triton", "native", "reference"] if on_gpu else ["native", "reference"]
     if state(best) in OK:
         return best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -41,9 +41,7 @@ class Batch:
         self.size, self.vocabulary = self.rows.shape
         self.params = packed_for(params, self.size, self.vocabulary)
         self.history = None if history is None else history_of(history, self.size)
-        self.history_start = integers("history_start", history_start, self.size)
-        if not on_gpu(self.history_start) and np.any(np.less(self.history_start, 0)):
-            raise ValueError(f"history_start must be in 0 .. 2^63 - 1, got {history_start!r}")
+        self.history_start = starts_of(history_start, self.size)
         self.allowed = None if allowed is None else mask_of(allowed, self.size, self.vocabulary)
         self.seed = integers("seed", seed, self.size)
         self.position = integers("position", position, self.size)
@@ -93,11 +91,14 @@ class Batch:
             return value
         return torch.from_numpy(writable(value)).to(device, non_blocking=True)
 
-    def like_logits(self, array: Any) -> Any:
-        """An output as the caller's kind of array, on the logits' device."""
-        if isinstance(self.logits, torch.Tensor):
-            return torch.as_tensor(array).to(self.logits.device)
-        return to_numpy("output", array)
+    def outputs(self, arrays: Iterable[Any]) -> list[Any]:
+        """The backend's columns as the caller's kind of array, on the logits' device; None stays None."""
+        if isinstance(self.logits, np.ndarray):
+            return [None if array is None else to_numpy("output", array) for array in arrays]
+        tensors = [torch.from_numpy(array) if type(array) is np.ndarray else array for array in arrays]
+        if self.logits.is_cuda:
+            tensors = [None if tensor is None else tensor.to(self.logits.device) for tensor in tensors]
+        return tensors
 
 
 def on_gpu(value: Any) -> bool:
@@ -111,7 +112,7 @@ def rows_of(logits: Any) -> Any:
             raise TypeError(f"logits must be float32, float16 or bfloat16, got {logits.dtype}")
         if logits.layout != torch.strided or logits.is_meta:
             raise TypeError(f"logits must be a dense tensor that holds data, got {logits!r}")
-        logits = logits.detach()
+        logits = logits.detach() if logits.requires_grad else logits
     elif isinstance(logits, np.ndarray):
         if logits.dtype not in (np.float32, np.float16):
             raise TypeError(f"logits must be float32 or float16 in NumPy, got {logits.dtype}")
@@ -132,6 +133,14 @@ def packed_for(params: Params, size: int, vocabulary: int) -> PackedParams:
     if packed.greatest_biased >= vocabulary:
         raise ValueError(f"logit_bias: a token id must be < {vocabulary}, got {packed.greatest_biased}")
     return packed
+
+
+def starts_of(history_start: Integers, size: int) -> int | Array:
+    starts = integers("history_start", history_start, size)
+    least = starts if isinstance(starts, int) else 0 if on_gpu(starts) else np.min(starts, initial=0)
+    if least < 0:
+        raise ValueError(f"history_start must be in 0 .. 2^63 - 1, got {history_start!r}")
+    return starts
 
 
 def mask_of(allowed: Any, size: int, vocabulary: int) -> Array:

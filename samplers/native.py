@@ -24,15 +24,15 @@ def state() -> str:
     return _reason
 
 
-def sample(batch: Any, details: bool) -> tuple[np.ndarray, ...]:
+def sample(batch: Any, details: bool) -> tuple[Any, ...]:
     """As `samplers.reference.sampler.sample`, bit for bit in tokens, weight, total and kept."""
-    keys = (numbers(batch.seed), numbers(batch.position), numbers(batch.stream))
-    return _native.sample(array(batch.rows), batch.params.table, changes(batch), *keys, details, threads())
+    keys = (on_host(batch.seed), on_host(batch.position), on_host(batch.stream))
+    return _native.sample(array(batch.rows), parameters(batch.params), changes(batch), *keys, details, threads())
 
 
 def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
     """As `samplers.reference.sampler.filter_logits`."""
-    return _native.filter_logits(array(batch.rows), batch.params.table, changes(batch), threads())
+    return _native.filter_logits(array(batch.rows), parameters(batch.params), changes(batch), threads())
 
 
 def threads() -> int:
@@ -40,17 +40,23 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def parameters(packed: Any) -> Any:
+    """As C++ reads them, laid out at their first use."""
+    if "native" not in packed.layouts:
+        packed.layouts["native"] = _native.Parameters(packed.table)
+    return packed.layouts["native"]
+
+
 def array(rows: Any) -> np.ndarray:
-    """Logits [B, V] as C++ reads them in place: the bits of a bfloat16 as int16; a copy only where it must be."""
-    if isinstance(rows, torch.Tensor):
-        rows = (rows.view(torch.int16) if rows.dtype == torch.bfloat16 else rows).numpy(force=True)
-    if rows.strides[1] != rows.itemsize and rows.shape[1] > 1 or not rows.flags.aligned:
-        rows = np.require(rows, requirements=["C", "A"])
-    return rows
+    """Logits [B, V] as C++ reads them, in place: the bits of a bfloat16 as int16."""
+    if isinstance(rows, np.ndarray):
+        return rows
+    rows = rows.view(torch.int16) if rows.dtype == torch.bfloat16 else rows
+    return rows.numpy(force=True) if rows.is_cuda or rows.is_neg() else rows.numpy()  # force costs a microsecond
 
 
-def numbers(value: Any) -> Any:
-    """An integer, an array, or None, on the host."""
+def on_host(value: Any) -> Any:
+    """An integer, an array, or None."""
     return value.numpy(force=True) if isinstance(value, torch.Tensor) else value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
@@ -130,6 +130,11 @@ class SamplingParams:
     def uses_history(self) -> bool:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
+    @cached_property
+    def packed(self) -> PackedParams:
+        """Kept, so that a caller who passes the same parameters at every step has them laid out once."""
+        return PackedParams((self,))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy, which can't take the read-only logit_bias."""
         bias = None if self.logit_bias is None else dict(self.logit_bias)
@@ -183,18 +188,12 @@ def pack(
     if isinstance(params, PackedParams):
         return params
     if params is None or isinstance(params, SamplingParams):
-        return pack_one(params or SamplingParams())
+        return (params or PLAIN).packed
     rows = tuple(params) if isinstance(params, Sequence) else (params,)
     for row in rows:
         if not isinstance(row, SamplingParams):
             raise TypeError(f"params must be SamplingParams or a sequence of them, got {type(row).__name__}")
     return PackedParams(rows)
-
-
-@lru_cache(maxsize=256)
-def pack_one(params: SamplingParams) -> PackedParams:
-    """Kept, so that a caller who passes the same parameters at every step has them laid out once."""
-    return PackedParams((params,))
 
 
 def checked_device(device: str | torch.device) -> torch.device:
@@ -257,3 +256,6 @@ def checked_bias(bias: Any) -> Mapping[int, float] | None:
             raise ValueError(f"logit_bias[{token}] must be finite in float32 or -inf, got {value!r}")
         checked[token] = value
     return MappingProxyType(checked)
+
+
+PLAIN = SamplingParams()  # softmax(logits) as it is

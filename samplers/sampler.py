@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from samplers.backends import implementation
-from samplers.batch import Array, Batch, History, Integers, Params
+from samplers.batch import Array, Batch, History, Integers, Params, to_numpy
 
 
 class InvalidLogits(ValueError):
@@ -26,8 +25,7 @@ class InvalidLogits(ValueError):
         return type(self), (self.rows,)
 
 
-@dataclass(frozen=True)
-class SampleOutput:
+class SampleOutput(NamedTuple):
     """What was drawn: tensors on the logits' device, or NumPy arrays for NumPy logits; all of shape (B,).
 
     tokens: int64 ids. weight, total: int64; weight / total is the token's probability in the final distribution.
@@ -89,12 +87,10 @@ def sample(
     if not isinstance(details, bool):
         raise TypeError(f"details must be True or False, got {details!r}")
     batch = Batch(logits, params, history, history_start, allowed, seed, position, stream)
-    *columns, model_logprobs, entropy = implementation(backend, batch.on_gpu).sample(batch, details)
-    if on_invalid == "raise":
+    *columns, all_valid = implementation(backend, batch.on_gpu).sample(batch, details)
+    if on_invalid == "raise" and not all_valid:
         refuse_invalid(columns[0] >= 0)
-    if details:
-        columns += [model_logprobs, entropy]
-    return SampleOutput(*map(batch.like_logits, columns))
+    return SampleOutput(*batch.outputs(columns))
 
 
 def filter_logits(
@@ -119,9 +115,9 @@ def filter_logits(
     batch = Batch(logits, params, history, history_start, allowed)
     filtered, valid = implementation(backend, batch.on_gpu).filter_logits(batch)
     refuse_invalid(valid)
-    return batch.like_logits(filtered)
+    return batch.outputs([filtered])[0]
 
 
-def refuse_invalid(valid: np.ndarray) -> None:
+def refuse_invalid(valid: Array) -> None:
     if not valid.all():
-        raise InvalidLogits(np.flatnonzero(~valid).tolist())
+        raise InvalidLogits(np.flatnonzero(~to_numpy("valid", valid)).tolist())

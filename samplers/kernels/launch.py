@@ -203,14 +203,19 @@ def filtered_kernel(rows, out, limits, filtered):
     tl.store(filtered + row * rows.vocabulary + place, tl.where(kept, scaled, -INFINITY), mask=there)
 
 
-def sample(batch: Any, details: bool) -> tuple[torch.Tensor, ...]:
-    """As `samplers.reference.sampler.sample`, bit for bit in tokens, weight, total and kept; tensors on the device."""
+def sample(batch: Any, details: bool) -> tuple[Any, ...]:
+    """As `samplers.reference.sampler.sample`, bit for bit in tokens, weight, total and kept; tensors on the device.
+
+    Whether all rows are valid is left to whoever asks (None): to know it is to wait for the GPU.
+    """
     device = device_of(batch)
     rows, size = laid_out(batch, device)
     out = launch(rows, size, details)
-    model_logprobs = model_logprob(batch, device, out.integers[0], rows) if details else out.floats[1]
     tokens, weights, totals, kept = out.integers
-    return tokens, weights, totals, kept.to(torch.int32), out.floats[0], model_logprobs, out.floats[1]
+    columns = (tokens, weights, totals, kept.to(torch.int32), out.floats[0])
+    if not details:
+        return *columns, None, None, None
+    return *columns, model_logprob(batch, device, tokens, rows), out.floats[1], None
 
 
 def filter_logits(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:

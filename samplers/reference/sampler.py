@@ -18,7 +18,7 @@ from samplers.reference.top_p import top_p
 from samplers.reference.typical import typical
 
 GREATEST = np.finfo(np.float32).max
-COLUMNS = (np.int64, np.int64, np.int64, np.int32, np.float32, np.float32, np.float32)
+COLUMNS = (np.int64, np.int64, np.int64, np.int32, np.float32, np.float32)  # of Draw
 
 
 class Kept(NamedTuple):
@@ -131,20 +131,22 @@ def penalised(batch: Any, row: int) -> np.ndarray:
     )
 
 
-def sample(batch: Any, details: bool) -> tuple[np.ndarray, ...]:
+def sample(batch: Any, details: bool) -> tuple[Any, ...]:
     """Steps 0 to 6 for each row of a batch (a `samplers.batch.Batch`).
 
-    Returns tokens, weight, total, kept, logprobs, model_logprobs (NaN without details), entropy; each [B].
+    Returns tokens, weight, total, kept, logprobs, model_logprobs, entropy, each [B], the last two None without
+    details; and whether all rows are valid.
     """
     refuse_flushing()
     bits = random_bits(batch.host("seed"), batch.host("position"), batch.host("stream"))
-    rows = []
-    for row in range(batch.size):
-        drawn = sample_row(penalised(batch, row), batch.params.row(row), int(bits[row]))
-        asked = details and drawn.token >= 0
-        rows.append((*drawn[:5], model_logprob(batch.x[row], drawn.token) if asked else math.nan, drawn.entropy))
-    columns = zip(*rows, strict=True) if rows else [()] * len(COLUMNS)
-    return tuple(np.array(column, dtype) for column, dtype in zip(columns, COLUMNS, strict=True))
+    draws = [sample_row(penalised(batch, row), batch.params.row(row), int(bits[row])) for row in range(batch.size)]
+    columns = zip(*draws, strict=True) if draws else [()] * len(COLUMNS)
+    *numbers, entropy = (np.array(column, dtype) for column, dtype in zip(columns, COLUMNS, strict=True))
+    all_valid = all(draw.token >= 0 for draw in draws)
+    if not details:
+        return *numbers, None, None, all_valid
+    model = [model_logprob(batch.x[i], d.token) if d.token >= 0 else math.nan for i, d in enumerate(draws)]
+    return *numbers, np.array(model, np.float32), entropy, all_valid
 
 
 def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
