@@ -17,16 +17,24 @@ struct Extremes {
   bool has_gaps;   // whether a logit is -inf
 };
 
+struct Above {
+  int64_t mass;
+  size_t count;
+};
+
 // The passes of passes.h over logits x[n] of one type; one entry of `blocks` for each started block.
 struct Passes {
   // The greatest logit of each block, and of all.
   Extremes (*maxima)(const void* x, size_t n, float* blocks);
   // The mass of each block, and of all; `maxima` holds the greatest logit of each.
   int64_t (*masses)(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, int64_t* blocks);
+  // The mass of the logits above a limit, of each block and of all, and their number.
+  Above (*masses_above)(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, float limit,
+                        int64_t* blocks);
   // How many logits are above -inf.
   size_t (*count_finite)(const void* x, size_t n);
-  // The ids of all x >= least, in order. Room for n + kMargin ids.
-  size_t (*collect)(const void* x, size_t n, const float* maxima, float least, int32_t* ids);
+  // The ids of all x in least .. most, in order. Room for n + kMargin ids.
+  size_t (*collect)(const void* x, size_t n, const float* maxima, float least, float most, int32_t* ids);
   // The logits as float32: n from x on, or those that ids name.
   void (*widen)(const void* x, size_t n, float* out);
   void (*gather)(const void* x, const int32_t* ids, size_t count, float* out);

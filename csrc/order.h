@@ -52,31 +52,43 @@ Prefix prefix_of_few(const Keys& keys, int64_t target, MassOf mass_of) {
   return prefix;
 }
 
+// Whether the keys at some positions differ from the digit at `shift` on; the digits above agree.
+inline bool differ(const Keys& keys, const Buffer<int32_t>& positions, int shift) {
+  const uint32_t one = keys[static_cast<size_t>(positions[0])];
+  uint32_t difference = 0;
+  for (const int32_t i : positions) difference |= keys[static_cast<size_t>(i)] ^ one;
+  return difference >> shift != 0;
+}
+
 // The shortest prefix whose mass reaches the target, 1 <= target <= all of it; mass_of(position) is a token's.
 // Digit by digit of the key, by a histogram of mass: linear time, also for equal keys.
 template <typename MassOf>
 Prefix prefix_reaching(const Keys& keys, int64_t target, MassOf mass_of) {
   if (keys.size() <= kFew) return prefix_of_few(keys, target, mass_of);
-  struct Digit {
-    int shift;
-    uint32_t mask;
-  };
-  Buffer<int32_t> alive(keys.size());  // positions whose keys agree with the digits found
-  for (size_t i = 0; i < alive.size(); ++i) alive[i] = static_cast<int32_t>(i);
   Prefix prefix{0, 0};
-  int64_t mass = 0;  // of all that come before them
-  for (const Digit digit : {Digit{21, 2047}, Digit{10, 2047}, Digit{0, 1023}}) {
-    int64_t histogram[2048] = {};
-    for (const int32_t i : alive) histogram[keys[i] >> digit.shift & digit.mask] += mass_of(i);
+  int64_t mass = 0;  // of all that come before those whose keys agree with the digits found
+  Buffer<int32_t> alive;
+  alive.resize(keys.size());  // their positions
+  for (size_t i = 0; i < alive.size(); ++i) alive[i] = static_cast<int32_t>(i);
+  for (const int shift : {21, 10, 0}) {
+    constexpr uint32_t kDigits = 2048;
+    const auto digit = [&](int32_t i) { return keys[static_cast<size_t>(i)] >> shift & (kDigits - 1); };
+    if (!differ(keys, alive, shift)) {
+      prefix.key |= digit(alive[0]) << shift;
+      continue;
+    }
+    int64_t histogram[kDigits] = {};
+    for (const int32_t i : alive) histogram[digit(i)] += mass_of(i);
     uint32_t found = 0;
-    while (found < digit.mask && mass + histogram[found] < target) mass += histogram[found++];
-    prefix.key |= found << digit.shift;
+    while (found < kDigits - 1 && mass + histogram[found] < target) mass += histogram[found++];
+    prefix.key |= found << shift;
     size_t count = 0;
     for (const int32_t i : alive) {
       alive[count] = i;
-      count += (keys[i] >> digit.shift & digit.mask) == found;
+      count += digit(i) == found;
     }
     alive.resize(count);
+    if (count == 0) return prefix;  // another thread wrote the masses meanwhile
   }
   while (prefix.ties < alive.size() && mass < target) mass += mass_of(alive[prefix.ties++]);
   return prefix;

@@ -35,6 +35,19 @@ inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
 inline Floats fill(float value) { return Floats{} + value; }
 inline Integers fill(int32_t value) { return Integers{} + value; }
 
+// a > b ? a : b; one instruction, which the compiler does not see in the comparison.
+inline Floats greater(Floats a, Floats b) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(__SSE2__)
+  return (Floats)_mm_max_ps((__m128)a, (__m128)b);
+#else
+  return a > b ? a : b;
+#endif
+}
+
 // Logits in memory, by type: how one, and a vector of them, become float32.
 struct Float32 {
   using Lanes = Floats;
@@ -79,6 +92,11 @@ inline Floats load_last(const void* x, size_t i, size_t count) {
 template <typename Logits, typename Visit>
 inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit) {
   size_t i = begin;
+  if (end - begin == kBlock) {
+#pragma GCC unroll 32
+    for (size_t j = 0; j < kBlock; j += kLanes) visit(load<Logits>(x, begin + j), begin + j);
+    return;
+  }
   for (; i + kLanes <= end; i += kLanes) visit(load<Logits>(x, i), i);
   if (i < end) visit(load_last<Logits>(x, i, end - i), i);
 }
@@ -115,8 +133,7 @@ inline bool any(Integers lanes) {
 }
 
 inline Floats distance(Floats x, float m, float inverse_temperature, float lowest) {
-  const Floats d = (x - m) * inverse_temperature;
-  return d > lowest ? d : fill(lowest);
+  return greater((x - m) * inverse_temperature, fill(lowest));
 }
 
 // A weight in two parts: w = significand 2^16 >> right.
@@ -146,7 +163,7 @@ inline Parts parts(Floats d) {
 }
 
 inline Masses weight(Floats d) {
-  const Parts w = parts(d > kWeightless ? d : fill(kWeightless));
+  const Parts w = parts(greater(d, fill(kWeightless)));
   return (__builtin_convertvector(w.significand, Masses) << 16) >> __builtin_convertvector(w.right, Masses);
 }
 
@@ -182,21 +199,21 @@ inline size_t append(uint32_t bits, int32_t first, int32_t* ids) {
 template <typename Logits>
 Extremes maxima(const void* x, size_t n, float* blocks) {
   Integers invalid{};
-  Floats lowest = fill(kInfinity);
+  Integers has_gap{};
   Floats highest = fill(-kInfinity);
   for (size_t begin = 0; begin < n; begin += kBlock) {
     Floats top = fill(-kInfinity);
     const size_t end = least(n, begin + kBlock);
     for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t i) {
       invalid |= ~(lanes < kInfinity);  // NaN and +inf
-      top = top > lanes ? top : lanes;
+      top = greater(lanes, top);
       if (i + kLanes > end) return;  // filled up
-      lowest = lowest < lanes ? lowest : lanes;
+      has_gap |= lanes == -kInfinity;
     });
-    highest = highest > top ? highest : top;
+    highest = greater(top, highest);
     *blocks++ = greatest(top);
   }
-  bool has_gaps = any(lowest == -kInfinity);
+  bool has_gaps = any(has_gap);
   for (size_t i = n - n % kLanes; i < n; ++i) has_gaps |= load_last<Logits>(x, i, 1)[0] == -kInfinity;
   return {any(invalid) ? kNaN : greatest(highest), has_gaps};
 }
@@ -241,6 +258,29 @@ int64_t masses(const void* x, size_t n, float m, float inverse_temperature, cons
 }
 
 template <typename Logits>
+Above masses_above(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, float limit,
+                   int64_t* blocks) {
+  Above above{0, 0};
+  for (size_t begin = 0; begin < n; begin += kBlock, ++blocks) {
+    Masses mass{};
+    Integers count{};
+    if (*maxima++ > limit) {
+      for_lanes<Logits>(x, begin, least(n, begin + kBlock), [&](Floats lanes, size_t) {
+        const Integers is_above = lanes > limit;
+        Parts w = parts(distance(lanes, m, inverse_temperature, kWeightless));
+        w.significand &= is_above;
+        mass += (__builtin_convertvector(w.significand, Masses) << 16) >> __builtin_convertvector(w.right, Masses);
+        count -= is_above;
+      });
+    }
+    *blocks = sum(mass);
+    above.mass += *blocks;
+    above.count += static_cast<size_t>(sum(count));
+  }
+  return above;
+}
+
+template <typename Logits>
 size_t count_finite(const void* x, size_t n) {
   Integers finite{};
   for_lanes<Logits>(x, 0, n, [&](Floats lanes, size_t) { finite -= lanes > -kInfinity; });
@@ -248,12 +288,12 @@ size_t count_finite(const void* x, size_t n) {
 }
 
 template <typename Logits>
-size_t collect(const void* x, size_t n, const float* maxima, float threshold, int32_t* ids) {
+size_t collect(const void* x, size_t n, const float* maxima, float lowest, float highest, int32_t* ids) {
   size_t count = 0;
   for (size_t begin = 0; begin < n; begin += kBlock) {
-    if (*maxima++ < threshold) continue;
+    if (*maxima++ < lowest) continue;
     for_lanes<Logits>(x, begin, least(n, begin + kBlock), [&](Floats lanes, size_t i) {
-      const uint32_t bits = bits_of(lanes >= threshold);
+      const uint32_t bits = bits_of((lanes >= lowest) & (lanes <= highest));
       if (bits) count += append(bits, static_cast<int32_t>(i), ids + count);
     });
   }
@@ -288,8 +328,8 @@ void weigh(const float* x, size_t n, float m, float inverse_temperature, float* 
 
 template <typename Logits>
 constexpr Passes passes_over() {
-  return {maxima<Logits>, masses<Logits>, count_finite<Logits>, collect<Logits>,
-          widen<Logits>,  gather<Logits>, weigh,                sizeof(typename Logits::Lanes) / kLanes};
+  return {maxima<Logits>, masses<Logits>, masses_above<Logits>, count_finite<Logits>,
+          collect<Logits>, widen<Logits>, gather<Logits>, weigh, sizeof(typename Logits::Lanes) / kLanes};
 }
 
 }  // namespace

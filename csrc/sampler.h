@@ -14,13 +14,13 @@
 #include "isa.h"
 #include "kept.h"
 #include "philox.h"
+#include "row.h"
 #include "top_k.h"
 #include "top_p.h"
 #include "typical.h"
+#include "wide_top_p.h"
 
 namespace alea {
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 // One row's parameters, as samplers/params.py lays them out. Fractions are ceil(q 2^64).
 struct Params {
@@ -38,66 +38,20 @@ struct Params {
   bool use_epsilon() const { return epsilon != 0; }
   bool use_eta() const { return eta != 0; }
 
-  bool has_filters() const {
-    return use_top_k() || use_top_p() || use_min_p() || use_typical_p() || use_epsilon() || use_eta();
+  bool is_greedy() const { return inverse_temperature == 0; }
+  bool cuts_by_mass() const { return use_min_p() || use_typical_p() || use_epsilon() || use_eta(); }
+  bool keeps_all() const { return !is_greedy() && !use_top_k() && !use_top_p() && !cuts_by_mass(); }
+  bool only_top_p() const {
+    return !is_greedy() && !use_top_k() && use_top_p() && !cuts_by_mass() && min_tokens_to_keep == 1;
   }
 };
 
-struct Draw {
-  int64_t token = -1, weight = 0, total = 0;
-  int32_t kept = 0;
-  float logprob = std::numeric_limits<float>::quiet_NaN();
-  float entropy = std::numeric_limits<float>::quiet_NaN();
-};
-
-// A row of logits x[n] of one type, after step 0.
-struct Row {
-  const void* x;
-  size_t n;
-  const Passes* passes;
-  size_t blocks() const { return (n + kBlock - 1) / kBlock; }
-};
-
-// Memory that one thread uses from row to row.
-struct Workspace {
-  Buffer<float> x;         // [V], penalised logits
-  Buffer<float> maxima;    // of each block
-  Buffer<float> coarse;    // of each run of blocks
-  Buffer<int64_t> masses;  // of each block
-  Buffer<int32_t> ids;     // [V + kMargin], what was collected
-  Kept kept;
-};
-
-// Step 1: the greatest logit, NaN or -inf for an invalid row; and whether there is a -inf.
-inline Extremes extremes(Workspace& work, Row row) {
-  work.maxima.resize(row.blocks());
-  return row.passes->maxima(row.x, row.n, work.maxima.data());
-}
-
-inline int64_t total_mass(Workspace& work, Row row, float m, float inverse_temperature) {
-  work.masses.resize(row.blocks());
-  return row.passes->masses(row.x, row.n, m, inverse_temperature, work.maxima.data(), work.masses.data());
-}
-
-// How many logits reach `least`; their ids are in work.ids, in order.
-inline size_t collect(Workspace& work, Row row, float least) {
-  if (work.ids.size() < row.n + kMargin) work.ids.resize(row.n + kMargin);
-  return row.passes->collect(row.x, row.n, work.maxima.data(), least, work.ids.data());
-}
-
 // Step 2: at T = 0 the first maximum alone.
 inline void keep_maximum(Workspace& work, Row row, float m) {
-  Kept& kept = work.kept;
-  kept.resize(collect(work, row, m) > 0 ? 1 : 0);
-  if (kept.size() == 0) return;  // another thread wrote the row since its maximum was found
-  kept.ids[0] = work.ids[0];
-  kept.x[0] = m;
-  kept.d[0] = 0.0f;
-  kept.w[0] = kept.total = kOne;
+  collect(work, row, m, 0.0f, m, m);
+  if (work.kept.size() > 0) work.kept.resize(1);  // none, where another thread wrote the row meanwhile
+  work.kept.sum_up();
 }
-
-constexpr float kGreatest = std::numeric_limits<float>::max();
-constexpr float kAll = -kGreatest;  // every token above -inf is as great
 
 // A logit below which every token has less than the mass, with a margin for the rounding of d and w.
 inline float logit_below(int64_t mass, float m, float temperature) {
@@ -137,18 +91,17 @@ inline float threshold(Workspace& work, Row row, float m, const Params& p) {
   return kAll;
 }
 
+// Step 3: the mass of all tokens, where the first filter asks for it.
+inline void weigh_all(Workspace& work, Row row, float m, const Params& p) {
+  work.kept.total = p.use_top_k() || p.is_greedy() ? 0 : total_mass(work, row, m, p.inverse_temperature);
+}
+
 // Step 3: the tokens that the first filter may keep, with their mass.
 inline void weigh(Workspace& work, Row row, float m, const Params& p) {
   Kept& kept = work.kept;
-  const bool needs_total = !p.use_top_k();
-  kept.total = needs_total ? total_mass(work, row, m, p.inverse_temperature) : 0;
-  size_t count = collect(work, row, threshold(work, row, m, p));
-  if (count < static_cast<size_t>(p.min_tokens_to_keep)) count = collect(work, row, kAll);
-  kept.resize(count);
-  std::copy(work.ids.begin(), work.ids.begin() + count, kept.ids.begin());
-  row.passes->gather(row.x, kept.ids.data(), count, kept.x.data());
-  row.passes->weigh(kept.x.data(), count, m, p.inverse_temperature, kept.d.data(), kept.w.data());
-  if (!needs_total) kept.sum_up();
+  collect(work, row, m, p.inverse_temperature, threshold(work, row, m, p));
+  if (kept.size() < static_cast<size_t>(p.min_tokens_to_keep)) collect(work, row, m, p.inverse_temperature, kAll);
+  if (p.use_top_k()) kept.sum_up();
 }
 
 // Step 4: the filters that are switched on, in their order.
@@ -165,17 +118,24 @@ inline void filter(Kept& kept, const Params& p) {
   stage(p.use_eta(), [&] { return eta(kept, p.eta, p.root_eta, n); });
 }
 
-// Steps 1 to 4: the final distribution; false for an invalid row, or one that another thread writes meanwhile.
-inline bool keep(Workspace& work, Row row, const Params& p) {
-  const float m = extremes(work, row).greatest;
-  if (!std::isfinite(m)) return false;
-  if (p.inverse_temperature == 0) {
+// Steps 2 to 4 for a row whose greatest logit is m: the final distribution; false where another thread writes it
+// meanwhile.
+inline bool keep(Workspace& work, Row row, float m, const Params& p) {
+  if (p.is_greedy()) {
     keep_maximum(work, row, m);
   } else {
     weigh(work, row, m, p);
     filter(work.kept, p);
   }
   return work.kept.has_mass();
+}
+
+// Steps 1 to 4; false for an invalid row.
+inline bool keep(Workspace& work, Row row, const Params& p) {
+  const float m = extremes(work, row).greatest;
+  if (!std::isfinite(m)) return false;
+  weigh_all(work, row, m, p);
+  return keep(work, row, m, p);
 }
 
 inline float entropy(const Kept& kept) {
@@ -185,39 +145,32 @@ inline float entropy(const Kept& kept) {
   return static_cast<float>(std::log(total / kOne) - energy / total);
 }
 
-inline Draw drawn(int32_t token, int64_t weight, int64_t total, size_t kept) {
-  Draw result;
-  result.token = token;
-  result.weight = weight;
-  result.total = total;
-  result.kept = static_cast<int32_t>(kept);
-  result.logprob = static_cast<float>(std::log(static_cast<double>(weight) / static_cast<double>(total)));
-  return result;
-}
-
 // Step 5 without filters: the block that u falls into, then the token, so that no list of all tokens is made.
-inline Draw draw_from_all(Workspace& work, Row row, const Params& p, uint64_t bits) {
-  const auto [m, has_gaps] = extremes(work, row);
-  if (!std::isfinite(m)) return Draw{};
-  const int64_t total = total_mass(work, row, m, p.inverse_temperature);
-  int64_t u = scaled(bits, total);
-  const size_t block = draw(work.masses.data(), work.masses.size(), u);
-  const size_t begin = block * kBlock, size = std::min(kBlock, row.n - begin);
+inline Draw draw_from_all(Workspace& work, Row row, Extremes of_row, const Params& p, uint64_t bits) {
+  int64_t u = scaled(bits, work.kept.total);
+  const size_t begin = kBlock * draw(work.masses.data(), work.masses.size(), u);
+  const size_t size = std::min(kBlock, row.n - begin);
   float x[kBlock], d[kBlock];
   int64_t w[kBlock];
-  row.passes->widen(static_cast<const char*>(row.x) + begin * row.passes->size, size, x);
-  row.passes->weigh(x, size, m, p.inverse_temperature, d, w);
+  row.passes->widen(row.from(begin), size, x);
+  row.passes->weigh(x, size, of_row.greatest, p.inverse_temperature, d, w);
   const size_t i = draw(w, size, u);
-  const size_t kept = has_gaps ? row.passes->count_finite(row.x, row.n) : row.n;
-  return drawn(static_cast<int32_t>(begin + i), w[i], total, kept);
+  const size_t kept = of_row.has_gaps ? row.passes->count_finite(row.x, row.n) : row.n;
+  return drawn(static_cast<int32_t>(begin + i), w[i], work.kept.total, kept);
 }
 
 // Steps 1 to 6 for one row with 64 random bits; entropy where details are asked for.
 inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits, bool details) {
-  if (p.inverse_temperature > 0 && !p.has_filters() && !details) {
-    return draw_from_all(work, row, p, bits);
+  const Extremes of_row = extremes(work, row);
+  const float m = of_row.greatest;
+  if (!std::isfinite(m)) return {};
+  weigh_all(work, row, m, p);
+  if (!details && p.keeps_all()) return draw_from_all(work, row, of_row, p, bits);
+  if (!details && p.only_top_p()) {
+    const auto wide = draw_from_wide_top_p(work, row, m, p.inverse_temperature, threshold(work, row, m, p), p.top_p, bits);
+    if (wide) return *wide;
   }
-  if (!keep(work, row, p)) return Draw{};
+  if (!keep(work, row, m, p)) return {};
   const Kept& kept = work.kept;
   int64_t u = scaled(bits, kept.total);
   const size_t i = draw(kept.w.data(), kept.size(), u);
