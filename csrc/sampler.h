@@ -166,9 +166,9 @@ inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits,
   if (!std::isfinite(m)) return {};
   weigh_all(work, row, m, p);
   if (!details && p.keeps_all()) return draw_from_all(work, row, of_row, p, bits);
-  if (!details && p.only_top_p()) {
-    const auto wide = draw_from_wide_top_p(work, row, m, p.inverse_temperature, threshold(work, row, m, p), p.top_p, bits);
-    if (wide) return *wide;
+  if (!details && p.only_top_p() && is_wide(row, threshold(work, row, m, p))) {
+    const auto draw = draw_from_wide_top_p(work, row, m, p.inverse_temperature, p.top_p, bits);
+    if (draw) return *draw;
   }
   if (!keep(work, row, m, p)) return {};
   const Kept& kept = work.kept;

@@ -5,8 +5,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
-#include <functional>
 #include <optional>
 
 #include "draw.h"
@@ -16,97 +16,151 @@
 
 namespace alea {
 
-constexpr size_t kWide = 4096;    // logits in a row, below which this does not pay
-constexpr size_t kSample = 512;   // logits in the sample
-constexpr double kSpread = 0.08;  // of the sample's mass, on either side of the edge: some four standard deviations
+constexpr size_t kWide = 8192;       // logits in a row, below which this does not pay
+constexpr size_t kProbes = 16;       // blocks in the sample
+constexpr double kDeviations = 4.0;  // of the sample's estimate, on either side of the edge
 
-// The logits `lowest` and `highest` between which the prefix of a mass of `fraction` ends, by the sample.
+// The logits between which the prefix ends.
 struct Edge {
   float lowest, highest;
 };
 
+// Blocks of a row, each drawn as often as it has mass: so the sample sees what the row's mass is made of, however few
+// tokens hold it. Every block counts as one; a token within it by its share.
 class Sample {
  public:
-  explicit Sample(Row row) {
-    int32_t ids[kSample];
-    for (size_t i = 0; i < kSample; ++i) ids[i] = static_cast<int32_t>(i * (row.n - 1) / (kSample - 1));
-    row.passes->gather(row.x, ids, kSample, x_);
+  Sample(const Workspace& work, Row row, float m, float inverse_temperature) : keys_(kProbes * kBlock) {
+    float x[kBlock], d[kBlock];
+    int64_t w[kBlock];
+    int64_t passed = 0;
+    size_t block = 0;
+    for (size_t probe = 0; probe < kProbes; ++probe) {
+      const auto place = static_cast<int64_t>((static_cast<double>(probe) + 0.5) / kProbes * work.kept.total);
+      while (block + 1 < row.blocks() && passed + work.masses[block] <= place) passed += work.masses[block++];
+      const size_t size = std::min(kBlock, row.n - block * kBlock);
+      row.passes->widen(row.from(block * kBlock), size, x);
+      row.passes->weigh(x, size, m, inverse_temperature, d, w);
+      const double scale = kShare / static_cast<double>(std::max<int64_t>(1, work.masses[block]));
+      for (size_t i = 0; i < kBlock; ++i) {
+        keys_[probe * kBlock + i] = i < size ? key_of(x[i]) : ~uint32_t{0};
+        shares_[probe * kBlock + i] = i < size ? static_cast<int64_t>(static_cast<double>(w[i]) * scale) : 0;
+      }
+    }
   }
 
-  size_t count_from(float least) const {
-    return static_cast<size_t>(std::count_if(x_, x_ + kSample, [&](float x) { return x >= least; }));
-  }
-
-  Edge edge(Row row, float m, float inverse_temperature, double fraction) {
-    std::sort(x_, x_ + kSample, std::greater<float>());
-    float d[kSample];
-    row.passes->weigh(x_, kSample, m, inverse_temperature, d, w_);
-    double total = 0;
-    for (const int64_t w : w_) total += static_cast<double>(w);
-    return {at(total * (fraction + kSpread)), at(total * (fraction - kSpread))};
+  // Around the edge of a prefix that holds a fraction of all mass, as wide as the blocks differ.
+  Edge edge(double fraction) const {
+    const double spread = kDeviations * deviation(at(fraction)) + 1e-3;
+    return {logit_of(at(fraction + spread)), fraction > spread ? logit_of(at(fraction - spread)) : kGreatest};
   }
 
  private:
-  // The logit at which the running sum passes a mass; all above 0, none above the sample's.
-  float at(double mass) const {
-    if (mass <= 0) return kGreatest;
-    for (size_t i = 0; i < kSample; ++i) {
-      mass -= static_cast<double>(w_[i]);
-      if (mass < 0) return std::max(kAll, x_[i]);
-    }
-    return kAll;
+  static constexpr double kShare = 0x1p+30;  // of a block
+
+  // The key at which the running sum of shares reaches a fraction of all; the last of all beyond them.
+  uint32_t at(double fraction) const {
+    if (fraction >= 1) return key_of(kAll);
+    const auto target = static_cast<int64_t>(fraction * kShare * kProbes);
+    return prefix_reaching(keys_, std::max<int64_t>(1, target), [&](int32_t i) { return shares_[i]; }).key;
   }
 
-  float x_[kSample];
-  int64_t w_[kSample];
+  // The standard error of the share that comes before a key.
+  double deviation(uint32_t key) const {
+    double sum = 0, squares = 0;
+    for (size_t probe = 0; probe < kProbes; ++probe) {
+      int64_t share = 0;
+      for (size_t i = probe * kBlock; i < (probe + 1) * kBlock; ++i) share += keys_[i] <= key ? shares_[i] : 0;
+      const double part = static_cast<double>(share) / kShare;
+      sum += part;
+      squares += part * part;
+    }
+    const double mean = sum / kProbes;
+    return std::sqrt(std::max(0.0, squares / kProbes - mean * mean) / (kProbes - 1));
+  }
+
+  Keys keys_;
+  int64_t shares_[kProbes * kBlock];
 };
 
-// Within a block, the mass of each token that is kept: above the edge, or in the list.
-inline void keep_in_block(const Row& row, size_t begin, size_t size, float above, const Kept& listed, float m,
+// Whether most tokens may reach `least`, by a few of them: then it does not pay to move them.
+inline bool is_wide(Row row, float least) {
+  if (row.n < kWide) return false;
+  constexpr size_t kFewOfThem = 128;
+  int32_t ids[kFewOfThem];
+  float x[kFewOfThem];
+  for (size_t i = 0; i < kFewOfThem; ++i) ids[i] = static_cast<int32_t>(i * (row.n - 1) / (kFewOfThem - 1));
+  row.passes->gather(row.x, ids, kFewOfThem, x);
+  return std::count_if(x, x + kFewOfThem, [&](float logit) { return logit >= least; }) > int{kFewOfThem} / 2;
+}
+
+// The tokens between the limits, and which of them are kept.
+struct Between {
+  const Kept& tokens;
+  Mask mask;
+
+  bool keeps(int32_t id) const {
+    const int32_t* const place = std::lower_bound(tokens.ids.begin(), tokens.ids.end(), id);
+    return place != tokens.ids.end() && *place == id && mask[static_cast<size_t>(place - tokens.ids.begin())];
+  }
+};
+
+// What is kept of all: the tokens above the limits, and those between that the mask keeps; the blocks' masses with it.
+inline Above with_between(Above kept, const Between& between, Buffer<int64_t>& masses) {
+  const Kept& tokens = between.tokens;
+  for (size_t i = 0; i < tokens.size();) {
+    const size_t block = static_cast<size_t>(tokens.ids[i]) / kBlock;
+    int64_t mass = 0;
+    for (; i < tokens.size() && static_cast<size_t>(tokens.ids[i]) / kBlock == block; ++i) {
+      mass += between.mask[i] ? tokens.w[i] : 0;
+      kept.count += static_cast<size_t>(between.mask[i]);
+    }
+    masses[block] += mass;
+    kept.mass += mass;
+  }
+  return kept;
+}
+
+// Within a block, the mass of each token that is kept: above the edge, or between the limits.
+inline void keep_in_block(Row row, size_t begin, size_t size, float above, const Between& between, float m,
                           float inverse_temperature, int64_t* w) {
   float x[kBlock], d[kBlock];
   row.passes->widen(row.from(begin), size, x);
   row.passes->weigh(x, size, m, inverse_temperature, d, w);
   for (size_t i = 0; i < size; ++i) {
-    const auto id = static_cast<int32_t>(begin + i);
-    if (x[i] <= above && !std::binary_search(listed.ids.begin(), listed.ids.end(), id)) w[i] = 0;
+    if (x[i] <= above && !between.keeps(static_cast<int32_t>(begin + i))) w[i] = 0;
   }
 }
 
-// The draw from the nucleus, after the row's total mass was found; none where another way is better or needed.
-inline std::optional<Draw> draw_from_wide_top_p(Workspace& work, Row row, float m, float inverse_temperature,
-                                                 float least, uint64_t p, uint64_t bits) {
-  if (row.n < kWide) return {};
-  Sample sample(row);
-  if (sample.count_from(least) < kSample / 8) return {};
+// The draw from the nucleus, after the row's total mass was found; none where the sample erred.
+inline std::optional<Draw> draw_from_wide_top_p(Workspace& work, Row row, float m, float inverse_temperature, uint64_t p,
+                                                uint64_t bits) {
   const int64_t all = work.kept.total, target = std::max<int64_t>(1, bound(all, p));
-  const Edge edge = sample.edge(row, m, inverse_temperature, static_cast<double>(target) / static_cast<double>(all));
+  const Sample sample(work, row, m, inverse_temperature);
+  const Edge edge = sample.edge(static_cast<double>(target) / static_cast<double>(all));
   // 1. What is above the edge is kept
   const Above above = row.passes->masses_above(row.x, row.n, m, inverse_temperature, work.maxima.data(), edge.highest,
                                                work.masses.data());
   // 2. Of what lies between, the first prefix that reaches the target
-  Kept& between = work.kept;
+  Kept& tokens = work.kept;
   collect(work, row, m, inverse_temperature, edge.lowest, edge.highest);
-  between.sum_up();
-  if (target <= above.mass || target > above.mass + between.total) {
-    between.total = all;
-    return {};
-  }
-  const Keys keys = keys_of(between.x);
-  Mask mask(between.size());
-  std::fill(mask.begin(), mask.end(), 0);
-  keep_prefix(mask, keys, prefix_reaching(keys, target - above.mass, [&](int32_t i) { return between.w[i]; }));
-  between.where(mask);
+  tokens.sum_up();
+  const bool is_between = above.mass < target && target <= above.mass + tokens.total;
+  tokens.total = all;
+  if (!is_between) return {};
+  const Keys keys = keys_of(tokens.x);
+  Between between{tokens, Mask(keys.size())};
+  std::fill(between.mask.begin(), between.mask.end(), 0);
+  keep_prefix(between.mask, keys, prefix_reaching(keys, target - above.mass, [&](int32_t i) { return tokens.w[i]; }));
   // 3. The draw: a block, then a token
-  for (size_t i = 0; i < between.size(); ++i) work.masses[static_cast<size_t>(between.ids[i]) / kBlock] += between.w[i];
-  const int64_t total = above.mass + between.total;
+  const Above kept = with_between(above, between, work.masses);
+  const int64_t total = kept.mass;
   int64_t u = scaled(bits, total);
   const size_t begin = kBlock * draw(work.masses.data(), work.masses.size(), u);
   const size_t size = std::min(kBlock, row.n - begin);
   int64_t w[kBlock];
   keep_in_block(row, begin, size, edge.highest, between, m, inverse_temperature, w);
   const size_t i = draw(w, size, u);
-  return drawn(static_cast<int32_t>(begin + i), w[i], total, above.count + between.size());
+  return drawn(static_cast<int32_t>(begin + i), w[i], total, kept.count);
 }
 
 }  // namespace alea
