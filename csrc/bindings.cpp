@@ -33,6 +33,7 @@ class Ragged {
  public:
   Ragged(Array<T> values, Array<int64_t> offsets, const std::string& name)
       : values_(std::move(values)), offsets_(std::move(offsets)) {
+    require(values_.ndim() == 1 && offsets_.ndim() == 1, name + " must have one dimension");
     require(offsets_.size() >= 1 && offsets_.at(0) == 0 && offsets_.at(rows()) == values_.size(), name + " offsets");
     for (py::ssize_t i = 0; i < rows(); ++i) require(offsets_.at(i) <= offsets_.at(i + 1), name + " offsets");
     begin_ = values_.data();
@@ -89,7 +90,9 @@ class Logits {
 // The parameters of one row or of each; laid out once, used at every step.
 class Parameters {
  public:
-  explicit Parameters(Array<alea::Params> rows) : rows_(std::move(rows)), first_(rows_.data()), size_(rows_.size()) {}
+  explicit Parameters(Array<alea::Params> rows) : rows_(std::move(rows)), first_(rows_.data()), size_(rows_.size()) {
+    require(rows_.ndim() == 1, "params must be one or B");
+  }
 
   py::ssize_t size() const { return size_; }
   const alea::Params& operator[](size_t i) const { return first_[i]; }
@@ -114,7 +117,7 @@ class Changes {
     if (history) {
       require(history_offsets.has_value(), "history offsets");
       history_.emplace(std::move(*history), std::move(*history_offsets), "history");
-      require(history_start_.size() == history_->rows(), "history_start must be (B,)");
+      require(history_start_.ndim() == 1 && history_start_.size() == history_->rows(), "history_start must be (B,)");
       starts_ = history_start_.data();
     }
     if (allowed_) may_ = allowed_->data();
@@ -272,6 +275,7 @@ py::tuple filter_logits(py::array logits, const Parameters& params, const Change
 
 // W of every float32 d, by the passes in use.
 Array<int64_t> weights(const Array<float>& d) {
+  require(d.ndim() == 1, "d must have one dimension");
   Array<int64_t> w(d.size());
   std::vector<float> same(static_cast<size_t>(d.size()));
   const alea::DefaultRounding rounding;

@@ -53,6 +53,7 @@ def test_import_directions(path: Path):
 def test_one_basename_on_every_backend():
     names = {
         "reference": {path.stem for path in (ROOT / "samplers/reference").glob("*.py")},
+        "kernels": {path.stem for path in (ROOT / "samplers/kernels").glob("*.py")},
         "csrc": {path.stem for path in (ROOT / "csrc").glob("*.h")},
     }
     for backend, found in names.items():
