@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
 def isa(backend: str) -> str | None:
     if backend != "native":
         return samplers.backends()[backend]
-    from samplers import _native
+    from samplers import native
 
-    return str(_native.isa_in_use())
+    return str(native._native.isa_in_use())
 
 
 def check(

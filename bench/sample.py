@@ -18,8 +18,8 @@ LEAST_SECONDS = 200e-6  # of one measurement; faster calls are repeated
 CAPTION = (
     "Medians of interleaved rounds in one process, with p20 and p80; one call draws a token for each row. The "
     "rows are the same at every call, so they and the code are warm in the caches. kernel: the C++ backend alone, "
-    "its arguments checked before; alea: the public samplers.sample with its checks. Limits, not samplers: max finds "
-    "each row's greatest logit and its index, amax the logit alone."
+    "all that it is given laid out before; alea: the public samplers.sample with its checks. max is no sampler but "
+    "torch's x.max() over the same rows: what reading them costs."
 )
 
 

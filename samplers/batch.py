@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -62,7 +62,8 @@ class Batch:
         """int64 ids a row; None where no penalty asks for them."""
         if self.history is None or not self.params.uses_history:
             return None
-        return list(to_numpy("history", self.history)) if on_gpu(self.history) else self.history
+        history = self.history
+        return list(to_numpy("history", history)) if isinstance(history, torch.Tensor) else history
 
     @cached_property
     def mask(self) -> np.ndarray | None:
@@ -101,7 +102,7 @@ class Batch:
         return tensors
 
 
-def on_gpu(value: Any) -> bool:
+def on_gpu(value: Any) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor) and value.is_cuda
 
 

@@ -12,7 +12,6 @@ from samplers.kernels.fixed_point import distance, surprise, weight, widened
 from samplers.kernels.order import LAST, LAST_ID, key_of, order_of
 
 PART: tl.constexpr = tl.constexpr(512)  # tokens that a search looks at together
-LIMITS: tl.constexpr = tl.constexpr(10)  # int64 numbers of a row's limits in memory
 
 
 class Tokens(NamedTuple):

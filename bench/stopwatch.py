@@ -1,0 +1,91 @@
+"""Times of calls on a GPU, in microseconds: between CUDA events, the cache emptied before or warm; as graphs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+Call = Callable[[], object]
+SECONDS = 0.08  # of one measurement
+FEWEST, MOST = 3, 50  # runs in it
+TURNS = 10  # calls between two events where short ones follow each other
+HEAD_START = 300_000  # GPU clock cycles, in which the host gets ahead: from then on nothing waits for it
+
+
+class Stopwatch:
+    """One GPU, a buffer to push everything else out of its L2 with, and what it can copy."""
+
+    def __init__(self) -> None:
+        properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+        self.device = torch.device("cuda")
+        self.name = properties.name
+        self.l2 = properties.L2_cache_size
+        self.buffer = torch.zeros(max(4 * self.l2, 1 << 28) // 4, device="cuda")
+
+    def empty_cache(self) -> None:
+        """By reading, as written lines would have to be put away in the time of what follows."""
+        self.buffer.sum()
+
+    def bandwidth(self) -> float:
+        """Bytes a second, read and written, of a copy of 1 GiB from and to the GPU's memory."""
+        source = torch.zeros(1 << 30, dtype=torch.uint8, device="cuda")
+        target = torch.empty_like(source)
+        times = sorted(self.hot(lambda: target.copy_(source)))
+        return 2e6 * len(source) / times[len(times) // 2]
+
+    def captured(self, call: Call) -> Call:
+        """The call as a graph to be replayed; RuntimeError where it waits for the GPU."""
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):  # compiles, and lays out what is kept
+                call()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            call()
+        return graph.replay
+
+    def cold(self, call: Call) -> list[float]:
+        """One call each, the L2 emptied before."""
+        return between_events(call, self.runs(call), 1, self.empty_cache)
+
+    def hot(self, call: Call) -> list[float]:
+        """Calls that follow each other, so that what fits into the L2 is there."""
+        runs = self.runs(call)
+        return between_events(call, runs, TURNS if runs == MOST else 1, lambda: torch.cuda._sleep(HEAD_START))
+
+    def waited(self, call: Call) -> list[float]:
+        """What the caller waits until the result is there, the launch included: by the host's clock."""
+        times = []
+        for _ in range(self.runs(call)):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            call()
+            torch.cuda.synchronize()
+            times.append(1e6 * (time.perf_counter() - began))
+        return times
+
+    def runs(self, call: Call) -> int:
+        """As many as a measurement has time for, after two calls to warm up."""
+        for _ in range(2):
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            call()
+            torch.cuda.synchronize()
+        return max(FEWEST, min(MOST, int(SECONDS / (time.perf_counter() - began))))
+
+
+def between_events(call: Call, runs: int, turns: int, before: Call) -> list[float]:
+    """Microseconds a call of each run, which is some turns; `before` keeps the GPU busy while the host gets ahead."""
+    marks = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(runs)]
+    for begin, end in marks:
+        before()
+        begin.record()
+        for _ in range(turns):
+            call()
+        end.record()
+    torch.cuda.synchronize()
+    return [1e3 * begin.elapsed_time(end) / turns for begin, end in marks]
