@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from bench.measure import RESULTS
 
 HELP = "renew the tables of README.md from the records in bench/results/"
 README = Path(__file__).parents[1] / "README.md"
+
+Record = dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,39 +29,96 @@ def run(arguments: argparse.Namespace) -> int:
 
 def with_tables(text: str) -> str:
     """The text with each `<!-- table: NAME -->` ... `<!-- end -->` filled anew."""
-    for name, table in (("decode", decode_table),):
+    for name, table in TABLES.items():
         before, mark, rest = text.partition(f"<!-- table: {name} -->\n")
         _, end, after = rest.partition("<!-- end -->")
         if not end:
             raise ValueError(f"README must hold '<!-- table: {name} -->' and '<!-- end -->', one line each")
-        text = before + mark + table(latest(name)) + end + after
+        text = before + mark + table() + end + after
     return text
 
 
-def latest(name: str) -> list[dict[str, Any]]:
-    """The storyteller's newest record of each batch size in `results/name.jsonl`, transformers beside it."""
+def newest(
+    name: str, key: Callable[[Record], Any], wanted: Callable[[Record], bool] = lambda record: True
+) -> list[Record]:
+    """The newest of the wanted records in `results/name.jsonl` for each key, by key."""
     lines = (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    wanted = [r for r in records if r["model"] == "storyteller" and "transformers" in r["tokens_a_second"]]
-    if not wanted:
-        raise ValueError(f"results/{name}.jsonl must hold records of the storyteller, got {len(records)} of others")
-    newest = {record["batch"]: record for record in wanted}
-    return [newest[batch] for batch in sorted(newest)]
+    records = [record for record in map(json.loads, lines) if wanted(record)]
+    if not records:
+        raise ValueError(f"results/{name}.jsonl must hold records to make a table of, got {len(lines)} others")
+    latest = {key(record): record for record in records}
+    return [latest[place] for place in sorted(latest)]
 
 
-def decode_table(records: list[dict[str, Any]]) -> str:
-    rows = ["| batch | alea, tokens/s | transformers, tokens/s | ratio |", "|---:|---:|---:|---:|"]
+def markdown(head: Iterable[str], rows: Iterable[Iterable[str]], left: int = 0) -> str:
+    """A table whose first `left` columns are set to the left."""
+    head = list(head)
+    lines = [head, ["---" if column < left else "---:" for column in range(len(head))], *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def decode_table() -> str:
+    records = newest(
+        "decode",
+        key=lambda record: record["batch"],
+        wanted=lambda record: record["model"] == "storyteller" and "transformers" in record["tokens_a_second"],
+    )
+    rows = []
     for record in records:
         ours, theirs = (record["tokens_a_second"][name]["p50"] for name in ("alea", "transformers"))
-        rows.append(f"| {record['batch']} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:.2f} × |")
-    return "\n".join(rows) + f"\n\n{circumstances(records[-1])}\n"
-
-
-def circumstances(record: dict[str, Any]) -> str:
-    machine, versions = record["machine"], record["versions"]
+        rows.append([f"{record['batch']}", f"{ours:,.0f}", f"{theirs:,.0f}", f"{ours / theirs:.2f} ×"])
+    table = markdown(["batch", "alea, tokens/s", "transformers, tokens/s", "ratio"], rows)
     return (
-        f"Storyteller in float32, {record['new_tokens']} tokens a sequence, temperature and top-p; medians of "
-        f"{record['rounds']} interleaved rounds on {machine['cpu']}, {machine['threads']} threads, "
-        f"torch {versions['torch']}, transformers {versions['transformers']}, {record['time'][:10]} "
-        "(`bench/results/decode.jsonl`)."
+        f"{table}\nStoryteller in float32, {records[-1]['new_tokens']} tokens a sequence, temperature and top-p; "
+        f"{circumstances(records[-1], 'decode')}\n"
     )
+
+
+CONTESTANTS = ("max", "kernel", "alea", "torch", "llama.cpp", "transformers")
+
+
+def sample_table() -> str:
+    records = newest(
+        "sample",
+        key=lambda record: (("peaked", "flat", "tied").index(record["kind"]), record["vocabulary"], record["filters"]),
+        wanted=lambda record: (
+            record["batch"] == 1 and record["dtype"] == "float32" and record["kind"] in ("peaked", "flat", "tied")
+        ),
+    )
+    rows = []
+    for record in records:
+        times = record["microseconds"]
+        cells = [f"{times[name]['p50']:,.3g}" if name in times else "–" for name in CONTESTANTS]
+        rows.append([record["kind"], f"{record['vocabulary']:,}", record["filters"], *map(plain, cells)])
+    table = markdown(["rows", "V", "filters", *CONTESTANTS], rows, left=1)
+    return f"{table}\nMicroseconds a row, one row a call; {circumstances(records[-1], 'sample')}\n"
+
+
+def plain(figure: str) -> str:
+    """Without an exponent: 1.42e+03 as 1,420."""
+    return f"{float(figure):,.0f}" if "e" in figure else figure
+
+
+def conformance_table() -> str:
+    records = newest("conformance", key=lambda record: record["sampler"])
+    checks = [finding["check"] for finding in records[0]["findings"]]
+    words = {True: "pass", False: "**fail**", None: "–"}
+    rows = [
+        [record["sampler"], f"{record['draws']:,}", *(words[finding["passed"]] for finding in record["findings"])]
+        for record in records
+    ]
+    table = markdown(["sampler", "draws a row", *(check.replace("_", " ") for check in checks)], rows, left=1)
+    return f"{table}\n{circumstances(records[-1], 'conformance').capitalize()}\n"
+
+
+def circumstances(record: Record, name: str) -> str:
+    machine, versions = record["machine"], record["versions"]
+    rounds = f"medians of {record['rounds']} interleaved rounds " if "rounds" in record else ""
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    return (
+        f"{rounds}on {machine['cpu']} ({machine['isa']}), {threads}, torch {versions['torch']}, "
+        f"transformers {versions['transformers']}, {record['time'][:10]} (`bench/results/{name}.jsonl`)."
+    )
+
+
+TABLES = {"sample": sample_table, "conformance": conformance_table, "decode": decode_table}

@@ -3,7 +3,9 @@
 Oracle: the reference. `make identity` compares a million rows and keeps the record.
 """
 
+import multiprocessing
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from bench import identity
-from samplers import SamplingParams, sample
+from samplers import SamplingParams, pack, sample
 from tests.conftest import ROOT, require
 from tests.samplers.strategies import KINDS, row
 
@@ -72,6 +74,35 @@ def test_however_many_programs_share_a_row(name: str, kind: str, monkeypatch):
         monkeypatch.setattr(launch, "ROOM", room)
         for a, b in zip(integers(sample(x, SETTINGS[name], seed=11, backend="triton")), expected, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_however_many_threads():
+    """Rows on one thread, on several, in several Python threads at once, and in a forked child: the same bits."""
+    require("native")
+    from samplers import _native, native
+
+    rng = np.random.default_rng(6)
+    x = np.stack([row(KINDS[i % len(KINDS)], 20_000, rng) for i in range(48)])
+    parameters = native.parameters(pack([CHAIN if i % 2 else SETTINGS["top_p"] for i in range(48)]))
+
+    def tokens(threads: int) -> list[np.ndarray]:
+        return _native.sample(x, parameters, None, 3, 4, None, False, threads)[:4]
+
+    alone = tokens(1)
+    with ThreadPoolExecutor(4) as pool:
+        spread = [tokens(threads) for threads in (2, 3, 64)] + list(pool.map(tokens, [2] * 8))
+    with multiprocessing.get_context("fork").Pool(1) as children:
+        spread.append(children.apply(_native_in_child, (x,)))
+    for columns in spread[:-1]:
+        for a, b in zip(columns, alone, strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(spread[-1], _native_in_child(x))
+
+
+def _native_in_child(x: np.ndarray) -> np.ndarray:
+    from samplers import _native, native
+
+    return _native.sample(x, native.parameters(pack(CHAIN)), None, 3, 4, None, False, 2)[0]
 
 
 def test_rows_anywhere_in_memory(backend: str):
