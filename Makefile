@@ -1,9 +1,10 @@
 # make demo   a story from the built-in model        make test   ruff, mypy, pytest
 PYTHON ?= python3
+ROWS ?= 1000000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test clean
+.PHONY: demo test identity clean
 
 demo: $(INSTALLED)
 	@$(BIN)/alea generate -p "Once upon a time" --seed 7
@@ -12,7 +13,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
+
+identity: $(INSTALLED)
+	$(BIN)/alea bench identity --rows $(ROWS) --save
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv .venv
