@@ -7,6 +7,7 @@ GPU works; the last program to have weighed its part chooses. Either way the sum
 from __future__ import annotations
 
 import functools
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -209,24 +210,28 @@ def sample(batch: Any, details: bool) -> tuple[Any, ...]:
     Whether all rows are valid is left to whoever asks (None): to know it is to wait for the GPU.
     """
     device = device_of(batch)
-    rows, size = laid_out(batch, device)
-    out = launch(rows, size, details)
-    tokens, weights, totals, kept = out.integers
-    columns = (tokens, weights, totals, kept.to(torch.int32), out.floats[0])
-    if not details:
-        return *columns, None, None, None
-    return *columns, model_logprob(batch, device, tokens, rows), out.floats[1], None
+    with on(device):
+        rows, size = laid_out(batch, device)
+        out = launch(rows, size, details)
+        tokens, weights, totals, kept = out.integers
+        columns = (tokens, weights, totals, kept.to(torch.int32), out.floats[0])
+        if not details:
+            return *columns, None, None, None
+        return *columns, model_logprob(batch, device, tokens, rows), out.floats[1], None
 
 
 def filter_logits(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """As `samplers.reference.sampler.filter_logits`."""
-    rows, size = laid_out(batch, device_of(batch))
-    limits = torch.empty((size, LIMITS.value), dtype=torch.int64, device=rows.x.device)
-    out = launch(rows, size, details=False, limits=limits)
-    filtered = torch.empty((size, rows.vocabulary), dtype=torch.float32, device=rows.x.device)
-    if size:
-        filtered_kernel[(size, triton.cdiv(rows.vocabulary, TILE.value))](rows, out, limits, filtered, **OPTIONS)
-    return filtered, out.integers[0] >= 0
+    device = device_of(batch)
+    with on(device):
+        rows, size = laid_out(batch, device)
+        limits = torch.empty((size, LIMITS.value), dtype=torch.int64, device=device)
+        out = launch(rows, size, details=False, limits=limits)
+        filtered = torch.empty((size, rows.vocabulary), dtype=torch.float32, device=device)
+        if size:
+            grid = (size, triton.cdiv(rows.vocabulary, TILE.value))
+            filtered_kernel[grid](rows, out, limits, filtered, **OPTIONS)
+        return filtered, out.integers[0] >= 0
 
 
 def launch(rows: Rows, size: int, details: bool, limits: torch.Tensor | None = None) -> Output:
@@ -270,7 +275,18 @@ def multiprocessors(index: int) -> int:
 
 
 def device_of(batch: Any) -> torch.device:
-    return batch.logits.device if isinstance(batch.logits, torch.Tensor) else torch.device("cpu")
+    device = batch.logits.device if isinstance(batch.logits, torch.Tensor) else torch.device("cpu")
+    if device.type == "cpu" and isinstance(row_kernel, triton.JITFunction):
+        raise RuntimeError(
+            "backend 'triton' must have its logits on a GPU, got them on the CPU; with TRITON_INTERPRET=1, set before "
+            "Python starts, it runs there too"
+        )
+    return device
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Makes the device the current one, where Triton launches."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def laid_out(batch: Any, device: torch.device) -> tuple[Rows, int]:
