@@ -4,46 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import torch
-
-import samplers
 from bench import measure
-from samplers import SamplingParams
 
 HELP = "compare a backend with the reference on generated rows: kept set, weight, total, kept, token to the bit"
-INTEGERS = ("tokens", "weight", "total", "kept")
-LOGARITHMS = ("logprobs", "model_logprobs", "entropy")
-Row = Callable[[int, np.random.Generator], np.ndarray]
-
-KINDS: dict[str, Row] = {
-    "peaked": lambda v, rng: -2 * np.log(rng.permutation(v) + 1.0) + 0.1 * rng.standard_normal(v),
-    "normal": lambda v, rng: 3 * rng.standard_normal(v),
-    "flat": lambda v, rng: 1e-3 * rng.standard_normal(v),
-    "tied": lambda v, rng: np.round(2 * rng.standard_normal(v)),
-    "equal": lambda v, rng: np.full(v, rng.standard_normal()),
-    "one survivor": lambda v, rng: np.where(np.arange(v) == rng.integers(v), 1.0, -np.inf),
-    "riddled": lambda v, rng: np.where(rng.random(v) < 0.5, -np.inf, rng.standard_normal(v)),
-    "zeros": lambda v, rng: rng.choice([0.0, -0.0, 1e-45, -1e-45], v),
-    "subnormal": lambda v, rng: 1e-39 * rng.standard_normal(v),
-    "huge": lambda v, rng: 1e38 * rng.standard_normal(v),
-    "last bits": lambda v, rng: np.nextafter(np.float32(5), np.float32(9)) + 1e-6 * rng.integers(-3, 3, v),
-    "ladder": lambda v, rng: -0.01 * rng.permutation(v),
-}
-DTYPES = (torch.float32, torch.float32, torch.float16, torch.bfloat16)
-
-
-@dataclass
-class Rows:
-    """A batch of generated rows with parameters of their own."""
-
-    logits: torch.Tensor
-    params: list[SamplingParams]
-    arguments: dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.rows < 1:
         raise ValueError(f"--rows must be >= 1, got {arguments.rows}")
+    from bench.compare import check
+
     began = time.perf_counter()
     compared = check(arguments.backend, arguments.rows, arguments.seed)
     seconds = time.perf_counter() - began
@@ -75,119 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def isa(backend: str) -> str | None:
+    from samplers import backends, native
+
     if backend != "native":
-        return samplers.backends()[backend]
-    from samplers import native
-
+        return backends()[backend]
     return str(native._native.isa_in_use())
-
-
-def check(
-    backend: str,
-    rows: int,
-    seed: int = 0,
-    largest: int = 1 << 18,
-    device: str = "cpu",
-    kept_every: int = 1,
-    busy: float = 1.0,
-) -> int:
-    """Compares at least `rows` rows, the kept sets of every `kept_every`-th batch; returns how many.
-
-    busy: how much of the usual chance each filter has to be on; the interpreter's time is in its filters.
-
-    AssertionError at the first that differs: totals and kept sets show what tokens alone would hide.
-    """
-    compared = 0
-    for number, batch in enumerate(generated(np.random.default_rng(seed), largest, busy)):
-        compare(backend, batch, device)
-        if number % kept_every == 0:
-            compare_kept(backend, batch, device)
-        compared += len(batch.logits)
-        if compared >= rows:
-            break
-    return compared
-
-
-def compare(backend: str, rows: Rows, device: str = "cpu") -> None:
-    """Everything that `sample` gives, beside the reference's."""
-    on_device = rows.logits.to(device)
-    call = dict(on_invalid="mark", details=True, **rows.arguments)
-    ours = samplers.sample(on_device, rows.params, backend=backend, **call)
-    theirs = samplers.sample(rows.logits, rows.params, backend="reference", **call)
-    for name in INTEGERS:
-        a, b = getattr(ours, name).cpu(), getattr(theirs, name)
-        assert torch.equal(a, b), f"{name}: {a} is not {b} for {rows.params} of {rows.logits.dtype}"
-    for name in LOGARITHMS:
-        a, b = getattr(ours, name).cpu().numpy(), getattr(theirs, name).numpy()
-        np.testing.assert_allclose(a, b, rtol=2e-7, atol=0 if name == "logprobs" else 1e-6, err_msg=name)
-
-
-def compare_kept(backend: str, rows: Rows, device: str = "cpu") -> None:
-    """What `filter_logits` gives, or its refusal, beside the reference's."""
-    call = {name: value for name, value in rows.arguments.items() if name in ("history", "history_start", "allowed")}
-    ours, theirs = (
-        filtered(logits, rows.params, backend=name, **call)
-        for name, logits in ((backend, rows.logits.to(device)), ("reference", rows.logits))
-    )
-    assert torch.equal(ours.cpu().view(torch.int32), theirs.view(torch.int32)), f"kept set of {rows.params}"
-
-
-def filtered(logits: torch.Tensor, params: list[SamplingParams], **call: Any) -> torch.Tensor:
-    try:
-        return samplers.filter_logits(logits, params, **call)
-    except samplers.InvalidLogits as error:
-        return torch.tensor(error.rows)
-
-
-def generated(rng: np.random.Generator, largest: int, busy: float = 1.0) -> Iterator[Rows]:
-    """Batches without end: small vocabularies mostly, now and then up to the largest."""
-    while True:
-        vocabulary = vocabulary_of(rng, largest)
-        size = int(rng.integers(1, 33)) if vocabulary < 1000 else int(rng.integers(1, 4))
-        rows = [KINDS[str(rng.choice(list(KINDS)))](vocabulary, rng) for _ in range(size)]
-        with np.errstate(over="ignore"):
-            x = torch.from_numpy(np.stack(rows).astype(np.float32))
-        half = x.to(DTYPES[rng.integers(len(DTYPES))])
-        x = half if torch.isfinite(half).any(-1).all() and not (half == torch.inf).any() else x
-        yield Rows(x, [params(rng, vocabulary, busy) for _ in range(size)], arguments(rng, size, vocabulary))
-
-
-def vocabulary_of(rng: np.random.Generator, largest: int) -> int:
-    draw = rng.random()
-    if draw < 0.9:
-        return int(rng.integers(1, min(largest, 12 if draw < 0.2 else 300)))
-    return int(rng.integers(1, min(largest, 9000))) if draw < 0.999 else int(rng.integers(1, largest + 1))
-
-
-def params(rng: np.random.Generator, vocabulary: int, busy: float) -> SamplingParams:
-    """Any mix of filters, each on in about a third of the rows, over its whole range."""
-
-    def maybe(value: Any, off: Any, chance: float = 0.35) -> Any:
-        return value if rng.random() < busy * chance else off
-
-    return SamplingParams(
-        temperature=maybe(0.0, float(10 ** (rng.uniform(-1.3, 1) if rng.random() < 0.8 else rng.uniform(-6, 6))), 0.05),
-        top_k=maybe(int(rng.integers(1, 80)), 0),
-        top_p=maybe(float(rng.choice([rng.random(), 0.9, 0.95, 0.0])), 1.0),
-        min_p=maybe(float(10 ** rng.uniform(-4, 0)), 0.0),
-        typical_p=maybe(float(rng.uniform(1e-6, 1)), 1.0, 0.25),
-        epsilon_cutoff=maybe(float(10 ** rng.uniform(-8, -0.01)), 0.0, 0.25),
-        eta_cutoff=maybe(float(10 ** rng.uniform(-8, -0.01)), 0.0, 0.25),
-        repetition_penalty=maybe(float(rng.uniform(0.5, 2)), 1.0, 0.1),
-        presence_penalty=maybe(float(rng.uniform(-1, 1)), 0.0, 0.1),
-        frequency_penalty=maybe(float(rng.uniform(-1, 1)), 0.0, 0.1),
-        logit_bias=maybe({int(rng.integers(vocabulary)): float(rng.choice([rng.normal(), -np.inf]))}, None, 0.1),
-        min_tokens_to_keep=maybe(int(rng.integers(1, 20)), 1, 0.2),
-    )
-
-
-def arguments(rng: np.random.Generator, size: int, vocabulary: int) -> dict[str, Any]:
-    """Seeds, and now and then a history and a mask."""
-    numbers = {name: rng.integers(-(2**63), 2**63, size, endpoint=False) for name in ("seed", "position", "stream")}
-    given: dict[str, Any] = dict(numbers)
-    if rng.random() < 0.3:
-        given["history"] = [rng.integers(-1, vocabulary + 2, rng.integers(0, 12)).tolist() for _ in range(size)]
-        given["history_start"] = rng.integers(0, 14, size)
-    if rng.random() < 0.2:
-        given["allowed"] = rng.random((size, vocabulary)) < 0.9
-    return given

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import identity
+from bench import compare
 from samplers import SamplingParams, pack, sample
 from tests.conftest import ROOT, require
 from tests.samplers.strategies import KINDS, row
@@ -40,7 +40,7 @@ def test_native(isa: str, part: int):
         pytest.skip(f"this processor has no {isa}")
     try:
         share = NATIVE_ROWS // len(_native.available_isas()) // 4
-        identity.check("native", share, seed=100 + part)
+        compare.check("native", share, seed=100 + part)
     finally:
         _native.use_isa("auto")
 
@@ -49,13 +49,13 @@ def test_native(isa: str, part: int):
 def test_triton(part: int):
     require("triton")
     if torch.cuda.is_available():
-        identity.check("triton", 20_000, 200 + part, device="cuda")
+        compare.check("triton", 20_000, 200 + part, device="cuda")
     else:
-        identity.check("triton", INTERPRETED_ROWS // 6, 200 + part, largest=2000, kept_every=4, busy=0.4)
+        compare.check("triton", INTERPRETED_ROWS // 6, 200 + part, largest=2000, kept_every=4, busy=0.4)
 
 
 def integers(out) -> list[np.ndarray]:
-    return [np.asarray(torch.as_tensor(getattr(out, name)).cpu()) for name in identity.INTEGERS]
+    return [np.asarray(torch.as_tensor(getattr(out, name)).cpu()) for name in compare.INTEGERS]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -122,7 +122,8 @@ def test_rows_anywhere_in_memory(backend: str):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_read_as_float32(dtype: torch.dtype, backend: str):
     x = (4 * torch.randn(5, 700, generator=torch.Generator().manual_seed(1))).to(dtype)
-    ours = sample(x, CHAIN, seed=3, backend=backend)
+    on_device = x.cuda() if torch.cuda.is_available() and backend == "triton" else x
+    ours = sample(on_device, CHAIN, seed=3, backend=backend)
     widened = sample(x.float(), CHAIN, seed=3, backend="reference")
     for a, b in zip(integers(ours), integers(widened), strict=True):
         np.testing.assert_array_equal(a, b)
