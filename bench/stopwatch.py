@@ -9,7 +9,7 @@ import torch
 
 Call = Callable[[], object]
 SECONDS = 0.08  # of one measurement
-FEWEST, MOST = 3, 50  # runs in it
+FEWEST, MOST = 3, 200  # runs in it
 TURNS = 10  # calls between two events where short ones follow each other
 HEAD_START = 300_000  # GPU clock cycles, in which the host gets ahead: from then on nothing waits for it
 
@@ -35,14 +35,16 @@ class Stopwatch:
         times = sorted(self.hot(lambda: target.copy_(source)))
         return 2e6 * len(source) / times[len(times) // 2]
 
-    def captured(self, call: Call) -> Call:
-        """The call as a graph to be replayed; RuntimeError where it waits for the GPU."""
+    def captured(self, call: Call) -> Call | None:
+        """The call as a graph to be replayed; None where it waits for the GPU, which no graph can."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(2):  # compiles, and lays out what is kept
-                call()
+            call()  # compiles, and lays out what is kept
+            waits = waits_for_the_gpu(call)
         torch.cuda.current_stream().wait_stream(side)
+        if waits:
+            return None
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             call()
@@ -76,6 +78,20 @@ class Stopwatch:
             call()
             torch.cuda.synchronize()
         return max(FEWEST, min(MOST, int(SECONDS / (time.perf_counter() - began))))
+
+
+def waits_for_the_gpu(call: Call) -> bool:
+    """Asked beforehand: a capture that fails would leave torch's streams in disorder."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return False
 
 
 def between_events(call: Call, runs: int, turns: int, before: Call) -> list[float]:

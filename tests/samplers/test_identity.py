@@ -51,7 +51,7 @@ def test_triton(part: int):
     if torch.cuda.is_available():
         compare.check("triton", 20_000, 200 + part, device="cuda")
     else:
-        compare.check("triton", INTERPRETED_ROWS // 6, 200 + part, largest=2000, kept_every=4, busy=0.4)
+        compare.check("triton", INTERPRETED_ROWS // 6, 200 + part, largest=2000, full_every=5, busy=0.4)
 
 
 def integers(out) -> list[np.ndarray]:
