@@ -1,10 +1,12 @@
-# make demo   a story from the built-in model        make test   ruff, mypy, pytest
+# make demo   a story from the built-in model        make test         ruff, mypy, pytest
+# make identity   a million rows, to the bit         make test-oldest  the kernels with Triton 3.6.0 and NumPy 1.26.4
 PYTHON ?= python3
 ROWS ?= 1000000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+OLDEST := .venv-oldest
 
-.PHONY: demo test identity clean
+.PHONY: demo test test-oldest identity clean
 
 demo: $(INSTALLED)
 	@$(BIN)/alea generate -p "Once upon a time" --seed 7
@@ -13,7 +15,12 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -n 2 --disable-warnings -k "triton or however_many" tests/samplers/test_identity.py
+	$(OLDEST)/bin/python -m pytest -n 2 --disable-warnings -k "test_draw and triton" tests/samplers/test_golden.py
+	$(OLDEST)/bin/python -m pytest -n 2 --disable-warnings tests/bench/test_kernels.py
 
 identity: $(INSTALLED)
 	$(BIN)/alea bench identity --rows $(ROWS) --save
@@ -24,5 +31,12 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+# Without a compiler: the C++ backend in samplers/ is that of .venv, and stays as it is.
+$(OLDEST)/.installed: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(OLDEST)
+	CC=no-compiler CXX=no-compiler ALEA_REQUIRE_NATIVE=0 $(OLDEST)/bin/python -m pip install \
+		--disable-pip-version-check --quiet --constraint constraints.txt triton==3.6.0 numpy==1.26.4 --editable '.[test]'
+	@touch $@
+
 clean:
-	rm -rf .venv build *.egg-info samplers/_native*.so
+	rm -rf .venv $(OLDEST) build *.egg-info samplers/_native*.so

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import argparse
 
-from bench import conformance, decode, identity, report, sample
+from bench import conformance, decode, gpu, identity, kernels, report, sample
 
 HELP = "measure speed beside other implementations"
-BENCHMARKS = {"decode": decode, "sample": sample, "identity": identity, "conformance": conformance, "report": report}
+BENCHMARKS = {
+    "sample": sample,
+    "decode": decode,
+    "kernels": kernels,
+    "gpu": gpu,
+    "identity": identity,
+    "conformance": conformance,
+    "report": report,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

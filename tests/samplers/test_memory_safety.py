@@ -70,6 +70,7 @@ def arrays() -> st.SearchStrategy[np.ndarray]:
 ANYTHING = st.one_of(arrays(), st.none(), st.integers(-(2**70), 2**70), st.text(max_size=2), st.floats())
 
 
+@pytest.mark.filterwarnings("ignore")
 @settings(max_examples=1500)
 @given(data=st.data(), logits=ANYTHING)
 def test_the_binding_refuses_what_does_not_fit(data, logits):

@@ -1,0 +1,201 @@
+"""What a compiled kernel costs, and whether its float32 is exact: read from what the compilers wrote."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+STREAMING = ("write_maxima", "weigh")  # the functions of `samplers/kernels/` whose loops pass over a row
+SELDOM = "append"  # a function that few turns of such a loop call
+
+
+def ptxas_figures(log: str) -> dict[str, int]:
+    """Registers of a thread, and bytes that it keeps in memory for want of more; from the log of `ptxas -v`.
+
+    >>> ptxas_figures("8 bytes stack frame, 4 bytes spill stores, 12 bytes spill loads; Used 96 registers")
+    {'registers': 96, 'spill_stores': 4, 'spill_loads': 12}
+    """
+    used = [int(n) for n in re.findall(r"Used (\d+) registers", log)]
+    spills = re.findall(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)  # one line a function
+    if not used or not spills:
+        raise ValueError(f"log must be that of ptxas -v, got {log!r}")
+    stores, loads = (sum(map(int, column)) for column in zip(*spills, strict=True))
+    return {"registers": max(used), "spill_stores": stores, "spill_loads": loads}
+
+
+def amd_figures(amdgcn: str) -> dict[str, int]:
+    """The same from the metadata of AMD's assembly, which counts the vector registers that are spilled."""
+    registers, spilled = (
+        int(re.findall(rf"\.{name}:\s+(\d+)", amdgcn)[-1]) for name in ("vgpr_count", "vgpr_spill_count")
+    )
+    return {"registers": registers, "spill_stores": 4 * spilled, "spill_loads": 4 * spilled}  # 4 bytes a thread
+
+
+def float32_in_ptx(ptx: str) -> dict[str, int]:
+    """How many instructions are not one float32 operation rounded once to nearest, as the definition asks.
+
+    fused: multiply-adds, and what ptxas would be free to fuse. approximate: ex2, lg2, rcp, a division not rounded.
+    flushing: subnormals become 0.
+
+    >>> float32_in_ptx("fma.rn.f32 %f1, %f2, %f3, %f4;")
+    {'fused': 1, 'approximate': 0, 'flushing': 0}
+    >>> float32_in_ptx("@%p1 mul.rn.f32 %f1, %f2, %f3;"), float32_in_ptx("mul.f32 %f1, %f2, %f3;")["fused"]
+    ({'fused': 0, 'approximate': 0, 'flushing': 0}, 1)
+    """
+    opcodes = re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z]\w*(?:\.\w+)+)", ptx, re.MULTILINE)
+    operations = [parts for parts in (opcode.split(".") for opcode in opcodes) if {"f32", "f32x2"} & set(parts)]
+    fused = [name in ("fma", "mad") or (name in ("add", "sub", "mul") and "rn" not in how) for name, *how in operations]
+    return {
+        "fused": sum(fused),
+        "approximate": sum("approx" in parts or "full" in parts for parts in operations),
+        "flushing": sum("ftz" in parts for parts in operations),
+    }
+
+
+def float32_in_llvm(llir: str) -> dict[str, int]:
+    """As `float32_in_ptx`, from LLVM's language: AMD's assembly divides integers by float32 multiply-adds."""
+    fusible = re.findall(r"= f(?:add|sub|mul) (?:\w+ )*(?:contract|fast) (?:\w+ )*(?:<\d+ x )?float", llir)
+    fused = re.findall(r"float @llvm\.(?:fma|fmuladd)\.", llir)
+    approximate = re.findall(r"float @llvm\.(?:exp2|log2|amdgcn\.(?:exp2|log|rcp))\.|fdiv (?:\w+ )*(?:afn|arcp)", llir)
+    flushing = re.findall(r'"denormal-fp-math(?:-f32)?"="(?!ieee)', llir)
+    return {"fused": len(fused) + len(fusible), "approximate": len(approximate), "flushing": len(flushing)}
+
+
+@dataclass
+class Instruction:
+    """Of machine code: `text` as nvdisasm prints it, the `functions` of the source that it is of, innermost first."""
+
+    text: str
+    functions: tuple[str, ...]
+
+    @property
+    def opcode(self) -> str:
+        return re.sub(r"^@!?U?P\w+\s+", "", self.text).split()[0]
+
+    @property
+    def label(self) -> str:
+        """Where a branch leads; "" for what is no branch."""
+        target = re.search(r"`\((\S+)\)", self.text)
+        return target[1] if target and self.opcode.startswith("BRA") else ""
+
+    @property
+    def falls_through(self) -> bool:
+        """Whether the next instruction can follow: not behind a branch or an end without condition."""
+        return not re.match(r"BRA `|EXIT$|RET", self.text)
+
+    @property
+    def is_call(self) -> bool:
+        """Of a function; sm_80 calls a label where it means a branch."""
+        return self.opcode.startswith("CALL") and "`(.L" not in self.text
+
+    @property
+    def bytes_loaded(self) -> int:
+        """From global memory by one thread."""
+        if not re.match(r"LDG(STS)?\b", self.opcode):
+            return 0
+        width = re.search(r"\.[US]?(8|16|64|128|256)\b", self.opcode)
+        return int(width[1]) // 8 if width else 4
+
+
+@dataclass
+class Sass:
+    """The machine code of a kernel and of its functions, in order; the index of the instruction behind each label."""
+
+    instructions: list[Instruction]
+    labels: dict[str, int]
+
+
+def disassembled(cubin: bytes, nvdisasm: str) -> Sass:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [nvdisasm, "-c", "-gi", file.name]
+        return parsed(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def parsed(text: str) -> Sass:
+    """What nvdisasm prints: comments name the source of the instructions below, an inlined function, then its caller.
+
+    >>> parsed("//## File ..., line 7" + chr(10) + "/*0010*/  @P0 BRA `(.L_x_0) ;").instructions[0].label
+    '.L_x_0'
+    """
+    sass, functions, in_comments = Sass([], {}), tuple[str, ...](), False
+    for line in map(str.strip, text.splitlines()):
+        place = re.match(r'//## File "(.*?)", line (\d+)', line)
+        if place:
+            functions = (*(functions if in_comments else ()), function_at(place[1], int(place[2])))
+        elif code := re.match(r"/\*[0-9a-f]+\*/\s+(.*?)\s*;", line):
+            sass.instructions.append(Instruction(code[1], functions))
+        elif label := re.fullmatch(r"(\.L\w+):", line):
+            sass.labels[label[1]] = len(sass.instructions)
+        in_comments = bool(place)
+    return sass
+
+
+def function_at(path: str, line: int) -> str:
+    """The name of the function that a line of a source file stands in, or ""."""
+    inside = [(first, name) for first, last, name in functions_of(path) if first <= line <= last]
+    return max(inside, default=(0, ""))[1]
+
+
+@functools.cache
+def functions_of(path: str) -> list[tuple[int, int, str]]:
+    if not Path(path).is_file():
+        return []
+    nodes = ast.walk(ast.parse(Path(path).read_text(encoding="utf-8")))
+    return [(node.lineno, node.end_lineno or 0, node.name) for node in nodes if isinstance(node, ast.FunctionDef)]
+
+
+def instructions_a_logit(sass: Sass, itemsize: int, a_turn: int) -> dict[str, tuple[float, float]]:
+    """Machine instructions a logit of each loop over a row: the least and the most that a turn takes.
+
+    Counted from the loop's first instruction to its branch back, along the shortest way through and along the longest
+    that goes by SELDOM; over the logits that a thread loads in a turn. Left out where those are not a multiple of
+    `a_turn`, or a function is called: then the loop was not understood.
+    """
+    found: dict[str, tuple[float, float]] = {}
+    for loop in loops_of(sass):
+        code = [sass.instructions[i] for i in loop]
+        function = next((name for name in STREAMING if name in code[-1].functions), "")
+        n = sum(i.bytes_loaded for i in code if i.functions[:1] != (function,)) // itemsize  # the rest are parameters
+        if function and n and n % a_turn == 0 and not any(i.is_call for i in code):
+            least, most = ways_through(sass, loop)
+            found.setdefault(function, (round(least / n, 1), round(most / n, 1)))  # inner loops end first
+    return found
+
+
+def loops_of(sass: Sass) -> Iterator[range]:
+    """From where a branch leads back to, up to the branch."""
+    for index, instruction in enumerate(sass.instructions):
+        head = sass.labels.get(instruction.label, index + 1)
+        if head <= index:
+            yield range(head, index + 1)
+
+
+def ways_through(sass: Sass, loop: range) -> tuple[int, int]:
+    """Instructions from the loop's head to its last, by branches forward alone: the fewest, and the most that go by
+    SELDOM as far as a branch leads past it.
+    """
+    least, most = {loop[-1]: 1}, {loop[-1]: (0, 1)}  # most: of SELDOM, negative, and of all
+    for index in reversed(loop[:-1]):
+        after = [i for i in followers(sass, index) if i in least]
+        if after:
+            seldom, instructions = max(most[i] for i in after)
+            least[index] = 1 + min(least[i] for i in after)
+            most[index] = seldom - (SELDOM in sass.instructions[index].functions), instructions + 1
+    return least[loop[0]], most[loop[0]][1]
+
+
+def followers(sass: Sass, index: int) -> Iterator[int]:
+    """The instructions further on that can come next."""
+    instruction = sass.instructions[index]
+    if instruction.falls_through:
+        yield index + 1
+    if sass.labels.get(instruction.label, 0) > index:
+        yield sass.labels[instruction.label]

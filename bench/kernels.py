@@ -1,0 +1,181 @@
+"""`alea bench kernels`: every Triton kernel compiled for GPUs that need not be here; its cost, and if it is exact."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+from bench import measure
+
+HELP = "compile every Triton kernel without a GPU: registers, spills, instructions, and whether float32 is exact"
+TARGETS: dict[str, tuple[str, int | str, int]] = {  # backend, architecture, threads of a warp
+    "sm_80": ("cuda", 80, 32),
+    "sm_90": ("cuda", 90, 32),
+    "sm_100": ("cuda", 100, 32),
+    "gfx942": ("hip", "gfx942", 64),
+}
+DTYPES = ("float32", "float16", "bfloat16")
+EVEN, ODD = 32_000, 32_001  # vocabularies: where rows are divisible by 16, loads are of 16 bytes
+CHANGES = (("bias",), ("allowed",), ("history",), ("bias", "allowed", "history"))  # what step 0 may have to do
+FAULTS = ("spill_stores", "spill_loads", "fused", "approximate", "flushing")
+CAPTION = (
+    "Compiled as the launcher launches them, in an empty cache. Registers of a thread and bytes that it spills: ptxas "
+    "-v of the very binary. Inexact: float32 instructions that fuse, approximate or flush subnormals, in the PTX. "
+    "Instructions a logit: machine code of the loops over a row, along a turn's shortest way through and along its "
+    "longest that lists no token. AMD, where nothing has run yet, is shown and not judged."
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel, and what its machine code depends on."""
+
+    kernel: str
+    dtype: str = "float32"
+    vocabulary: int = EVEN
+    details: bool = False
+    changes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        words = [self.dtype, *self.changes]
+        return ", ".join(words + ["details"] * self.details + ["odd V"] * (self.vocabulary % 16 > 0))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    targets = f"some of {', '.join(TARGETS)}; default all"
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), metavar="NAME", help=targets)
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="that compile side by side; default 2")
+    parser.add_argument("--quick", action="store_true", help="each kernel once, for sm_90 in float32")
+    parser.add_argument("--json", action="store_true", help="print the records, one a line, and no table")
+    parser.add_argument("--save", action="store_true", help="append the records to bench/results/kernels.jsonl")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    unknown = [name for name in arguments.targets if name not in TARGETS]
+    if unknown:
+        raise ValueError(f"--targets must name some of {', '.join(TARGETS)}, got {', '.join(unknown)}")
+    if arguments.processes < 1:
+        raise ValueError(f"--processes must be >= 1, got {arguments.processes}")
+    targets = ["sm_90"] if arguments.quick else arguments.targets
+    chosen = some_variants() if arguments.quick else variants()
+    records = list(measured(chosen, targets, arguments.processes))
+    if arguments.json:
+        print("\n".join(map(json.dumps, records)))
+    else:
+        show(records)
+    if arguments.save:
+        here = measure.circumstances()
+        print(f"saved to {measure.append('kernels', [record | here for record in records])}")
+    return int(any(map(faults, records)))
+
+
+def variants() -> list[Variant]:
+    """All that the launcher launches."""
+    rows = list(product(DTYPES, (EVEN, ODD)))
+    drawing = product(("row_kernel", "choice_kernel"), rows, (False, True))
+    return [
+        *(Variant(kernel, *row, details) for kernel, row, details in drawing),
+        *(Variant(kernel, *row) for kernel in ("maxima_kernel", "filtered_kernel") for row in rows),
+        *(Variant("count_kernel", vocabulary=vocabulary, changes=("history",)) for vocabulary in (EVEN, ODD)),
+        *(Variant("penalise_kernel", *row, changes=changes) for row in rows for changes in CHANGES),
+    ]
+
+
+def some_variants(dtype: str = "float32") -> list[Variant]:
+    """Each kernel once, with all that it can do."""
+    return [
+        *(Variant(kernel, dtype, details=True) for kernel in ("row_kernel", "choice_kernel")),
+        *(Variant(kernel, dtype) for kernel in ("maxima_kernel", "filtered_kernel")),
+        *(Variant(kernel, dtype, changes=CHANGES[-1]) for kernel in ("count_kernel", "penalise_kernel")),
+    ]
+
+
+def measured(
+    chosen: Sequence[Variant], targets: Sequence[str], processes: int = 1, **options: Any
+) -> Iterator[dict[str, Any]]:
+    """One record a variant and target, in order; `options` overrule the launcher's.
+
+    In processes of their own, where Triton compiles even if it interprets in this one.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, initializer=prepare, initargs=(cache,)) as pool:
+            jobs = [pool.submit(record, variant, target, options) for target, variant in product(targets, chosen)]
+            yield from (job.result() for job in jobs)
+
+
+def prepare(cache: str) -> None:
+    """Before a process imports Triton."""
+    os.environ.pop("TRITON_INTERPRET", None)
+    os.environ["TRITON_CACHE_DIR"] = cache
+
+
+def record(variant: Variant, target: str, options: dict[str, Any]) -> dict[str, Any]:
+    from triton.backends.compiler import GPUTarget
+
+    from bench import compiled
+
+    try:
+        found = compiled.measured(variant, GPUTarget(*TARGETS[target]), **options)
+    except Exception as error:
+        if is_judged(target):
+            raise RuntimeError(f"{variant.kernel} ({variant}) can't be compiled for {target}: {error}") from error
+        found = {"unavailable": f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"}
+    return {"benchmark": "kernels", "target": target, "triton": measure.installed("triton"), **asdict(variant), **found}
+
+
+def is_judged(target: str) -> bool:
+    return TARGETS[target][0] == "cuda"
+
+
+def faults(record: dict[str, Any]) -> list[str]:
+    """What must not be in a target that is judged: spilled bytes, inexact instructions."""
+    return [f"{name} {record[name]}" for name in FAULTS if is_judged(record["target"]) and record[name]]
+
+
+def show(records: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"kernels, compiled by Triton {records[0]['triton']}", caption=CAPTION, caption_justify="left")
+    for title in ("target", "kernel", "variant"):
+        table.add_column(title)
+    for title in ("registers", "spilled", "shared", "inexact", "instructions a logit", "seconds"):
+        table.add_column(title, justify="right")
+    for one in records:
+        table.add_row(*cells(one))
+    console = Console()
+    console.print(table)
+    for one in records:
+        if faults(one):
+            console.print(f"FAIL  {named(one)}: {', '.join(faults(one))}", markup=False, highlight=False)
+
+
+def named(record: dict[str, Any]) -> str:
+    return f"{record['target']}, {record['kernel']}, {variant_of(record)}"
+
+
+def variant_of(record: dict[str, Any]) -> Variant:
+    return Variant(*(record[name] for name in Variant.__dataclass_fields__))
+
+
+def cells(record: dict[str, Any]) -> list[str]:
+    first = [record["target"], record["kernel"], str(variant_of(record))]
+    if "unavailable" in record:
+        return [*first, record["unavailable"]]
+    spilled, inexact = (sum(record[name] for name in names) for names in (FAULTS[:2], FAULTS[2:]))
+    figures = (record["registers"], spilled, record["shared"], inexact)
+    loops = [f"{name} {span(*ends)}" for name, ends in record.get("instructions_a_logit", {}).items()]
+    return [*first, *(f"{value:,}" for value in figures), "\n".join(loops), f"{record['seconds']:.1f}"]
+
+
+def span(least: float, most: float) -> str:
+    return f"{least:g}" if least == most else f"{least:g} to {most:g}"
