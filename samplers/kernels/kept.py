@@ -11,7 +11,7 @@ import triton.language as tl
 from samplers.kernels.fixed_point import distance, surprise, weight, widened
 from samplers.kernels.order import LAST, LAST_ID, key_of, order_of
 
-PART: tl.constexpr = tl.constexpr(512)  # tokens that a search looks at together
+PART: tl.constexpr = tl.constexpr(256)  # tokens that a search looks at together
 
 
 class Tokens(NamedTuple):

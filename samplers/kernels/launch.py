@@ -41,10 +41,8 @@ ROOM = 4096  # ids in a row's list; a row that needs more is looked at as a whol
 STATE: tl.constexpr = tl.constexpr(3)  # int64 numbers that the programs of a row share
 PROGRAMS_PER_SM = 2
 GREATEST: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffffep+127"))
-OPTIONS = {
-    "num_warps": 16,
-    "enable_fp_fusion": False,
-}  # a fused multiply-add rounds once where the definition rounds twice
+# A fused multiply-add would round once where the definition rounds twice.
+OPTIONS = {"num_warps": 16, "enable_fp_fusion": False}
 
 
 class Rows(NamedTuple):
@@ -130,6 +128,7 @@ def finish(rows, row, tokens, p, found, scratch, out, DETAILS: tl.constexpr):
     nats = logprob
     if is_valid(tokens):
         token, tokens, total, kept = choose(tokens, found, p, bits_of(rows, row), scratch)
+        token = tl.minimum(token, rows.vocabulary - 1)  # beyond it only if another stream writes the row meanwhile
         x = widened(tl.load(tokens.x + token))
         w = mass(x, tokens)
         logprob = tl.log(w.to(tl.float64) / total.to(tl.float64)).to(tl.float32)

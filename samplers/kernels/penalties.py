@@ -76,7 +76,9 @@ def penalised_rows(batch: Any, x: torch.Tensor, table: torch.Tensor, device: tor
         occurrences = torch.zeros((size, vocabulary), dtype=torch.int64, device=device)
         start = batch.tensor("history_start", device).expand(size).contiguous()
         parts = triton.cdiv(max(1, history.shape[1]), PART.value)
-        count_kernel[(size, parts)](history.contiguous(), history.shape[1], start, occurrences, vocabulary)
+        count_kernel[(size, parts)](
+            history.contiguous(), history.shape[1], start, occurrences, vocabulary, enable_fp_fusion=False
+        )
     out = torch.empty((size, vocabulary), dtype=torch.float32, device=device)
     penalise_kernel[(size, triton.cdiv(vocabulary, PART.value))](
         x,

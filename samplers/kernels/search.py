@@ -10,7 +10,7 @@ import triton.language as tl
 from samplers.kernels.kept import PART, PREFIX, is_kept, load, typicality
 from samplers.kernels.order import ID_BITS, LAST_ID, key_of, logit_of, order_of
 
-WAYS: tl.constexpr = tl.constexpr(16)
+WAYS: tl.constexpr = tl.constexpr(8)
 
 
 @triton.jit
