@@ -15,12 +15,12 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -n 2 --disable-warnings -k "triton or however_many" tests/samplers/test_identity.py
-	$(OLDEST)/bin/python -m pytest -n 2 --disable-warnings -k "test_draw and triton" tests/samplers/test_golden.py
-	$(OLDEST)/bin/python -m pytest -n 2 --disable-warnings tests/bench/test_kernels.py
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "triton or however_many" tests/samplers/test_identity.py
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "test_draw and triton" tests/samplers/test_golden.py
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings tests/bench/test_kernels.py
 
 identity: $(INSTALLED)
 	$(BIN)/alea bench identity --rows $(ROWS) --save
