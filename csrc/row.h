@@ -1,6 +1,7 @@
 // A row of logits, the memory to work on it, and its passes with their results in that memory.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -56,5 +57,19 @@ inline void collect(Workspace& work, Row row, float m, float inverse_temperature
   }
   row.passes->weigh(kept.x.data(), kept.size(), m, inverse_temperature, kept.d.data(), kept.w.data());
 }
+
+// The logits of one block and the mass of each.
+struct Block {
+  Block(Row row, size_t number, float m, float inverse_temperature)
+      : begin(number * kBlock), size(std::min(kBlock, row.n - begin)) {
+    float d[kBlock];
+    row.passes->widen(row.from(begin), size, x);
+    row.passes->weigh(x, size, m, inverse_temperature, d, w);
+  }
+
+  size_t begin, size;
+  float x[kBlock];
+  int64_t w[kBlock];
+};
 
 }  // namespace alea

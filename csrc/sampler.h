@@ -148,15 +148,11 @@ inline float entropy(const Kept& kept) {
 // Step 5 without filters: the block that u falls into, then the token, so that no list of all tokens is made.
 inline Draw draw_from_all(Workspace& work, Row row, Extremes of_row, const Params& p, uint64_t bits) {
   int64_t u = scaled(bits, work.kept.total);
-  const size_t begin = kBlock * draw(work.masses.data(), work.masses.size(), u);
-  const size_t size = std::min(kBlock, row.n - begin);
-  float x[kBlock], d[kBlock];
-  int64_t w[kBlock];
-  row.passes->widen(row.from(begin), size, x);
-  row.passes->weigh(x, size, of_row.greatest, p.inverse_temperature, d, w);
-  const size_t i = draw(w, size, u);
+  const size_t number = draw(work.masses.data(), work.masses.size(), u);
+  const Block block(row, number, of_row.greatest, p.inverse_temperature);
+  const size_t i = draw(block.w, block.size, u);
   const size_t kept = of_row.has_gaps ? row.passes->count_finite(row.x, row.n) : row.n;
-  return drawn(static_cast<int32_t>(begin + i), w[i], work.kept.total, kept);
+  return drawn(static_cast<int32_t>(block.begin + i), block.w[i], work.kept.total, kept);
 }
 
 // Steps 1 to 6 for one row with 64 random bits; entropy where details are asked for.

@@ -30,20 +30,17 @@ struct Edge {
 class Sample {
  public:
   Sample(const Workspace& work, Row row, float m, float inverse_temperature) : keys_(kProbes * kBlock) {
-    float x[kBlock], d[kBlock];
-    int64_t w[kBlock];
     int64_t passed = 0;
-    size_t block = 0;
+    size_t number = 0;
     for (size_t probe = 0; probe < kProbes; ++probe) {
       const auto place = static_cast<int64_t>((static_cast<double>(probe) + 0.5) / kProbes * work.kept.total);
-      while (block + 1 < row.blocks() && passed + work.masses[block] <= place) passed += work.masses[block++];
-      const size_t size = std::min(kBlock, row.n - block * kBlock);
-      row.passes->widen(row.from(block * kBlock), size, x);
-      row.passes->weigh(x, size, m, inverse_temperature, d, w);
-      const double scale = kShare / static_cast<double>(std::max<int64_t>(1, work.masses[block]));
+      while (number + 1 < row.blocks() && passed + work.masses[number] <= place) passed += work.masses[number++];
+      const Block block(row, number, m, inverse_temperature);
+      const double scale = kShare / static_cast<double>(std::max<int64_t>(1, work.masses[number]));
       for (size_t i = 0; i < kBlock; ++i) {
-        keys_[probe * kBlock + i] = i < size ? key_of(x[i]) : ~uint32_t{0};
-        shares_[probe * kBlock + i] = i < size ? static_cast<int64_t>(static_cast<double>(w[i]) * scale) : 0;
+        const bool there = i < block.size;
+        keys_[probe * kBlock + i] = there ? key_of(block.x[i]) : ~uint32_t{0};
+        shares_[probe * kBlock + i] = there ? static_cast<int64_t>(static_cast<double>(block.w[i]) * scale) : 0;
       }
     }
   }
@@ -120,14 +117,10 @@ inline Above with_between(Above kept, const Between& between, Buffer<int64_t>& m
   return kept;
 }
 
-// Within a block, the mass of each token that is kept: above the edge, or between the limits.
-inline void keep_in_block(Row row, size_t begin, size_t size, float above, const Between& between, float m,
-                          float inverse_temperature, int64_t* w) {
-  float x[kBlock], d[kBlock];
-  row.passes->widen(row.from(begin), size, x);
-  row.passes->weigh(x, size, m, inverse_temperature, d, w);
-  for (size_t i = 0; i < size; ++i) {
-    if (x[i] <= above && !between.keeps(static_cast<int32_t>(begin + i))) w[i] = 0;
+// Takes its mass from each token of a block that is not kept: neither above the edge nor between the limits.
+inline void keep_in_block(Block& block, float above, const Between& between) {
+  for (size_t i = 0; i < block.size; ++i) {
+    if (block.x[i] <= above && !between.keeps(static_cast<int32_t>(block.begin + i))) block.w[i] = 0;
   }
 }
 
@@ -153,14 +146,11 @@ inline std::optional<Draw> draw_from_wide_top_p(Workspace& work, Row row, float 
   keep_prefix(between.mask, keys, prefix_reaching(keys, target - above.mass, [&](int32_t i) { return tokens.w[i]; }));
   // 3. The draw: a block, then a token
   const Above kept = with_between(above, between, work.masses);
-  const int64_t total = kept.mass;
-  int64_t u = scaled(bits, total);
-  const size_t begin = kBlock * draw(work.masses.data(), work.masses.size(), u);
-  const size_t size = std::min(kBlock, row.n - begin);
-  int64_t w[kBlock];
-  keep_in_block(row, begin, size, edge.highest, between, m, inverse_temperature, w);
-  const size_t i = draw(w, size, u);
-  return drawn(static_cast<int32_t>(begin + i), w[i], total, kept.count);
+  int64_t u = scaled(bits, kept.mass);
+  Block block(row, draw(work.masses.data(), work.masses.size(), u), m, inverse_temperature);
+  keep_in_block(block, edge.highest, between);
+  const size_t i = draw(block.w, block.size, u);
+  return drawn(static_cast<int32_t>(block.begin + i), block.w[i], kept.mass, kept.count);
 }
 
 }  // namespace alea
