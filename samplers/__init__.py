@@ -1,8 +1,12 @@
 """From logits to a token: exact, reproducible sampling for language models.
 
 `sample` draws, `SamplingParams` says how, `filter_logits` shows the distribution, `backends` what can run here.
-`samplers.textbook` holds the formulas, `samplers.reference` the exact definition.
+`samplers.textbook` holds the formulas, `samplers.reference` the exact definition, `samplers.hf` makes transformers'
+models draw with this engine.
 """
+
+from importlib import import_module
+from types import ModuleType
 
 from samplers.backends import backends
 from samplers.params import PackedParams, SamplingParams, pack
@@ -18,3 +22,10 @@ __all__ = [
     "pack",
     "sample",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`samplers.hf` at its first use: transformers takes seconds to import, and need not be there."""
+    if name == "hf":
+        return import_module("samplers.hf")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

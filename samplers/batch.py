@@ -161,7 +161,7 @@ def integers(name: str, value: Integers, size: int) -> int | Array:
     if on_gpu(value):
         if value.dtype not in WHOLE:
             raise TypeError(f"{name} must be {accepted}, got {value!r}")
-        array: Any = value.to(torch.int64)
+        array: Any = value.to(torch.int64).contiguous()  # the kernels step from row to row
     else:
         if isinstance(value, (list, tuple)):  # Python integers of any size
             value = [signed(v) if type(v) is int else v for v in value]

@@ -11,18 +11,18 @@ from samplers.batch import Array, Batch, History, Integers, Params, to_numpy
 
 
 class InvalidLogits(ValueError):
-    """A row holds a NaN, +inf, or nothing above -inf; `rows` lists the row numbers."""
+    """A row holds a NaN, +inf, or nothing above -inf; `rows` lists the row numbers, `step` the decode step if known."""
 
-    def __init__(self, rows: list[int]) -> None:
-        self.rows = rows
+    def __init__(self, rows: list[int], step: int | None = None) -> None:
+        self.rows, self.step = rows, step
         named = ", ".join(map(str, rows[:10])) + (f" and {len(rows) - 10} more" if len(rows) > 10 else "")
         super().__init__(
             f"logits must hold no NaN, no +inf and at least one value above -inf in each row (after bias, mask and "
-            f"penalties); invalid: row {named}"
+            f"penalties); invalid: row {named}" + ("" if step is None else f" at step {step}")
         )
 
-    def __reduce__(self) -> tuple[type[InvalidLogits], tuple[list[int]]]:
-        return type(self), (self.rows,)
+    def __reduce__(self) -> tuple[type[InvalidLogits], tuple[list[int], int | None]]:
+        return type(self), (self.rows, self.step)
 
 
 class SampleOutput(NamedTuple):

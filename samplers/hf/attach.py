@@ -1,0 +1,126 @@
+"""One line for a model: from then on its `generate(do_sample=True)` draws with this engine."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch  # noqa: F401  (for the doctest)
+from transformers import GenerationMixin
+
+from samplers.batch import Integers, Params
+from samplers.hf.chain import sampling_params
+from samplers.hf.decoding import decode, step_aside
+from samplers.hf.options import Options, checked
+
+LEFT_ALONE = {"beam_search": "num_beams > 1", "beam_sample": "num_beams > 1", "assisted_generation": "an assistant"}
+
+
+def attach(
+    model: Any,
+    params: Params = None,
+    *,
+    seed: Integers | None = None,
+    stream: Integers | None = None,
+    backend: str = "auto",
+) -> Any:
+    """Make a transformers model draw with this engine; returns the model. A second call replaces what the first set.
+
+    Args:
+        model: anything with transformers' `generate`, also behind `torch.compile` or PEFT.
+        params: SamplingParams in place of generate's temperature, top_k, top_p, ..., one for all rows or one a row;
+            None: generate's own, call by call.
+        seed: int or one a row; the same at every call. None: drawn from torch's generator at every call, so that
+            `torch.manual_seed` and transformers' `set_seed` rule it.
+        stream: int64, one a row; a row that keeps its stream draws the same in whatever batch. None: the row number.
+        backend: "auto", "reference", "native" or "triton".
+
+    A row is a sequence: prompts times num_return_sequences. The decode step is the draw's position, so that the token
+    is that of `samplers.sample(logits, params, seed=seed, position=step, stream=stream)`.
+
+    Raises: TypeError or ValueError naming the argument; TypeError for a model without transformers' generate. While
+        generating: ValueError for sampling options out of range, InvalidLogits with the row and the step.
+
+    >>> from transformers import LlamaConfig, LlamaForCausalLM
+    >>> sizes = dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=50)
+    >>> model = attach(LlamaForCausalLM(LlamaConfig(**sizes)), seed=0)
+    >>> ids = torch.tensor([[1, 2, 3]])
+    >>> first, second = (model.generate(ids, do_sample=True, max_new_tokens=5, pad_token_id=0) for _ in range(2))
+    >>> torch.equal(first, second)
+    True
+    """
+    options = checked(params, seed, stream, backend)
+    target = generating(model)
+    target.__class__ = attached_class(base_of(target))
+    target._samplers_hf = options
+    return model
+
+
+def detach(model: Any) -> Any:
+    """Undo `attach`; returns the model. A model that is not attached stays as it is."""
+    target = generating(model)
+    if isinstance(target, Attached):
+        target.__class__ = base_of(target)
+        del target._samplers_hf
+    return model
+
+
+class Attached:
+    """Mixed in before a model's class: where generate calls these methods, they look at the options first."""
+
+    _samplers_hf: Options
+
+    def _validate_generation_mode(self, generation_mode: Any, generation_config: Any, *arguments: Any) -> None:
+        if generation_config.do_sample:
+            if self._samplers_hf.params is None:
+                sampling_params(generation_config)
+            if generation_mode.value in LEFT_ALONE:
+                step_aside(LEFT_ALONE[generation_mode.value])
+        super()._validate_generation_mode(generation_mode, generation_config, *arguments)  # type: ignore[misc]
+
+    def _sample(
+        self, input_ids: Any, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **kwargs: Any
+    ) -> Any:
+        loop = super()._sample  # type: ignore[misc]
+        return decode(
+            loop, self._samplers_hf, input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
+        )
+
+    def init_continuous_batching(self, *arguments: Any, **kwargs: Any) -> Any:
+        manager = super().init_continuous_batching(*arguments, **kwargs)  # type: ignore[misc]
+        try:
+            from samplers.hf import continuous
+        except ImportError:  # the first versions of transformers 5 have no such list of processors
+            step_aside("continuous batching of this version of transformers")
+            return manager
+        return continuous.install(manager, self._samplers_hf)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """For pickle and copy, which would look our class up under the name of the model's own."""
+        return restored, (base_of(self),), self.__dict__
+
+
+@functools.cache
+def attached_class(base: type) -> type:
+    """The model's class with `Attached` before it, under its own name: pipelines and checkpoints go by that."""
+    own = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(base.__name__, (Attached, base), own)
+
+
+def base_of(model: Any) -> type:
+    """The model's own class."""
+    return type(model).__mro__[2] if isinstance(model, Attached) else type(model)
+
+
+def restored(base: type) -> Any:
+    attached: Any = attached_class(base)
+    return attached.__new__(attached)
+
+
+def generating(model: Any) -> Any:
+    """The model whose `_sample` generate looks up: within torch.compile's or PEFT's wrapper, if it has one."""
+    inner = getattr(model, "_orig_mod", model)
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    if not isinstance(inner, GenerationMixin):
+        raise TypeError(f"model must be a transformers model with generate, got {type(model).__name__}")
+    return inner

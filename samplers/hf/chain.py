@@ -1,0 +1,101 @@
+"""What generate made of its options: processors that stay, warpers that one fused call replaces, processors behind.
+
+bias, penalties, bad words, a user's own ... | Temperature, TopK, TopP, ... Eta | Watermark, LogitNormalization
+before                                       | params                           | after
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.generation import logits_process
+
+from samplers.params import PackedParams, SamplingParams
+
+# In the order of `GenerationMixin._get_logits_processor`: option, its warper, and for which values it is built.
+WARPERS: tuple[tuple[str, str, Any], ...] = (
+    ("temperature", "TemperatureLogitsWarper", lambda temperature: temperature != 1),
+    ("top_k", "TopKLogitsWarper", lambda k: k != 0),
+    ("top_p", "TopPLogitsWarper", lambda p: p < 1),
+    ("min_p", "MinPLogitsWarper", lambda p: True),
+    ("typical_p", "TypicalLogitsWarper", lambda p: p < 1),
+    ("epsilon_cutoff", "EpsilonLogitsWarper", lambda epsilon: 0 < epsilon < 1),
+    ("eta_cutoff", "EtaLogitsWarper", lambda epsilon: 0 < epsilon < 1),
+)
+UNKNOWN = ("top_h",)  # sampling options of transformers that the engine does not have
+WATERMARKS = (logits_process.WatermarkLogitsProcessor, logits_process.SynthIDTextWatermarkLogitsProcessor)
+
+
+class Unsupported(Exception):
+    """The engine steps aside; the message names what it can't take part in."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A list of processors, split; the fused call comes between before and after."""
+
+    before: list[Any]
+    params: PackedParams
+    after: list[Any]
+
+    @property
+    def reshaped(self) -> bool:
+        """Whether what comes after changes the distribution; to normalise does not."""
+        return any(type(processor) is not logits_process.LogitNormalization for processor in self.after)
+
+
+def sampling_params(config: Any) -> SamplingParams:
+    """The sampling options of a GenerationConfig that `generate` has prepared (None: off).
+
+    Raises: ValueError or TypeError naming the option, also for values that transformers takes in silence.
+    """
+    values = {name: getattr(config, name, None) for name, *_ in WARPERS}
+    params = SamplingParams(**{name: value for name, value in values.items() if value is not None})
+    if params.temperature == 0:
+        raise ValueError(
+            f"temperature must be in [1e-6, 1e6], got {config.temperature!r}; for the most probable token, "
+            "do_sample=False"
+        )
+    return params
+
+
+def split(processors: list[Any], config: Any, params: PackedParams | None) -> Chain:
+    """Split the list that generate built of its config; params, where given, stand in for the warpers.
+
+    Raises: Unsupported where the list ends otherwise than the config lets expect.
+    """
+    for name in UNKNOWN:
+        if getattr(config, name, None) is not None:
+            raise Unsupported(name)
+    warpers, after = expected_warpers(config), expected_after(config)
+    begin = len(processors) - len(warpers) - len(after)
+    tail = processors[max(0, begin) :]
+    if begin < 0 or not all(isinstance(one, kind) for one, kind in zip(tail, warpers + after, strict=True)):
+        raise Unsupported("logits processors " + ", ".join(type(one).__name__ for one in tail))
+    own = params or sampling_params(config).packed
+    return Chain(processors[:begin], own, tail[len(warpers) :])
+
+
+def expected_warpers(config: Any) -> list[Any]:
+    """The classes that generate builds for a config."""
+    values = [(getattr(config, name, None), getattr(logits_process, kind), built) for name, kind, built in WARPERS]
+    return [kind for value, kind, built in values if value is not None and built(value)]
+
+
+def expected_after(config: Any) -> list[Any]:
+    watermark = [WATERMARKS] if getattr(config, "watermarking_config", None) is not None else []
+    return watermark + [logits_process.LogitNormalization] * (getattr(config, "renormalize_logits", None) is True)
+
+
+def overruled(config: Any) -> list[str]:
+    """Sampling options of the config, other than transformers' defaults, that attached parameters stand in for.
+
+    >>> from transformers import GenerationConfig
+    >>> overruled(GenerationConfig(temperature=0.7, top_k=50))
+    ['temperature=0.7']
+    """
+    defaults = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "typical_p": 1.0, "epsilon_cutoff": 0, "eta_cutoff": 0}
+    values = [(name, getattr(config, name, None)) for name, *_ in WARPERS]
+    return [f"{name}={value!r}" for name, value in values if value not in (None, defaults.get(name, math.nan))]

@@ -1,0 +1,142 @@
+"""Single processors with the constructors of transformers' own, to be put into a LogitsProcessorList.
+
+Each is `filter_logits` with one parameter: the same kept set, and a new tensor in the type of the scores. They hold
+what this package holds everywhere: values out of range are refused by name, and a row with a NaN, +inf or nothing
+above -inf raises InvalidLogits.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor
+
+from samplers.params import SamplingParams, integer
+from samplers.sampler import filter_logits
+
+
+class Warper(LogitsProcessor):
+    """Keeps what one parameter keeps and sets the rest to filter_value."""
+
+    supports_continuous_batching = True
+
+    def __init__(self, filter_value: float = -math.inf, min_tokens_to_keep: int = 1, **parameter: Any) -> None:
+        self.filter_value = filter_value
+        self.params = SamplingParams(min_tokens_to_keep=min_tokens_to_keep, **parameter)
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        filtered = filter_logits(scores, self.params)
+        return scores.masked_fill(filtered == -math.inf, self.filter_value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.params})"
+
+
+class TemperatureLogitsWarper(Warper):
+    """Divides by the temperature, in [1e-6, 1e6].
+
+    >>> TemperatureLogitsWarper(0.5)(None, torch.tensor([[1.0, 2.0]]))
+    tensor([[2., 4.]])
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__(temperature=strictly_positive("temperature", temperature))
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        return filter_logits(scores, self.params).to(scores.dtype)
+
+
+class TopKLogitsWarper(Warper):
+    """Keeps the top_k >= 1 greatest, ties at the last included.
+
+    >>> TopKLogitsWarper(2)(None, torch.tensor([[1.0, 3.0, 2.0]]))
+    tensor([[-inf, 3., 2.]])
+    """
+
+    def __init__(self, top_k: int, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
+        super().__init__(filter_value, min_tokens_to_keep, top_k=integer("top_k", top_k, least=1))
+
+
+class TopPLogitsWarper(Warper):
+    """Keeps the fewest tokens that hold the mass top_p in [0, 1] (Holtzman et al., 2020)."""
+
+    def __init__(self, top_p: float, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
+        super().__init__(filter_value, min_tokens_to_keep, top_p=top_p)
+
+
+class MinPLogitsWarper(Warper):
+    """Keeps tokens at least min_p in [0, 1] times as probable as the first (Nguyen et al., 2024)."""
+
+    def __init__(self, min_p: float, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
+        super().__init__(filter_value, min_tokens_to_keep, min_p=min_p)
+
+
+class TypicalLogitsWarper(Warper):
+    """Keeps the tokens nearest the entropy that hold a mass in (0, 1] (Meister et al., 2022)."""
+
+    def __init__(self, mass: float = 0.9, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
+        super().__init__(filter_value, min_tokens_to_keep, typical_p=mass)
+
+
+class EpsilonLogitsWarper(Warper):
+    """Keeps tokens of probability epsilon in (0, 1) or more (Hewitt et al., 2022)."""
+
+    def __init__(self, epsilon: float, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
+        super().__init__(filter_value, min_tokens_to_keep, epsilon_cutoff=strictly_positive("epsilon", epsilon))
+
+
+class EtaLogitsWarper(Warper):
+    """Keeps tokens of probability min(epsilon, sqrt(epsilon)·e^-entropy) or more (Hewitt et al., 2022).
+
+    device is taken, as by transformers, and not needed.
+    """
+
+    def __init__(
+        self,
+        epsilon: float,
+        filter_value: float = -math.inf,
+        min_tokens_to_keep: int = 1,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        super().__init__(filter_value, min_tokens_to_keep, eta_cutoff=strictly_positive("epsilon", epsilon))
+
+
+class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
+    """Divides the positive logits of tokens in the text by penalty > 0, multiplies the negative ones (Keskar, 2019).
+
+    prompt_ignore_length: so many first ids are not counted; an int for all rows or an integer tensor [B].
+
+    >>> RepetitionPenaltyLogitsProcessor(2.0)(torch.tensor([[0, 2]]), torch.tensor([[1.0, 3.0, -2.0]]))
+    tensor([[ 0.5000,  3.0000, -4.0000]])
+    """
+
+    def __init__(self, penalty: float, prompt_ignore_length: int | torch.Tensor | None = None) -> None:
+        self.params = SamplingParams(repetition_penalty=penalty)
+        if isinstance(prompt_ignore_length, torch.Tensor):
+            if prompt_ignore_length.ndim != 1:
+                shape = tuple(prompt_ignore_length.shape)
+                raise ValueError(f"prompt_ignore_length must be an integer >= 0 or of shape (B,), got shape {shape}")
+        elif prompt_ignore_length is not None:
+            integer("prompt_ignore_length", prompt_ignore_length, least=0)
+        self.prompt_ignore_length = prompt_ignore_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        history = input_ids[:, None] if input_ids.ndim == 1 else input_ids
+        ignored = self.prompt_ignore_length
+        if isinstance(ignored, torch.Tensor):
+            if len(ignored) != len(history):
+                raise ValueError(f"prompt_ignore_length must be of shape ({len(history)},), got ({len(ignored)},)")
+            positions = torch.arange(history.shape[1], device=history.device)
+            history = history.masked_fill(positions < ignored.to(history.device)[:, None], -1)
+        elif ignored is not None:
+            history = history[:, ignored:]
+        return filter_logits(scores, self.params, history=history).to(scores.dtype)
+
+
+def strictly_positive(name: str, value: float) -> float:
+    """What SamplingParams takes for "off" is an error here, as in transformers."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
+        raise ValueError(f"{name} must be > 0, got {value!r}")
+    return value
