@@ -10,10 +10,8 @@ from transformers import GenerationMixin
 
 from samplers.batch import Integers, Params
 from samplers.hf.chain import sampling_params
-from samplers.hf.decoding import decode, step_aside
+from samplers.hf.decoding import decode, leave_alone, step_aside
 from samplers.hf.options import Options, checked
-
-LEFT_ALONE = {"beam_search": "num_beams > 1", "beam_sample": "num_beams > 1", "assisted_generation": "an assistant"}
 
 
 def attach(
@@ -71,11 +69,9 @@ class Attached:
     _samplers_hf: Options
 
     def _validate_generation_mode(self, generation_mode: Any, generation_config: Any, *arguments: Any) -> None:
-        if generation_config.do_sample:
-            if self._samplers_hf.params is None:
-                sampling_params(generation_config)
-            if generation_mode.value in LEFT_ALONE:
-                step_aside(LEFT_ALONE[generation_mode.value])
+        if generation_config.do_sample and self._samplers_hf.params is None:
+            sampling_params(generation_config)
+        leave_alone(generation_mode.value, generation_config)
         super()._validate_generation_mode(generation_mode, generation_config, *arguments)  # type: ignore[misc]
 
     def _sample(

@@ -12,7 +12,7 @@ from transformers import GenerationMixin
 
 from samplers.batch import Integers, Params
 from samplers.hf.attach import Attached
-from samplers.hf.decoding import decode
+from samplers.hf.decoding import decode, leave_alone
 from samplers.hf.options import checked
 
 LOOPS = {"greedy_search": "_sample", "sample": "_sample", "beam_search": "_beam_search", "beam_sample": "_beam_search"}
@@ -48,6 +48,7 @@ def generate(
         raise ValueError(f"custom_generate must not be samplers.hf.generate for {mode}; use samplers.hf.attach(model)")
     if caller.get("streamer") is not None:
         model_kwargs["streamer"] = caller["streamer"]
+    leave_alone(mode, generation_config)
     loop = getattr(super(Attached, model) if isinstance(model, Attached) else model, LOOPS[mode])
     given = (input_ids, logits_processor, stopping_criteria, generation_config)
     return decode(loop, options, *given, **model_kwargs) if LOOPS[mode] == "_sample" else loop(*given, **model_kwargs)

@@ -15,6 +15,8 @@ from samplers.hf.chain import Unsupported, overruled, split
 from samplers.hf.fused import FusedSampler, plain
 from samplers.hf.options import Options
 
+LEFT_ALONE = {"beam_sample": "num_beams > 1", "assisted_generation": "an assistant"}  # modes of generate
+
 
 def decode(
     loop: Callable[..., Any],
@@ -67,6 +69,12 @@ def fused_sampler(
     mask = model_kwargs.get("decoder_attention_mask" if model.config.is_encoder_decoder else "attention_mask")
     scores = bool(config.return_dict_in_generate and config.output_scores)
     return FusedSampler(chain, options, input_ids, mask, scores)
+
+
+def leave_alone(mode: str, config: Any) -> None:
+    """Tells where a mode of generate samples without us."""
+    if config.do_sample and mode in LEFT_ALONE:
+        step_aside(LEFT_ALONE[mode])
 
 
 def step_aside(reason: str) -> None:

@@ -22,7 +22,6 @@ from samplers.params import MAX_VOCABULARY, PLAIN
 from samplers.sampler import InvalidLogits, filter_logits, sample
 
 ARGMAX = (torch.argmax, torch.Tensor.argmax)
-LAST = (-1, 1)
 
 
 class Drawn(torch.Tensor):
@@ -41,11 +40,17 @@ class Drawn(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in ARGMAX and isinstance(args[0], Drawn) and (args[1:] or (kwargs.get("dim"),))[0] in LAST:
-            args[0].taken = True
-            return args[0].tokens
+        if func in ARGMAX and over_the_vocabulary(*args, **kwargs):
+            drawn = args[0] if args else kwargs["input"]
+            drawn.taken = True
+            return drawn.tokens
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **kwargs)
+
+
+def over_the_vocabulary(input: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> bool:  # noqa: A002
+    """Whether arg max is called as generate's loop calls it."""
+    return dim in (-1, 1) and not keepdim
 
 
 def plain(scores: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
