@@ -6,7 +6,6 @@ before                                       | params                           
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,13 +88,14 @@ def expected_after(config: Any) -> list[Any]:
     return watermark + [logits_process.LogitNormalization] * (getattr(config, "renormalize_logits", None) is True)
 
 
-def overruled(config: Any) -> list[str]:
-    """Sampling options of the config, other than transformers' defaults, that attached parameters stand in for.
+def overruled(config: Any, own: Any) -> list[str]:
+    """Sampling options of a call, beyond those of its model's own config, that attached parameters stand in for.
 
     >>> from transformers import GenerationConfig
-    >>> overruled(GenerationConfig(temperature=0.7, top_k=50))
+    >>> overruled(GenerationConfig(temperature=0.7, top_p=0.9, top_k=50), GenerationConfig(top_p=0.9))
     ['temperature=0.7']
     """
     defaults = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "typical_p": 1.0, "epsilon_cutoff": 0, "eta_cutoff": 0}
     values = [(name, getattr(config, name, None)) for name, *_ in WARPERS]
-    return [f"{name}={value!r}" for name, value in values if value not in (None, defaults.get(name, math.nan))]
+    known = {name: (None, defaults.get(name), getattr(own, name, None)) for name, _ in values}
+    return [f"{name}={value!r}" for name, value in values if value not in known[name]]

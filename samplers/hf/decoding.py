@@ -63,7 +63,7 @@ def fused_sampler(
     if loop.__func__ is not GenerationMixin._sample:
         raise Unsupported(f"{type(model).__name__} has a decoding loop of its own")
     chain = split(processors, config, options.params)
-    names = overruled(config) if options.params is not None else []
+    names = overruled(config, model.generation_config) if options.params is not None else []
     if names:
         warn(f"params stand in for generate's {', '.join(names)}")
     mask = model_kwargs.get("decoder_attention_mask" if model.config.is_encoder_decoder else "attention_mask")

@@ -112,6 +112,8 @@ class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
     tensor([[ 0.5000,  3.0000, -4.0000]])
     """
 
+    supports_continuous_batching = False  # it would be given the last token alone
+
     def __init__(self, penalty: float, prompt_ignore_length: int | torch.Tensor | None = None) -> None:
         self.params = SamplingParams(repetition_penalty=penalty)
         if isinstance(prompt_ignore_length, torch.Tensor):

@@ -8,8 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model import Llama, Tokenizer, generate
 from model.storyteller.corpus import BLOCK, HOLD_OUT, TrainingStream, blocks, held_out_texts, training_paragraphs
@@ -35,6 +37,22 @@ def test_it_is_small_and_transformers_reads_it():
     with torch.no_grad():
         torch.testing.assert_close(Llama.from_pretrained()(ids), theirs(ids).logits, rtol=0, atol=1e-4)
     assert theirs.generation_config.do_sample
+
+
+OURS, THEIRS = Tokenizer.from_pretrained(), AutoTokenizer.from_pretrained(BUILT_IN)
+PIECES = ["Once", "upon a time", ",", "\n", " ", "  ", "“the king’s", "naïve", "🐉", "日本", "…", "\t", "---", "1,024"]
+SPECIAL = ("<s>", "</s>", "<unk>")  # which sentencepiece takes for text
+
+
+@given(
+    st.lists(st.sampled_from(PIECES)).map("".join)
+    | st.text(st.characters(codec="utf-8", exclude_characters="\u2581\x00"))
+)
+def test_transformers_tokenizer_gives_the_same_ids(text: str):
+    if not any(name in text for name in SPECIAL):
+        ids = OURS.encode(text)
+        assert THEIRS(text).input_ids == ids
+        assert THEIRS.decode(ids, skip_special_tokens=True) == OURS.decode(ids)
 
 
 COMMON = "the and of to a in he was that it his said with her you they had for she him as not all i but"

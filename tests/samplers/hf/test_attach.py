@@ -3,6 +3,8 @@ engine has no part in."""
 
 import copy
 import pickle
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -197,11 +199,16 @@ def test_a_processor_behind_the_warpers_changes_the_distribution(llama, ids):
         assert torch.equal(out.sequences[:, 5 + step], drawn)
 
 
-def test_static_cache_and_prefill_in_chunks(llama, ids):
+def test_other_caches(llama, ids):
     expected = hf.attach(llama, seed=5).generate(ids, **SAMPLING)
     assert torch.equal(llama.generate(ids, **SAMPLING, cache_implementation="static"), expected)
-    assert torch.equal(llama.generate(ids, **SAMPLING, prefill_chunk_size=2), expected)
     assert torch.equal(llama.generate(ids, **SAMPLING, use_cache=False), expected)
+
+
+@pytest.mark.skipif(transformers.__version__.startswith("5.0."), reason="transformers 5.0 refuses it without us too")
+def test_prefill_in_chunks(llama, ids):
+    expected = hf.attach(llama, seed=5).generate(ids, **SAMPLING)
+    assert torch.equal(llama.generate(ids, **SAMPLING, prefill_chunk_size=2), expected)
 
 
 def test_behind_torch_compile(llama, ids):
@@ -369,10 +376,13 @@ def test_unknown_processors_at_the_end_of_the_list(llama, ids):
 
 
 def test_params_stand_in_for_options_with_a_warning(llama, ids):
+    """For those of the call; the model's own defaults are what params are given to replace."""
     hf.attach(llama, SamplingParams(top_k=1), seed=5)
+    llama.generation_config.top_p = 0.3
     greedy = hf.detach(copy.deepcopy(llama)).generate(ids, do_sample=False, max_new_tokens=STEPS)
     with pytest.warns(UserWarning, match=r"temperature=0\.7, top_k=40, top_p=0\.9"):
         assert torch.equal(llama.generate(ids, **SAMPLING), greedy)
+    assert torch.equal(llama.generate(ids, do_sample=True, max_new_tokens=STEPS), greedy)
 
 
 # Errors.
@@ -445,3 +455,15 @@ def test_one_or_one_a_row(llama, ids, name):
 def test_only_models_that_generate():
     with pytest.raises(TypeError, match="model must be a transformers model with generate, got Linear"):
         hf.attach(torch.nn.Linear(2, 2))
+
+
+def test_transformers_is_imported_only_where_it_is_asked_for():
+    code = "import samplers, sys; assert 'transformers' not in sys.modules; samplers.hf.attach; samplers.no_such_name"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "module 'samplers' has no attribute 'no_such_name'" in done.stderr
+
+
+def test_without_transformers_the_error_says_what_to_install():
+    code = "import sys; sys.modules['transformers'] = None; import samplers; samplers.hf"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "samplers.hf needs transformers 5: pip install 'alea[transformers]'" in done.stderr
