@@ -13,8 +13,11 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from samplers.params import SamplingParams, integer
+from samplers.params import FLOATS, Range, SamplingParams, integer, number, within
 from samplers.sampler import filter_logits
+
+TEMPERATURE = Range("in [1e-6, 1e6]", 1e-6, 1e6)
+CUTOFF = Range("in (0, 1)", 0, 1, open_low=True, open_high=True)
 
 
 class Warper(LogitsProcessor):
@@ -28,7 +31,8 @@ class Warper(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         filtered = filter_logits(scores, self.params)
-        return scores.masked_fill(filtered == -math.inf, self.filter_value)
+        filtered = filtered.view(scores.shape)  # 1-D scores stay 1-D
+        return scores.masked_fill((filtered == -math.inf) & (scores > -math.inf), self.filter_value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.params})"
@@ -42,7 +46,7 @@ class TemperatureLogitsWarper(Warper):
     """
 
     def __init__(self, temperature: float) -> None:
-        super().__init__(temperature=strictly_positive("temperature", temperature))
+        super().__init__(temperature=checked("temperature", temperature, TEMPERATURE))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         return filter_logits(scores, self.params).to(scores.dtype)
@@ -77,14 +81,14 @@ class TypicalLogitsWarper(Warper):
     """Keeps the tokens nearest the entropy that hold a mass in (0, 1] (Meister et al., 2022)."""
 
     def __init__(self, mass: float = 0.9, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
-        super().__init__(filter_value, min_tokens_to_keep, typical_p=mass)
+        super().__init__(filter_value, min_tokens_to_keep, typical_p=checked("mass", mass, FLOATS["typical_p"]))
 
 
 class EpsilonLogitsWarper(Warper):
     """Keeps tokens of probability epsilon in (0, 1) or more (Hewitt et al., 2022)."""
 
     def __init__(self, epsilon: float, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
-        super().__init__(filter_value, min_tokens_to_keep, epsilon_cutoff=strictly_positive("epsilon", epsilon))
+        super().__init__(filter_value, min_tokens_to_keep, epsilon_cutoff=checked("epsilon", epsilon, CUTOFF))
 
 
 class EtaLogitsWarper(Warper):
@@ -100,7 +104,7 @@ class EtaLogitsWarper(Warper):
         min_tokens_to_keep: int = 1,
         device: str | torch.device = "cpu",
     ) -> None:
-        super().__init__(filter_value, min_tokens_to_keep, eta_cutoff=strictly_positive("epsilon", epsilon))
+        super().__init__(filter_value, min_tokens_to_keep, eta_cutoff=checked("epsilon", epsilon, CUTOFF))
 
 
 class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
@@ -115,7 +119,7 @@ class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
     supports_continuous_batching = False  # it would be given the last token alone
 
     def __init__(self, penalty: float, prompt_ignore_length: int | torch.Tensor | None = None) -> None:
-        self.params = SamplingParams(repetition_penalty=penalty)
+        self.params = SamplingParams(repetition_penalty=checked("penalty", penalty, FLOATS["repetition_penalty"]))
         if isinstance(prompt_ignore_length, torch.Tensor):
             if prompt_ignore_length.ndim != 1:
                 shape = tuple(prompt_ignore_length.shape)
@@ -137,8 +141,6 @@ class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
         return filter_logits(scores, self.params, history=history).to(scores.dtype)
 
 
-def strictly_positive(name: str, value: float) -> float:
-    """What SamplingParams takes for "off" is an error here, as in transformers."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= 0:
-        raise ValueError(f"{name} must be > 0, got {value!r}")
-    return value
+def checked(name: str, value: float, accepted: Range) -> float:
+    """Under its name here; what SamplingParams takes for "off" is an error, as in transformers."""
+    return within(name, number(name, value, accepted.text), accepted)
