@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from bench import conformance, decode, gpu, identity, kernels, report, sample
+from bench import conformance, decode, gpu, hf, identity, kernels, report, sample
 
 HELP = "measure speed beside other implementations"
 BENCHMARKS = {
     "sample": sample,
     "decode": decode,
+    "hf": hf,
     "kernels": kernels,
     "gpu": gpu,
     "identity": identity,

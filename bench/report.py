@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bench import hf
 from bench.measure import RESULTS
 
 HELP = "renew the tables of README.md from the records in bench/results/"
@@ -116,6 +117,27 @@ def conformance_table() -> str:
     return f"{table}\nWith so many draws of each of some dozen rows, {circumstances(records[-1], 'conformance')}\n"
 
 
+def hf_table() -> str:
+    """One row a case: sampling in a step of transformers' generate, its own beside ours."""
+    records = newest(
+        "hf", key=lambda record: (record["batch"], record["vocabulary"], list(hf.CHAINS).index(record["chain"]))
+    )
+    rows = []
+    for record in records:
+        hot, inside = (
+            [plain(f"{record[figure][name]['p50']:,.3g}") for name in ("stock", "attached")]
+            for figure in ("microseconds", "microseconds_inside")
+        )
+        case = [f"{record['batch']}", f"{record['vocabulary']:,}", record["chain"]]
+        rows.append([*case, *hot, f"{hf.ratio(record):.0f} ×", " / ".join(inside), hf.operators(record)])
+    headings = ["batch", "V", "chain", "stock, µs", "alea, µs", "ratio", "inside generate, µs", "operators"]
+    return (
+        f"{markdown(headings, rows)}\nFrom a step's logits to its next tokens, over and over with warm caches, and "
+        f"inside generate, where the model has just used them (stock / alea). Operators in all, in parentheses "
+        f"those that compute; {circumstances(records[-1], 'hf')}\n"
+    )
+
+
 def circumstances(record: Record, name: str) -> str:
     machine, versions = record["machine"], record["versions"]
     rounds = f"medians of {record['rounds']} interleaved rounds " if "rounds" in record else ""
@@ -126,4 +148,4 @@ def circumstances(record: Record, name: str) -> str:
     )
 
 
-TABLES = {"sample": sample_table, "conformance": conformance_table, "decode": decode_table}
+TABLES = {"sample": sample_table, "conformance": conformance_table, "decode": decode_table, "hf": hf_table}

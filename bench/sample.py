@@ -111,20 +111,23 @@ def prepared(contestants: Mapping[str, Any], case: Any) -> tuple[dict[str, Calla
     return draws, skipped
 
 
-def seconds_a_call(draws: Mapping[str, Callable[[int], Any]], rounds: int) -> dict[str, list[float]]:
-    """By contestant, one value a round; each measurement repeats its call until it is long enough to be told."""
-    repeats = {name: repeats_of(draw) for name, draw in draws.items()}
+def seconds_a_call(
+    draws: Mapping[str, Callable[[int], Any]], rounds: int, least: float = LEAST_SECONDS
+) -> dict[str, list[float]]:
+    """By contestant, one value a round; each measurement repeats its call until it takes at least so many seconds."""
+    repeats = {name: repeats_of(draw, least) for name, draw in draws.items()}
     calls = {name: partial(repeat, draw, itertools.count(), repeats[name]) for name, draw in draws.items()}
     seconds = measure.interleaved(calls, rounds)
     return {name: [s / repeats[name] for s in times] for name, times in seconds.items()}
 
 
-def repeats_of(draw: Callable[[int], Any]) -> int:
-    """How often to call in one measurement; by the second call, as the first may set things up."""
-    draw(0)
+def repeats_of(draw: Callable[[int], Any], least: float) -> int:
+    """How often to call in one measurement; by the fourth call, as the first set things up and find cold caches."""
+    for step in range(3):
+        draw(step)
     began = time.perf_counter()
-    draw(1)
-    return max(1, math.ceil(LEAST_SECONDS / (time.perf_counter() - began)))
+    draw(3)
+    return max(1, math.ceil(least / (time.perf_counter() - began)))
 
 
 def repeat(draw: Callable[[int], Any], steps: Iterator[int], times: int) -> None:

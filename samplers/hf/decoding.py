@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import GenerationMixin, LogitsProcessorList
+from transformers import GenerationMixin
 
 from samplers.hf.chain import Unsupported, overruled, split
-from samplers.hf.fused import FusedSampler, plain
+from samplers.hf.fused import FusedList, FusedSampler, plain
 from samplers.hf.options import Options
 
 LEFT_ALONE = {"beam_sample": "num_beams > 1", "assisted_generation": "an assistant"}  # modes of generate
@@ -38,7 +38,7 @@ def decode(
         except Unsupported as reason:
             step_aside(str(reason))
     if sampler is not None:
-        processors = LogitsProcessorList([*sampler.chain.before, sampler])
+        processors = FusedList(sampler)
         config = copy.copy(generation_config)
         config.do_sample = False  # the loop takes the arg max, which is what was drawn
     output = loop(

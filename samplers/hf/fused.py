@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, LogitsProcessorList
 
-from samplers.batch import Integers, integers, packed_for
+from samplers.backends import implementation
+from samplers.batch import Batch, Integers, integers, packed_for
 from samplers.hf.chain import Chain
 from samplers.hf.options import Options
 from samplers.params import MAX_VOCABULARY, PLAIN
-from samplers.sampler import InvalidLogits, filter_logits, sample
+from samplers.sampler import InvalidLogits, filter_logits
 
 ARGMAX = (torch.argmax, torch.Tensor.argmax)
 
@@ -91,14 +92,16 @@ class FusedSampler(LogitsProcessor):
         return self.last
 
     def drawn(self, input_ids: torch.Tensor, scores: torch.Tensor, step: int) -> torch.Tensor:
+        """As `sample`, of whose columns only the tokens are needed."""
         params, text = (PLAIN, {}) if self.chain.reshaped else (self.params, self.text(input_ids))
-        on_invalid = "mark" if scores.is_cuda else "raise"
-        keys: dict[str, Any] = {"seed": self.seed, "position": step, "stream": self.stream}
-        try:
-            tokens = sample(scores, params, **keys, **text, backend=self.backend, on_invalid=on_invalid).tokens
-        except InvalidLogits as error:
-            raise InvalidLogits(error.rows, step) from None
-        return self.invalid.watched(tokens, step) if scores.is_cuda else tokens
+        batch = Batch(scores, params, **text, seed=self.seed, position=step, stream=self.stream)
+        column, *_, all_valid = implementation(self.backend, batch.on_gpu).sample(batch, details=False)
+        tokens = batch.outputs([column])[0]
+        if batch.on_gpu:
+            return self.invalid.watched(tokens, step)
+        if not all_valid and (tokens < 0).any():
+            raise InvalidLogits((tokens < 0).nonzero()[:, 0].tolist(), step)
+        return tokens
 
     def text(self, input_ids: torch.Tensor) -> dict[str, Any]:
         """The history that penalties count, without padding."""
@@ -118,6 +121,20 @@ class FusedSampler(LogitsProcessor):
                 "is not known here; samplers.hf.detach(model) draws without it"
             )
         self.invalid.check()
+
+
+class FusedList(LogitsProcessorList):
+    """generate's list: the processors that stay, then the fused call.
+
+    transformers' own list inspects the signature of every processor at every step, which takes as long as the draw.
+    """
+
+    def __init__(self, sampler: FusedSampler) -> None:
+        super().__init__([*sampler.chain.before, sampler])
+        self.before, self.sampler = LogitsProcessorList(sampler.chain.before), sampler
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        return self.sampler(input_ids, self.before(input_ids, scores, **kwargs))
 
 
 class Watch:
