@@ -34,7 +34,7 @@ extension() {  # without it, the reference stands in for the C++ backend
 
 tests() {
   python3 -m pytest -p no:cacheprovider -n 8 --dist worksteal --durations 5 -k 'triton or however_many or test_gpu' \
-    tests/samplers/test_identity.py tests/samplers/test_gpu.py tests/bench/test_gpu.py
+    tests/samplers/test_identity.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/test_gpu.py
 }
 
 watched() {  # each tensor in memory of its own, so that a step beyond its end is seen

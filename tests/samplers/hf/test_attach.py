@@ -375,6 +375,45 @@ def test_unknown_processors_at_the_end_of_the_list(llama, ids):
     assert (text[:, 5:] % 2 == 1).all()
 
 
+class OwnLoop(transformers.LlamaForCausalLM):
+    def _sample(self, input_ids, **kwargs):
+        return super()._sample(input_ids, **kwargs)
+
+
+def test_a_decoding_loop_of_its_own_is_left_alone(llama, ids):
+    """Such models (of speech, mostly) choose tokens in ways that are not known here."""
+    torch.manual_seed(3)
+    stock = llama.generate(ids, **SAMPLING)
+    llama.__class__ = OwnLoop
+    hf.attach(llama, seed=5)
+    torch.manual_seed(3)
+    with pytest.warns(UserWarning, match="OwnLoop has a decoding loop of its own"):
+        assert torch.equal(llama.generate(ids, **SAMPLING), stock)
+    assert type(hf.detach(llama)) is OwnLoop
+
+
+class Adapted(torch.nn.Module):
+    """As PEFT wraps a model: its generate is the inner model's."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.inner = model
+
+    def get_base_model(self):
+        return self.inner
+
+    def generate(self, *arguments, **kwargs):
+        return self.inner.generate(*arguments, **kwargs)
+
+
+def test_within_an_adapter(llama, ids):
+    expected = hf.attach(llama, seed=5).generate(ids, **SAMPLING)
+    adapted = Adapted(hf.detach(llama))
+    assert hf.attach(adapted, seed=5) is adapted
+    assert torch.equal(adapted.generate(ids, **SAMPLING), expected)
+    assert type(hf.detach(adapted)) is Adapted and type(llama) is transformers.LlamaForCausalLM
+
+
 def test_params_stand_in_for_options_with_a_warning(llama, ids):
     """For those of the call; the model's own defaults are what params are given to replace."""
     hf.attach(llama, SamplingParams(top_k=1), seed=5)
