@@ -60,15 +60,20 @@ inline float logit_below(int64_t mass, float m, float temperature) {
   return std::max(kAll, std::nextafter(static_cast<float>(m + d * temperature), -kInfinity));
 }
 
-// The n-th greatest maximum of a run of blocks: n tokens at least are as great. Runs are as long as they can be without
-// letting many more tokens through.
-inline float nth_greatest_maximum(Workspace& work, size_t n) {
+// The n-th greatest maximum of groups of tokens: n tokens at least are as great. The groups are blocks, or single tokens
+// where there are fewer blocks than n, joined in pairs as long as not many more tokens are let through by it.
+inline float nth_greatest_maximum(Workspace& work, Row row, size_t n) {
   Buffer<float>& maxima = work.coarse;
-  maxima.resize(work.maxima.size());
-  std::copy(work.maxima.begin(), work.maxima.end(), maxima.begin());
+  if (n <= row.blocks()) {
+    maxima.resize(row.blocks());
+    std::copy(work.maxima.begin(), work.maxima.end(), maxima.begin());
+  } else {
+    maxima.resize(row.n);
+    row.passes->widen(row.x, row.n, maxima.data());
+  }
   while (maxima.size() / 2 >= 2 * n) {
     const size_t half = maxima.size() / 2;  // an odd last one is left out
-    for (size_t i = 0; i < half; ++i) maxima[i] = std::max(maxima[2 * i], maxima[2 * i + 1]);
+    for (size_t i = 0; i < half; ++i) maxima[i] = std::max(maxima[i], maxima[half + i]);
     maxima.resize(half);
   }
   std::nth_element(maxima.begin(), maxima.begin() + (n - 1), maxima.end(), std::greater<float>());
@@ -80,7 +85,7 @@ inline float threshold(Workspace& work, Row row, float m, const Params& p) {
   const int64_t total = work.kept.total;
   if (p.use_top_k()) {
     const auto k = static_cast<size_t>(std::max(p.top_k, p.min_tokens_to_keep));
-    return k > row.blocks() ? kAll : std::max(kAll, nth_greatest_maximum(work, k));
+    return k > row.n ? kAll : std::max(kAll, nth_greatest_maximum(work, row, k));
   }
   if (p.use_top_p()) {
     // Tokens of less mass than this are together less than what top-p leaves out.
