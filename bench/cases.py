@@ -24,6 +24,9 @@ FILTERS = {
 }
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+STORYTELLERS = 4096  # its vocabulary
+STORY = 200  # tokens, each with a row of logits
+
 Shape = tuple[int, int]  # B, V
 
 
@@ -51,11 +54,25 @@ def normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     return 3 * rng.standard_normal(shape)
 
 
+def real(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """What the built-in model gives, position by position of a story of its own; its vocabulary alone."""
+    from model import Llama, Tokenizer, generate
+
+    llama = Llama.from_pretrained()
+    if shape[1] != STORYTELLERS:
+        raise ValueError(f"real rows must have the storyteller's vocabulary, {STORYTELLERS}, got {shape[1]}")
+    prompts, tokenizer = ["Once upon a time"], Tokenizer.from_pretrained()
+    story = generate(llama, tokenizer, prompts, max_new_tokens=STORY, eos_token_id=(), do_sample=True, seed=7)[0][0]
+    rows = llama(torch.tensor([story.ids]))[0].numpy()  # [STORY, V]
+    return rows[np.arange(shape[0]) % len(rows)]
+
+
 KINDS: dict[str, Callable[[Shape, np.random.Generator], np.ndarray]] = {
     "peaked": peaked,
     "flat": flat,
     "tied": tied,
     "normal": normal,
+    "real": real,
 }
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from bench import conformance, decode, gpu, hf, identity, kernels, report, sample
+from bench import conformance, decode, gpu, growth, hf, identity, kernels, report, sample
 
 HELP = "measure speed beside other implementations"
 BENCHMARKS = {
     "sample": sample,
+    "growth": growth,
     "decode": decode,
     "hf": hf,
     "kernels": kernels,

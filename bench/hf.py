@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import groupby, product
 from typing import Any
 from unittest import mock
 
-from bench import goals, measure
+from bench import goals, measure, runner
+from bench.counters import FUSED, counted
 from bench.sample import seconds_a_call, tell
 
 HELP = "microseconds of sampling, operators and host syncs a step of transformers' generate, stock beside attached"
@@ -29,10 +29,6 @@ PROMPT, STEPS = 8, 16  # ids; decode steps, each with a text of its own length
 GENERATE_ROUNDS, VERIFIED_TOKENS = 3, 2  # of whole generations, which are told for context
 LEAST_SECONDS = 5e-3  # of one measurement, so that the first calls, on cold caches, weigh little
 WIDTH = 100  # of the table in a file or pipe, for which rich would take 80
-FUSED = "alea::sample"  # in the profile
-VIEWS = "alias as_strided detach lift_fresh real _reshape_alias resolve_conj resolve_neg to view"  # to: to what it is
-BOOKKEEPING = {f"aten::{name}" for name in f"{VIEWS} empty empty_strided resize_".split()}  # touch no value of a tensor
-WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal"}  # what .item(), bool() and x[mask] come down to
 CAPTION = (
     "Medians of interleaved rounds in one process. µs: from the step's float32 logits to the next tokens, as in "
     "generate's loop, over and over on the same peaked rows, so with warm caches; inside: in generate itself, where "
@@ -51,49 +47,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], metavar="B", help="default 1 8 32")
     chains = f"some of {', '.join(CHAINS)}; default all of them"
     parser.add_argument("--chains", nargs="+", default=list(CHAINS), metavar="NAME", help=chains)
-    parser.add_argument("--rounds", type=int, default=21, metavar="N", help="default 21")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch; default 1")
-    parser.add_argument("--quick", action="store_true", help="three rounds of the first vocabulary and batch size")
+    runner.add_options(parser, "hf", "three rounds of the first vocabulary and batch size")
     goal = f"tell whether {JUDGED} takes {AT_LEAST} times less time in every case; exit 1 if not"
     parser.add_argument("--check", action="store_true", help=goal)
-    parser.add_argument("--save", action="store_true", help="append the records to bench/results/hf.jsonl")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name, least in (("rounds", 2), ("threads", 1)):
-        if getattr(arguments, name) < least:
-            raise ValueError(f"--{name} must be >= {least}, got {getattr(arguments, name)}")
+    runner.check_options(arguments)
     for chain in arguments.chains:
         if chain not in CHAINS:
             raise ValueError(f"chain must be one of {', '.join(CHAINS)}, got {chain!r}")
     if arguments.quick:
         arguments.rounds = 3
         arguments.vocabulary, arguments.batch = arguments.vocabulary[:1], arguments.batch[:1]
-    records = []
-    for vocabulary, some in groupby(measured(arguments), key=lambda record: record["vocabulary"]):
-        records += (group := list(some))
-        show(group, f"stock / attached, V = {vocabulary:,}")
+    records = runner.collect(
+        "hf", cases(arguments), partial(measured, arguments.rounds), arguments.save, lambda _: None
+    )
+    for vocabulary, some in groupby(records, key=lambda record: record["vocabulary"]):
+        show(list(some), f"stock / attached, V = {vocabulary:,}")
     tell(CAPTION)
-    if arguments.save:
-        print(f"saved to {measure.append('hf', records)}")
     return show_goal(records) if arguments.check else 0
 
 
-def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One record a case."""
+def cases(arguments: argparse.Namespace) -> list[tuple[Any, str]]:
+    """Rows and chain, all of one vocabulary one after the other."""
     import torch
 
     from bench.cases import Case
 
     torch.set_num_threads(arguments.threads)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler tells on stderr that it starts
-    rows = {(v, b): Case("peaked", v, b) for v, b in product(arguments.vocabulary, arguments.batch)}  # checks them all
-    for vocabulary in arguments.vocabulary:
-        model = llama(vocabulary)
-        for batch, chain in product(arguments.batch, arguments.chains):
-            yield measured_case(model, rows[vocabulary, batch].logits, chain, arguments.rounds)
+    rows = [Case("peaked", v, b) for v, b in product(arguments.vocabulary, arguments.batch)]  # checks them all
+    return list(product(rows, arguments.chains))
 
 
+def measured(rounds: int, case: tuple[Any, str]) -> dict[str, Any]:
+    rows, chain = case
+    return measured_case(llama(rows.vocabulary), rows.logits, chain, rounds)
+
+
+@cache
 def llama(vocabulary: int) -> Any:
     """Random weights; a bias on the head makes its rows peaked, which random weights alone leave flat."""
     import torch
@@ -122,7 +114,7 @@ def measured_case(model: Any, logits: Any, chain: str, rounds: int) -> dict[str,
         verify(step, draws)
         verify_generate(step, whole)
         seconds = seconds_a_call(draws, rounds, LEAST_SECONDS)
-        counts = {name: counted(draw) for name, draw in draws.items()}
+        counts = {name: counted(draw, fused_calls_named()) for name, draw in draws.items()}
     generate_rounds = min(rounds, GENERATE_ROUNDS)
     inside = {name: seconds_inside(run, generate_rounds) for name, run in whole.items()}
     generations = measure.interleaved(whole, generate_rounds)
@@ -248,23 +240,6 @@ def exact(logits: Any, step: Step, position: int) -> Any:
     return samplers.sample(logits, step.params, seed=SEED, position=position, backend="reference").tokens
 
 
-def counted(draw: Draw) -> dict[str, int]:
-    """Operators of a step, those of them that compute, and those that would wait for a GPU.
-
-    By torch's profiler, not by a TorchDispatchMode, which sees into no operator: torch.multinomial is forty.
-    """
-    from torch.profiler import ProfilerActivity, profile
-
-    with fused_calls_named(), profile(activities=[ProfilerActivity.CPU]) as profiler:
-        draw(0)
-    events = [event for event in profiler.events() if is_operator(event)]
-    return {
-        "operators": len(events),
-        "computing_operators": sum(map(computes, events)),
-        "host_syncs": sum(map(waits, events)),
-    }
-
-
 def fused_calls_named() -> AbstractContextManager[Any]:
     """The fused call is no operator of torch's: while counting, it is given a name in the profile."""
     from torch.profiler import record_function
@@ -316,24 +291,6 @@ def stopwatch() -> Iterator[list[float]]:
         ):
             patches.enter_context(mock.patch.object(owner, name, wrapper(getattr(owner, name))))
         yield seconds
-
-
-def is_operator(event: Any) -> bool:
-    return event.name.startswith("aten::") or event.name == FUSED
-
-
-def computes(event: Any) -> bool:
-    """Whether it reads or writes data itself, and not through other operators."""
-    leaf = not any(map(is_operator, event.cpu_children))
-    return event.name == FUSED or (leaf and event.name not in BOOKKEEPING)
-
-
-def waits(event: Any) -> bool:
-    """An asynchronous assertion reads its flag on a CPU; a GPU checks it without being waited for."""
-    parent = event.cpu_parent
-    while parent is not None and parent.name != "aten::_assert_async":
-        parent = parent.cpu_parent
-    return event.name in WAITS and parent is None
 
 
 def ratio(record: dict[str, Any]) -> float:

@@ -19,20 +19,37 @@ ROUNDING = 0.02  # nats: a token at the edge of a filter
 LOOSER = 0.01  # of a filter's value: float32 sums of 10^5 small terms are no better
 
 
-def verify(case: Case, draws: Mapping[str, Draw], contestants: Mapping[str, Contestant]) -> None:
+def verify(case: Case, draws: Mapping[str, Draw], contestants: Mapping[str, Contestant]) -> dict[str, str]:
     """Check every contestant on the case's rows, and its distribution on many small ones.
 
-    Raises: RuntimeError naming the contestant and the case.
+    Returns: what peers failed, by name; they are not to be timed.
+    Raises: RuntimeError naming the contestant and the case, where it is one of ours.
     """
     verify_integers(case, {name: draw for name, draw in draws.items() if name in OURS})
     allowed = [permitted(row, case.params) for row in case.logits.float().numpy()]
     small = replace(case, kind="peaked", vocabulary=min(case.vocabulary, 1000), batch=64, dtype="float32")  # no ties
-    p = distribution(small)
+    p, failed = distribution(small), {}
     for name, draw in draws.items():
+        reason = failure(case, draw, allowed, small, contestants[name], p)
+        if reason and name in OURS:
+            raise RuntimeError(f"{name} {reason} ({case}); nothing was measured")
+        if reason:
+            failed[name] = reason
+    return failed
+
+
+def failure(
+    case: Case, draw: Draw, allowed: list[np.ndarray], small: Case, contestant: Contestant, p: np.ndarray
+) -> str | None:
+    """What is wrong with a contestant's draws, if anything; also an error that it raises."""
+    try:
         if not all_permitted(draw, case, allowed):
-            raise RuntimeError(f"{name} draws tokens that the filters cut ({case}); nothing was measured")
-        if not distributed(contestants[name](small), p):
-            raise RuntimeError(f"{name} draws from another distribution ({small}); nothing was measured")
+            return "draws tokens that the filters cut"
+        if not distributed(contestant(small), p):
+            return "draws from another distribution"
+    except Exception as error:  # a user's sampler may raise anything
+        return f"raises {type(error).__name__}: {error}"
+    return None
 
 
 def verify_integers(case: Case, ours: Mapping[str, Draw]) -> None:

@@ -137,7 +137,7 @@ FUSED = fused.FusedSampler(Chain([], samplers.pack(None), []), Options(seed=0), 
     ],
 )
 def test_counts(step: Callable[..., Any], operators: int | None, computing: int | None, syncs: int):
-    counts = hf.counted(step)
+    counts = hf.counted(step, hf.fused_calls_named())
     assert counts["host_syncs"] == syncs
     assert operators in (None, counts["operators"]) and computing in (None, counts["computing_operators"])
     assert fused.FusedSampler.drawn is DRAWN  # as it was

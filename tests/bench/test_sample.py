@@ -19,6 +19,15 @@ from bench.verify import verify
 SMALL = Case(vocabulary=300, batch=2, filters="k50+p.9")
 
 
+COMPILED = peers.PEERS["torch.compile"]
+
+
+@pytest.fixture(autouse=True)
+def without_compiling(monkeypatch):
+    """torch.compile takes seconds a case; it has a test of its own."""
+    monkeypatch.setitem(peers.PEERS, "torch.compile", sample.too_slow_for_quick)
+
+
 @pytest.fixture(autouse=True)
 def torch_as_it_was() -> Iterator[None]:
     """The command sets torch's threads and seed, being alone in its process."""
@@ -45,10 +54,16 @@ def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
         contestants = record["microseconds"].keys() | record["skipped"].keys()
         assert contestants == peers.OURS.keys() | peers.PEERS.keys() | peers.LIMITS.keys()
         assert {"max", "alea", "torch", "transformers"} <= record["microseconds"].keys()
-        assert all(0 < q["p20"] <= q["p50"] <= q["p80"] for q in record["microseconds"].values())
+        for times in (record["microseconds"], record["cold_microseconds"]):
+            assert all(0 < q["p20"] <= q["p50"] <= q["p80"] for q in times.values())
+        assert record["microseconds"].keys() == record["cold_microseconds"].keys() and record["failed"] == {}
+        assert record["bytes"] == 2 * 300 * 4
+        assert record["operators"]["transformers"] > record["operators"]["alea"]
+        assert record["allocated_bytes"]["transformers"] >= record["bytes"] > record["allocated_bytes"]["alea"]
         assert record["versions"].keys() >= {"torch", "transformers", "llama-cpp-python"}
     printed = capsys.readouterr().out
-    assert "µs a call" in printed and "V = 300, batch 2, k50+p.9" in printed and "skipped: llama.cpp" in printed
+    assert "hot µs" in printed and "V = 300, batch 2, k50+p.9" in printed and "skipped: llama.cpp" in printed
+    assert "skipped: torch.compile (it compiles" in printed and "skipped: flashinfer" in printed
 
 
 RIGHT = [
@@ -61,7 +76,16 @@ RIGHT = [
 @pytest.mark.parametrize(("kind", "filters", "dtype"), RIGHT)
 def test_every_contestant_is_right(kind: str, filters: str, dtype: str):
     case = Case(kind, vocabulary=600, batch=2, filters=filters, dtype=dtype)  # beyond torch's first guess at top-p
-    verify(case, sample.prepared(peers.OURS | peers.PEERS, case)[0], peers.OURS | peers.PEERS)
+    assert verify(case, sample.prepared(peers.OURS | peers.PEERS, case)[0], peers.OURS | peers.PEERS) == {}
+
+
+def test_compiled_torch_is_right():
+    case = Case("peaked", 300, 2, "k50+p.9")
+    try:
+        draw = COMPILED(case)
+    except peers.Unavailable as reason:
+        pytest.skip(str(reason))
+    assert verify(case, {"torch.compile": draw}, {"torch.compile": COMPILED}) == {}
 
 
 def unfiltered(case: Case) -> peers.Draw:
@@ -81,20 +105,97 @@ def another_seed(case: Case) -> peers.Draw:
     return lambda step: samplers.sample(case.logits, case.params, seed=peers.SEED + 1, position=step).tokens
 
 
+def loud(case: Case) -> peers.Draw:
+    def draw(step: int) -> torch.Tensor:
+        raise KeyError("no such token")
+
+    return draw
+
+
 @pytest.mark.parametrize(
-    ("name", "wrong", "message"),
+    ("wrong", "reason"),
     [
-        ("transformers", unfiltered, "transformers draws tokens that the filters cut"),
-        ("transformers", greedy, "transformers draws from another distribution"),
-        ("transformers", hot, "transformers draws from another distribution"),
-        ("kernel", another_seed, "kernel and the reference differ in tokens"),
+        (unfiltered, "draws tokens that the filters cut"),
+        (greedy, "draws from another distribution"),
+        (hot, "draws from another distribution"),
+        (loud, "raises KeyError: 'no such token'"),
     ],
 )
-def test_wrong_contestants_are_not_timed(monkeypatch, name: str, wrong: Any, message: str):
-    monkeypatch.setitem(peers.OURS if name in peers.OURS else peers.PEERS, name, wrong)
+def test_wrong_peers_are_named_and_not_timed(wrong: Any, reason: str, capsys):
+    record = sample.measured_case(SMALL, rounds=2, peers={"wrong": wrong, "transformers": peers.PEERS["transformers"]})
+    assert record["failed"] == {"wrong": reason} and "transformers" in record["microseconds"]
+    assert "wrong" not in record["microseconds"] and "wrong" not in record["cold_microseconds"]
+    sample.show(record)
+    assert f"failed: wrong ({reason})" in capsys.readouterr().out
+
+
+def test_nothing_is_timed_where_ours_is_wrong(monkeypatch):
+    monkeypatch.setitem(peers.OURS, "kernel", another_seed)
     monkeypatch.setattr(measure, "interleaved", lambda *_: pytest.fail("timed all the same"))
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(RuntimeError, match="kernel and the reference differ in tokens"):
         sample.measured_case(SMALL, rounds=2)
+
+
+USERS = """
+import torch
+def right(logits, params, seed):
+    import samplers
+    return samplers.sample(logits, params, seed=seed).tokens.tolist()
+def wrong(logits, params, seed):
+    return logits.argmax(-1)
+number = 3
+"""
+
+
+def test_a_users_own_sampler(monkeypatch, tmp_path, capsys):
+    """Found in the current folder, judged like any other."""
+    (tmp_path / "mine_for_this_test.py").write_text(USERS)
+    monkeypatch.chdir(tmp_path)
+    names = [f"mine_for_this_test:{name}" for name in ("right", "wrong")]
+    words = [word for name in names for word in ("--peer", name)]
+    assert run("--quick", "--vocabulary", "300", "--batch", "2", "--filters", "p.9", *words) == 0
+    printed = capsys.readouterr().out
+    assert f"failed: {names[1]} (draws from another distribution)" in printed.replace("\n", " ").replace("  ", " ")
+    assert f"failed: {names[0]}" not in printed
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mine", "--peer must be MODULE:NAME, got 'mine'"),
+        ("no_such_module:f", "--peer must name a callable that can be imported, got 'no_such_module:f'"),
+        ("math:no_such_name", "--peer must name a callable that can be imported"),
+        ("math:pi", "--peer must name a callable, got 'math:pi'"),
+    ],
+)
+def test_a_users_sampler_that_is_none(spec: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        run("--peer", spec)
+
+
+def test_what_was_measured_before_a_ctrl_c_is_kept(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    measured_case = sample.measured_case
+
+    def interrupted(case: Case, **options: Any) -> dict[str, Any]:
+        if case.filters == "p.9":
+            raise KeyboardInterrupt
+        return measured_case(case, **options)
+
+    monkeypatch.setattr(sample, "measured_case", interrupted)
+    assert run("--quick", "--vocabulary", "300", "--batch", "1", "--save") == 0
+    assert len((tmp_path / "sample.jsonl").read_text().splitlines()) == 2
+    captured = capsys.readouterr()
+    assert "stopped: 2 of 4 cases were measured" in captured.err and "saved 2 records" in captured.out
+
+
+def test_real_rows_are_the_storytellers():
+    case = Case("real", 4096, 3, "k50+p.9")
+    assert case.logits.shape == (3, 4096) and torch.equal(case.logits, Case("real", 4096, 3).logits)
+    top = torch.softmax(case.logits, -1).amax(-1)
+    assert (top > 0.01).all()  # a trained model's rows, not noise
+    with pytest.raises(ValueError, match="real rows must have the storyteller's vocabulary, 4096, got 300"):
+        _ = Case("real", 300).logits
 
 
 def test_fast_calls_are_repeated():
@@ -126,7 +227,7 @@ def test_goals():
     ("words", "message"),
     [
         ("--rounds 1", "--rounds must be >= 2, got 1"),
-        ("--kinds steep", "kind must be one of peaked, flat, tied, normal, got 'steep'"),
+        ("--kinds steep", "kind must be one of peaked, flat, tied, normal, real, got 'steep'"),
         ("--filters none k7", "filters must be one of none, .*, got 'k7'"),
         ("--dtype int8", "dtype must be one of float32, bfloat16, got 'int8'"),
         ("--vocabulary 0", "vocabulary must be in 1 .. 1048576, got 0"),
