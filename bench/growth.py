@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 from bench import measure, runner
+from bench.report import plain
 from bench.sample import seconds_a_call, tell
 
 HELP = "how a sampling call's time grows with the vocabulary and the batch: µs per thousand logits + fixed"
@@ -122,6 +123,7 @@ def fit(logits: Sequence[int], microseconds: Sequence[float]) -> tuple[float, fl
 def show(record: dict[str, Any]) -> None:
     """The line that the scan came to, and its points."""
     slope, fixed = record["fit"]["us_per_thousand"], record["fit"]["fixed_us"]
-    points = ", ".join(f"{point[record['scan']]:,}: {point['microseconds']['p50']:,.3g}" for point in record["points"])
+    times = [plain(f"{point['microseconds']['p50']:,.3g}") for point in record["points"]]
+    points = ", ".join(f"{point[record['scan']]:,}: {time}" for point, time in zip(record["points"], times, strict=True))
     print(f"{record['contestant']}, {record['filters']}, by {record['scan']}:")
     print(f"  {slope:.3g} µs per thousand logits {'+' if fixed >= 0 else '-'} {abs(fixed):.3g} µs fixed   ({points})")
