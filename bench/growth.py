@@ -123,7 +123,7 @@ def fit(logits: Sequence[int], microseconds: Sequence[float]) -> tuple[float, fl
 def show(record: dict[str, Any]) -> None:
     """The line that the scan came to, and its points."""
     slope, fixed = record["fit"]["us_per_thousand"], record["fit"]["fixed_us"]
-    times = [plain(f"{point['microseconds']['p50']:,.3g}") for point in record["points"]]
-    points = ", ".join(f"{point[record['scan']]:,}: {time}" for point, time in zip(record["points"], times, strict=True))
+    times = {point[record["scan"]]: plain(f"{point['microseconds']['p50']:,.3g}") for point in record["points"]}
+    points = ", ".join(f"{size:,}: {time}" for size, time in times.items())
     print(f"{record['contestant']}, {record['filters']}, by {record['scan']}:")
     print(f"  {slope:.3g} µs per thousand logits {'+' if fixed >= 0 else '-'} {abs(fixed):.3g} µs fixed   ({points})")
