@@ -1,4 +1,4 @@
-"""Tables of README.md from the committed records, and from nothing else; `alea bench report`."""
+"""Tables and pictures of README.md from the committed records, and from nothing else; `alea bench report`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,42 @@ from typing import Any
 from bench import hf
 from bench.measure import RESULTS
 
-HELP = "renew the tables of README.md from the records in bench/results/"
+HELP = "renew the tables and pictures of README.md from the records in bench/results/"
 README = Path(__file__).parents[1] / "README.md"
 
 Record = dict[str, Any]
 
 
+class NoRecords(ValueError):
+    """A file of records that holds none of the wanted."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--readme", type=Path, default=README, help="the file whose tables are renewed")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="of the pictures; default bench/results/plots")
 
 
 def run(arguments: argparse.Namespace) -> int:
     text = arguments.readme.read_text(encoding="utf-8")
     arguments.readme.write_text(with_tables(text), encoding="utf-8")
     print(f"renewed {arguments.readme}")
+    renew_plots(arguments.plots)
     return 0
+
+
+def renew_plots(folder: Path | None) -> None:
+    """Where nobody asked for them, a line says why there are none.
+
+    Raises: plots.NoMatplotlib where somebody did.
+    """
+    from bench import plots
+
+    try:
+        plots.write(folder or plots.FOLDER)
+    except plots.NoMatplotlib as reason:
+        if folder is not None:
+            raise
+        print(f"no pictures: {reason}")
 
 
 def with_tables(text: str) -> str:
@@ -46,7 +67,7 @@ def newest(
     lines = (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     records = [record for record in map(json.loads, lines) if wanted(record)]
     if not records:
-        raise ValueError(f"results/{name}.jsonl must hold records to make a table of, got {len(lines)} others")
+        raise NoRecords(f"results/{name}.jsonl must hold records to make a table of, got {len(lines)} others")
     latest = {key(record): record for record in records}
     return [latest[place] for place in sorted(latest)]
 
@@ -145,8 +166,9 @@ def circumstances(record: Record, name: str) -> str:
     machine, versions = record["machine"], record["versions"]
     rounds = f"medians of {record['rounds']} interleaved rounds " if "rounds" in record else ""
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
     return (
-        f"{rounds}on {machine['cpu']} ({machine['isa']}), {threads}, torch {versions['torch']}, "
+        f"{rounds}on {gpu}{machine['cpu']} ({machine['isa']}), {threads}, torch {versions['torch']}, "
         f"transformers {versions['transformers']}, {record['time'][:10]} (`bench/results/{name}.jsonl`)."
     )
 

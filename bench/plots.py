@@ -1,0 +1,469 @@
+"""The README's pictures from the committed records, and from nothing else; drawn by `alea bench report`.
+
+Each is a function from records to a figure. Its file holds the sha256 of the records as `dc:identifier`, so a test can
+tell whether they are the ones it shows. No background, and colours that can be read on white and on a dark page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import report
+from bench.report import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+FOLDER = Path(__file__).parent / "results/plots"
+NEEDED = "alea bench report --plots needs matplotlib: pip install 'alea[plot]'"
+
+
+class NoMatplotlib(RuntimeError):
+    """What draws is not installed."""
+
+
+Ends = dict[str, tuple[float, str]]  # label: where its line ends, and its colour
+
+GREY = "#797979"  # as far from white as from GitHub's dark page, 4.4 to 1
+# Colour and marker: Okabe and Ito's, shifted until each is 3 to 1 or more on both pages; ours are the warm ones.
+STYLES = {
+    "alea": ("#D55E00", "o"),
+    "kernel": ("#A97F00", "D"),
+    "reference": ("#996A50", "*"),
+    "torch": ("#1F80C0", "s"),
+    "torch.compile": ("#7A7FD0", "X"),
+    "llama.cpp": ("#009A70", "^"),
+    "transformers": ("#BF659A", "v"),
+    "torch.multinomial": ("#7A7FD0", "p"),  # on a GPU, where there is no torch.compile
+    "flashinfer": ("#009A70", "P"),  # nor llama.cpp
+}
+OTHERS = (GREY, ".")
+OURS = ("alea", "kernel", "reference")
+WORDS = {"none": "no filter", "k50+p.9": "top-k 50, top-p 0.9", "p.9": "top-p 0.9", "all": "all filters"}
+ROOFLINES = ("k50+p.9", "p.9", "none")
+SCANS = {"vocabulary": "vocabulary, tokens", "batch": "batch, rows"}
+
+WIDTH, SMALL = 9.0, 7.5  # inches, points
+SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "alea",
+    "font.size": 8.5,
+    "text.color": GREY,
+    "axes.labelcolor": GREY,
+    "axes.titlecolor": GREY,
+    "axes.edgecolor": GREY,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "figure.facecolor": "none",
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "grid.color": GREY,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "lines.markersize": 4.5,
+    "lines.linewidth": 1.4,
+}
+
+
+# From records to files.
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture, and its records: the newest of the wanted ones in results/source.jsonl for each key."""
+
+    source: str
+    key: Callable[[Record], Any]
+    wanted: Callable[[Record], bool]
+    draw: Callable[[Sequence[Record]], Figure]
+
+    def records(self) -> list[Record]:
+        try:
+            return report.newest(self.source, self.key, self.wanted)
+        except (FileNotFoundError, report.NoRecords):
+            return []
+
+
+def write(folder: Path = FOLDER) -> None:
+    """Renew the pictures that there are records for, and tell which ones there are not.
+
+    Raises: NoMatplotlib.
+    """
+    try:
+        from matplotlib import style
+    except ImportError:
+        raise NoMatplotlib(NEEDED) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, plot in PLOTS.items():
+        path, records = folder / f"{name}.svg", plot.records()
+        if records:
+            with style.context(["default", SETTINGS]):  # whatever the user's own matplotlibrc says
+                path.write_bytes(svg(plot.draw(records), records))
+            print(f"renewed {path}")
+        else:
+            print(f"left out {path.name}: bench/results/{plot.source}.jsonl has no records for it")
+
+
+def svg(figure: Figure, records: Sequence[Record]) -> bytes:
+    """The same bytes whenever the same is drawn, without blanks at the ends of lines."""
+    file = io.BytesIO()
+    metadata = {"Date": None, "Creator": "alea bench report", "Identifier": digest(records)}
+    figure.savefig(file, format="svg", metadata=metadata)
+    return b"".join(line.rstrip() + b"\n" for line in file.getvalue().splitlines())
+
+
+def digest(records: Sequence[Record]) -> str:
+    """What tells records from others.
+
+    >>> digest([])
+    'sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945'
+    """
+    text = json.dumps(records, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+# Roofline.
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A case of a roofline: the bytes of its logits, what reading them alone takes, and what drawing takes."""
+
+    filters: str
+    line: int  # cases of the same line are joined
+    size: int
+    limit: float | None  # µs, as the following
+    microseconds: Mapping[str, float]
+
+
+def roofline(records: Sequence[Record]) -> Figure:
+    """Logits read a second by a draw on the CPU, and by torch's x.max() over the same row."""
+    readings = []
+    for record in records:
+        times = {name: figures["p50"] for name, figures in record["microseconds"].items()}
+        readings.append(Reading(record["filters"], 0, 4 * record["vocabulary"], times.get("max"), times))
+    title = "How near a draw comes to what reading its logits costs"
+    note = "One peaked float32 row a call, warm in the caches. Dashed: torch's x.max() over the same row, no sampler"
+    figure, panels = rooflines(readings, "x.max()", title, f"{note}; {foot(records, 'sample')}")
+    sizes = {4 * record["vocabulary"]: f"{record['vocabulary']:,}" for record in records}
+    for axes in panels:
+        axes.set_xlim(min(sizes) * 0.8, max(sizes) * 1.1)
+        axes.set_xticks(list(sizes), [f"{in_bytes(size)}\nV = {vocabulary}" for size, vocabulary in sizes.items()])
+        axes.minorticks_off()
+    return figure
+
+
+def roofline_gpu(records: Sequence[Record]) -> Figure:
+    """Logits read a second by a draw on a GPU behind an emptied L2, and by a copy."""
+    readings = []
+    for record in records:
+        times = {name: figures["cold"]["p50"] for name, figures in record["microseconds"].items()}
+        readings.append(Reading(record["filters"], record["vocabulary"], record["bytes"], record["read_limit"], times))
+    batches = [record["batch"] for record in records]
+    title = "How near a draw on a GPU comes to what reading its logits costs"
+    note = (
+        f"Batches of {min(batches):,} to {max(batches):,} peaked float32 rows behind an emptied L2, a line a "
+        f"vocabulary. Dashed: reading them once at the bandwidth of a copy; {foot(records, 'gpu')}"
+    )
+    figure, panels = rooflines(readings, "reading", title, note)
+    for axes in panels:
+        plain_ticks(axes.xaxis, in_bytes, most=3)
+    return figure
+
+
+def rooflines(readings: Sequence[Reading], limit: str, title: str, note: str) -> tuple[Figure, list[Axes]]:
+    """A panel for each of the filters that there are; limit names the dashed line."""
+    shown = [filters for filters in ROOFLINES if any(reading.filters == filters for reading in readings)]
+    right = room([limit, *(name for reading in readings for name in reading.microseconds if name in STYLES)])
+    figure, panels = canvas(len(shown), 3.9, title, note, gap=right, right=right, bottom=0.75)
+    ends = []
+    for axes, filters in zip(panels, shown, strict=True):
+        axes.set(xscale="log", yscale="log", title=WORDS[filters], xlabel="logits of a call")
+        axes.grid(axis="y")
+        plain_ticks(axes.yaxis, "{:,g}".format)
+        here = [reading for reading in readings if reading.filters == filters]
+        ends.append(draw_limit(axes, here, limit) | draw_speeds(axes, here))
+    panels[0].set_ylabel("logits read, GB/s")
+    for axes, labels in zip(panels, ends, strict=True):
+        label_ends(axes, labels)
+    return figure, panels
+
+
+def draw_limit(axes: Axes, readings: Sequence[Reading], name: str) -> Ends:
+    points = sorted((r.size, gigabytes_a_second(r.size, r.limit)) for r in readings if r.limit)
+    if not points:
+        return {}
+    sizes, speeds = zip(*points, strict=True)
+    axes.plot(sizes, speeds, color=GREY, linestyle="--", label=name)
+    return {name: (speeds[-1], GREY)}
+
+
+def draw_speeds(axes: Axes, readings: Sequence[Reading]) -> Ends:
+    """A line for each contestant, ours last and so on top; labels where its longest one ends."""
+    ends = {}
+    for name, line in product(reversed(STYLES), sorted({reading.line for reading in readings})):
+        timed = [reading for reading in readings if reading.line == line and name in reading.microseconds]
+        points = sorted((r.size, gigabytes_a_second(r.size, r.microseconds[name])) for r in timed)
+        if points:
+            sizes, speeds = zip(*points, strict=True)
+            color, marker = STYLES[name]
+            axes.plot(sizes, speeds, color=color, marker=marker, label=name)
+            ends[name] = speeds[-1], color
+    return ends
+
+
+def gigabytes_a_second(size: float, microseconds: float) -> float:
+    """Speed.
+
+    >>> gigabytes_a_second(4000, microseconds=2.0)
+    2.0
+    """
+    return size / microseconds / 1e3
+
+
+# Speed-up.
+
+
+def speed_up(records: Sequence[Record]) -> Figure:
+    """How many times longer than the public call each peer takes: a panel a vocabulary, a group the filters."""
+    sizes = sorted({record["vocabulary"] for record in records})
+    shown = [filters for filters in report.FILTERS if any(record["filters"] == filters for record in records)]
+    measured = {name for record in records for name in record["microseconds"]} - set(OURS)
+    peers = [name for name in STYLES if name in measured]
+    rows = product(enumerate(shown), ["", *peers])  # "": the heading of a group
+    places = {(filters, peer): place + 0.4 * group for place, ((group, filters), peer) in enumerate(rows)}
+    last = max(places.values())
+    title = "How many times longer than alea the others take for a draw"
+    note = f"alea's public call on one peaked float32 row; {foot(records, 'sample')}"
+    figure, panels = canvas(len(sizes), 1.7 + 0.19 * last, title, note, left=1.5, gap=0.4, right=0.25)
+    for axes, size in zip(panels, sizes, strict=True):
+        axes.set(xscale="log", title=f"V = {size:,}", xlabel="time, alea's = 1", ylim=(last + 0.7, -0.5))
+        for record in (record for record in records if record["vocabulary"] == size):
+            for peer in peers:
+                draw_bar(axes, record, peer, places[record["filters"], peer])
+        plain_ticks(axes.xaxis, "{:g} ×".format)
+        axes.axvline(1, color=GREY, linewidth=0.8)
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+    name_bars(panels[0], places)
+    least, most = min(axes.get_xlim()[0] for axes in panels), max(axes.get_xlim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_xlim(least, max(2, most) ** 1.2)  # room for the figure of the longest
+    return figure
+
+
+def draw_bar(axes: Axes, record: Record, peer: str, place: float) -> None:
+    """From 1 to the ratio of the medians, with its figure; or why there is none."""
+    times = record["microseconds"]
+    if peer in times and "alea" in times:
+        ratio = times[peer]["p50"] / times["alea"]["p50"]
+        axes.barh(place, ratio - 1, left=1, height=0.74, color=STYLES[peer][0], label=peer)
+        end, text = max(ratio, 1), f"{report.plain(f'{ratio:,.3g}')} ×"
+    else:
+        reasons = record["skipped"] | record.get("failed", {})
+        end, text = 1, f"– {textwrap.shorten(reasons.get(peer, 'not measured'), 45, placeholder=' …')}"
+    axes.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center_baseline", fontsize=SMALL)
+
+
+def name_bars(axes: Axes, places: Mapping[tuple[str, str], float]) -> None:
+    axes.set_yticks(list(places.values()), [peer or WORDS[filters] for filters, peer in places])
+    for label, (_, peer) in zip(axes.get_yticklabels(), places, strict=True):
+        label.set(color=STYLES[peer][0] if peer else GREY, fontweight="normal" if peer else "bold")
+
+
+# Growth.
+
+
+def growth(records: Sequence[Record]) -> Figure:
+    """Microseconds a call with the fitted lines: against the vocabulary and the batch, below each other by filters."""
+    scans = [scan for scan in SCANS if any(record["scan"] == scan for record in records)]
+    shown = [filters for filters in report.FILTERS if any(record["filters"] == filters for record in records)]
+    title = "What a draw costs as the vocabulary and the batch grow"
+    note = f"Peaked float32 rows; points with p20 and p80, lines fitted; {foot(records, 'growth')}"
+    right = room([line for record in records for line in growth_label(record).splitlines()])
+    figure, panels = canvas(
+        len(scans), 1.4 + 2.7 * len(shown), title, note, gap=right, right=right, left=0.9, rows=len(shown)
+    )
+    ends = []
+    for axes, (filters, scan) in zip(panels, product(shown, scans), strict=True):
+        here = [record for record in records[::-1] if (record["filters"], record["scan"]) == (filters, scan)]
+        axes.set(xscale="log", yscale="log", title=", ".join([WORDS[filters], *fixed(here)]))
+        axes.set_xlabel(SCANS[scan] if filters == shown[-1] else "")
+        axes.set_ylabel("µs a call" if scan == scans[0] else "")
+        axes.grid(axis="y")
+        plain_ticks(axes.xaxis, "{:,.9g}".format, base=2 if scan == "batch" else 10)
+        plain_ticks(axes.yaxis, "{:,.9g}".format)
+        ends.append({growth_label(record): draw_growth(axes, record) for record in here})
+    for axes, labels in zip(panels, ends, strict=True):
+        label_ends(axes, labels)
+    return figure
+
+
+def fixed(records: Sequence[Record]) -> list[str]:
+    """What all points of a scan share."""
+    other = {"vocabulary": "batch", "batch": "vocabulary"}
+    values = sorted({(other[r["scan"]], point[other[r["scan"]]]) for r in records for point in r["points"]})
+    return [f"{name} {value:,}" for name, value in values]
+
+
+def draw_growth(axes: Axes, record: Record) -> tuple[float, str]:
+    """Points with their p20 and p80, and the fitted line; returns where they end, and their colour."""
+    scan, fit, name = record["scan"], record["fit"], record["contestant"]
+    color, marker = STYLES.get(name, OTHERS)
+    points = sorted(record["points"], key=lambda point: point[scan])
+    sizes = [point[scan] for point in points]
+    low, middle, high = ([point["microseconds"][q] for point in points] for q in ("p20", "p50", "p80"))
+    errors = [[m - q for m, q in zip(middle, low, strict=True)], [q - m for m, q in zip(middle, high, strict=True)]]
+    axes.errorbar(sizes, middle, errors, color=color, marker=marker, linestyle="none", elinewidth=1, label=name)
+    thousands = points[0]["vocabulary"] * points[0]["batch"] / sizes[0] / 1000  # logits in 1 of what grows
+    places = [sizes[0] * (sizes[-1] / sizes[0]) ** (step / 50) for step in range(51)]
+    line = [(x, fit["fixed_us"] + fit["us_per_thousand"] * thousands * x) for x in places]
+    above = [(x, y) for x, y in line if y > 0]  # where a logarithmic axis has a place for it
+    axes.plot([x for x, _ in above], [y for _, y in above], color=color, linewidth=1, label=f"{name}: fit")
+    return middle[-1], color
+
+
+def growth_label(record: Record) -> str:
+    """Who, and the fitted line in words; a µs per thousand is a ns each.
+
+    >>> growth_label({"contestant": "alea", "fit": {"us_per_thousand": 0.21, "fixed_us": 18.04}})
+    'alea\\n0.21 ns a logit + 18 µs'
+    """
+    slope, fixed = record["fit"]["us_per_thousand"], record["fit"]["fixed_us"]
+    return f"{record['contestant']}\n{slope:.3g} ns a logit {'−' if fixed < 0 else '+'} {abs(fixed):.3g} µs"
+
+
+# What pictures have in common.
+
+
+def canvas(
+    count: int,
+    height: float,
+    title: str,
+    note: str,
+    gap: float,
+    right: float,
+    left: float = 0.65,
+    bottom: float = 0.6,
+    rows: int = 1,
+) -> tuple[Figure, list[Axes]]:
+    """Rows of panels, inches between and beside them, a title above, a note below; y is shared, x in columns."""
+    from matplotlib.figure import Figure
+
+    lines = textwrap.wrap(note, 145)
+    figure = Figure(figsize=(WIDTH, height))
+    figure.text(0.1 / WIDTH, 1 - 0.1 / height, title, va="top", fontsize=12)
+    figure.text(0.1 / WIDTH, 0.08 / height, "\n".join(lines), va="bottom", fontsize=SMALL)
+    panels = figure.subplots(rows, count, sharex="col", sharey=True, squeeze=False)
+    bottom += 0.13 * len(lines)
+    width = (WIDTH - left - right - gap * (count - 1)) / count
+    figure.subplots_adjust(left / WIDTH, bottom / height, 1 - right / WIDTH, 1 - 0.65 / height, gap / width, 0.2)
+    return figure, list(panels.flat)
+
+
+def room(labels: Iterable[str]) -> float:
+    """Inches for labels right of a panel."""
+    return 0.2 + 0.06 * max(map(len, labels))
+
+
+def label_ends(axes: Axes, ends: Ends) -> None:
+    """Labels right of the panel at the height where their lines end, none on another."""
+    low, high = (math.log10(limit) for limit in axes.get_ylim())
+    height = axes.bbox.height / axes.figure.dpi * 72  # points
+    names = sorted(ends, key=lambda name: ends[name][0])
+    apart = 1.25 * SMALL * max((name.count("\n") + 1 for name in names), default=1)
+    heights = [height * (math.log10(ends[name][0]) - low) / (high - low) for name in names]
+    places = spread(heights, apart, height - apart / 2)
+    for name, place in zip(names, places, strict=True):
+        axes.annotate(
+            name,
+            (1, 0),
+            (5, place),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=ends[name][1],
+            fontsize=SMALL,
+            verticalalignment="center",
+        )
+
+
+def spread(places: Sequence[float], apart: float, top: float = math.inf) -> list[float]:
+    """Ascending places moved as little as it takes to be so far apart and none above the top.
+
+    >>> spread([0.0, 10.0, 11.0, 30.0], apart=4.0)
+    [0.0, 8.5, 12.5, 30.0]
+    >>> spread([0.0, 29.0, 30.0], apart=4.0, top=30.0)
+    [0.0, 26.0, 30.0]
+    """
+    lower = [min(place, top - apart * rank) for rank, place in zip(range(len(places))[::-1], places, strict=True)]
+    groups: list[tuple[float, int]] = []  # of neighbours that touch: where the first is, how many
+    for rank, place in enumerate(lower):
+        first, count = place - rank * apart, 1
+        while groups and groups[-1][0] > first:
+            before, more = groups.pop()
+            first, count = (before * more + first * count) / (more + count), more + count
+        groups.append((first, count))
+    even = [first for first, count in groups for _ in range(count)]
+    return [first + rank * apart for rank, first in enumerate(even)]
+
+
+def plain_ticks(axis: Axis, text: Callable[[float], str], base: int = 10, most: int = 9) -> None:
+    """Some powers of the base on a logarithmic axis, in words."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(base, numticks=most))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_minor_locator(NullLocator())
+
+
+def in_bytes(size: float) -> str:
+    """
+    >>> in_bytes(513_024)
+    '513 kB'
+    """
+    power = min(int(math.log10(size)) // 3, 3)
+    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
+
+
+def foot(records: Sequence[Record], source: str) -> str:
+    return report.circumstances(records[-1], source).replace("`", "")
+
+
+def case(record: Record) -> tuple[int, int, int]:
+    return report.FILTERS.index(record["filters"]), record["vocabulary"], record["batch"]
+
+
+def one_row(record: Record) -> bool:
+    """What the README's table shows of peaked rows."""
+    return (record["kind"], record["batch"], record["dtype"]) == ("peaked", 1, "float32")
+
+
+PLOTS = {
+    "roofline": Plot("sample", case, lambda r: one_row(r) and r["filters"] in ROOFLINES, roofline),
+    "speed-up": Plot("sample", case, one_row, speed_up),
+    "growth": Plot("growth", lambda r: (r["scan"], r["filters"], r["contestant"]), lambda r: True, growth),
+    "roofline-gpu": Plot(
+        "gpu",
+        case,
+        lambda r: (r["kind"], r["dtype"]) == ("peaked", "float32") and r["filters"] in ROOFLINES,
+        roofline_gpu,
+    ),
+}
