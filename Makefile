@@ -1,12 +1,13 @@
 # make demo   a story from the built-in model        make test         ruff, mypy, pytest
-# make identity   a million rows, to the bit         make test-oldest  the kernels with Triton 3.6.0 and NumPy 1.26.4
+# make identity   a million rows, to the bit         make test-oldest  with Triton 3.6.0, NumPy 1.26.4, transformers 5.0.0
+# make gpu-toy   bench/gpu.sh under Triton's interpreter
 PYTHON ?= python3
 ROWS ?= 1000000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest identity clean
+.PHONY: demo test test-oldest identity gpu-toy clean
 
 demo: $(INSTALLED)
 	@$(BIN)/alea generate -p "Once upon a time" --seed 7
@@ -20,10 +21,13 @@ test: $(INSTALLED)
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "triton or however_many" tests/samplers/test_identity.py
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "test_draw and triton" tests/samplers/test_golden.py
-	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings tests/bench/test_kernels.py
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings tests/bench/test_kernels.py tests/samplers/hf
 
 identity: $(INSTALLED)
 	$(BIN)/alea bench identity --rows $(ROWS) --save
+
+gpu-toy: $(INSTALLED)
+	PYTHON=$(BIN)/python bash bench/gpu.sh --toy
 
 $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(PYTHON) -m venv .venv
@@ -35,7 +39,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 $(OLDEST)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(OLDEST)
 	CC=no-compiler CXX=no-compiler ALEA_REQUIRE_NATIVE=0 $(OLDEST)/bin/python -m pip install \
-		--disable-pip-version-check --quiet --constraint constraints.txt triton==3.6.0 numpy==1.26.4 --editable '.[test]'
+		--disable-pip-version-check --quiet --constraint constraints.txt triton==3.6.0 numpy==1.26.4 transformers==5.0.0 --editable '.[test]'
 	@touch $@
 
 clean:

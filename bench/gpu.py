@@ -6,6 +6,7 @@ import argparse
 import functools
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 HELP = "microseconds a sampling call on a GPU, beside torch, FlashInfer and reading the logits once"
 KINDS, DTYPES = ("peaked", "flat"), ("float32", "bfloat16")  # the most important first
 VOCABULARIES, BATCHES = (32_000, 128_256, 262_144), (1, 8, 64, 256, 1024)
+QUICK_BATCHES = (1, 256)
+TOY_VOCABULARIES, TOY_BATCHES = (100, 201), (1, 2)
+TOY_EVERY = 9  # of the cases: some with each kind, dtype, vocabulary, batch and filter
+BACKEND = "triton"  # by name: no other is timed in its place
+COUNTERS = ("launches", "waits", "temporary_bytes")  # what the stopwatch counts in a call
 DISTINCT = 8  # rows that are made for a batch; the others are these, rolled
 SECONDS = 240
 INTEGERS = ("tokens", "weight", "total", "kept")
@@ -31,6 +37,7 @@ CAPTION = (
     "alea's median in µs, replayed as a graph behind an emptied L2; how much of it reading the logits once would take "
     "at the bandwidth of a copy; and how many times that long the faster chain of torch takes."
 )
+TOY_CAPTION = "Toy sizes in Triton's interpreter, by the host's clock: that it runs, and nothing about any GPU."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,30 +48,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--dry-run", action="store_true", help="list the cases in their order, measure none")
+    parser.add_argument("--toy", action="store_true", help="without a GPU: a few tiny cases in Triton's interpreter")
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.seconds <= 0:
         raise ValueError(f"--seconds must be > 0, got {arguments.seconds}")
-    chosen = list(cases(arguments.quick))
+    chosen = list(cases(arguments.quick, arguments.toy))
     if arguments.dry_run:
         print("\n".join(map(str, chosen)))
         return 0
-    records = list(measured(chosen, stopwatch(), arguments.seconds, arguments.out / "gpu.jsonl"))
+    if arguments.toy and arguments.out.resolve() == measure.RESULTS.resolve():
+        raise ValueError(f"--out must be another folder with --toy, got {arguments.out}, where the records of GPUs are")
+    watch = toy_stopwatch() if arguments.toy else stopwatch()
+    records = list(measured(chosen, watch, arguments.seconds, arguments.out / "gpu.jsonl"))
     show(records)
     for case in chosen[len(records) :]:
         print(f"left out, its time was up: {case}")
     return 0
 
 
-def cases(quick: bool = False) -> Iterator[Case]:
+def cases(quick: bool = False, toy: bool = False) -> Iterator[Case]:
     """The most important first; those of the same rows one after the other."""
     from bench.cases import FILTERS, Case
 
     kinds, dtypes = (KINDS[:1], DTYPES[:1]) if quick else (KINDS, DTYPES)
-    vocabularies, batches = (VOCABULARIES[1:2], (1, 256)) if quick else (VOCABULARIES, BATCHES)
-    for kind, dtype, vocabulary, batch, filters in itertools.product(kinds, dtypes, vocabularies, batches, FILTERS):
+    chosen = itertools.product(kinds, dtypes, *sizes(quick, toy), FILTERS)
+    for kind, dtype, vocabulary, batch, filters in itertools.islice(chosen, 0, None, TOY_EVERY if toy else 1):
         yield Case(kind, vocabulary, batch, filters, dtype)
+
+
+def sizes(quick: bool, toy: bool) -> tuple[Sequence[int], Sequence[int]]:
+    """Vocabularies and batches."""
+    if toy:
+        return TOY_VOCABULARIES, TOY_BATCHES[:1] if quick else TOY_BATCHES
+    return (VOCABULARIES[1:2], QUICK_BATCHES) if quick else (VOCABULARIES, BATCHES)
 
 
 def stopwatch() -> Stopwatch:
@@ -73,8 +91,19 @@ def stopwatch() -> Stopwatch:
     from bench.stopwatch import Stopwatch
 
     if not torch.cuda.is_available():
-        raise RuntimeError("bench.gpu needs a GPU: torch.cuda.is_available() is False; --dry-run lists its cases")
+        raise RuntimeError(
+            "bench.gpu needs a GPU: torch.cuda.is_available() is False; --dry-run lists its cases; --toy measures "
+            "some, of tiny sizes, in Triton's interpreter"
+        )
     return Stopwatch()
+
+
+def toy_stopwatch() -> Stopwatch:
+    """Makes Triton interpret, which it is told before it is imported."""
+    os.environ["TRITON_INTERPRET"] = "1"
+    from bench.stopwatch import HostStopwatch
+
+    return HostStopwatch()
 
 
 def measured(chosen: Sequence[Case], watch: Stopwatch, seconds: float, path: Path) -> Iterator[dict[str, Any]]:
@@ -96,7 +125,7 @@ def circumstances(watch: Stopwatch) -> dict[str, Any]:
     here = measure.circumstances()
     here["machine"] |= {"gpu": watch.name, "l2": watch.l2}
     here["versions"] |= {name: measure.installed(name) for name in ("triton", "flashinfer-python")}
-    return here | {"bandwidth": float(f"{watch.bandwidth():.4g}")}
+    return here | {"toy": watch.toy, "bandwidth": float(f"{watch.bandwidth():.4g}")}
 
 
 def measured_case(case: Case, watch: Stopwatch, bandwidth: float) -> dict[str, Any]:
@@ -107,10 +136,10 @@ def measured_case(case: Case, watch: Stopwatch, bandwidth: float) -> dict[str, A
     skipped = dict(unfit_peers(case.kind, case.filters, case.dtype, watch.device))
     x, position = rows(case.kind, case.vocabulary, case.batch, case.dtype, watch.device), zero(watch.device)
     verify_rows(case, x)
-    microseconds = {"alea": times(alea(case, x, position), watch)}
+    found = {"alea": figures(alea(case, x, position, BACKEND), watch)}
     for name in [name for name in PEERS if name not in skipped]:
         try:
-            microseconds[name] = times(PEERS[name](case, x, position), watch)
+            found[name] = figures(PEERS[name](case, x, position), watch)
         except torch.OutOfMemoryError as error:
             skipped[name] = str(error)
     size = x.numel() * x.element_size()
@@ -123,9 +152,14 @@ def measured_case(case: Case, watch: Stopwatch, bandwidth: float) -> dict[str, A
         "dtype": case.dtype,
         "bytes": size,
         "read_limit": float(f"{1e6 * size / bandwidth:.4g}"),  # µs
-        "microseconds": microseconds,
+        **{column: {name: one[column] for name, one in found.items()} for column in ("microseconds", *COUNTERS)},
         "skipped": skipped,
     }
+
+
+def figures(call: Call, watch: Stopwatch) -> dict[str, Any]:
+    """What a call takes, by the record's columns; None where the platform doesn't tell."""
+    return {"microseconds": times(call, watch)} | {name: getattr(watch, name)(call) for name in COUNTERS}
 
 
 def times(call: Call, watch: Stopwatch) -> dict[str, Any]:
@@ -159,17 +193,18 @@ def rows(kind: str, vocabulary: int, batch: int, dtype: str, device: torch.devic
 def unfit_peers(kind: str, filters: str, dtype: str, device: torch.device) -> dict[str, str]:
     """The peers that can't draw such rows, or draw them wrongly, and why: `bench.verify` on four rows.
 
+    Its thousands of draws would take Triton's interpreter an hour: without a GPU, they are the C++ backend's.
     RuntimeError where alea's draws are wrong: then nothing is timed.
     """
     from bench.cases import Case
     from bench.gpu_peers import PEERS, alea
     from bench.verify import verify
 
-    case, reasons = Case(kind, VOCABULARIES[0], 4, filters, dtype), {}
+    case, reasons = Case(kind, VOCABULARIES[0], 4, filters, dtype), dict[str, str]()
     for name, contestant in {"alea": alea, **PEERS}.items():
         drawer = functools.partial(drawing, contestant, device)
         try:
-            verify(case, {name: drawer(case)}, {name: drawer})
+            reasons |= verify(case, {name: drawer(case)}, {name: drawer})
         except Exception as error:  # whatever may be wrong with a peer, alea can be timed
             if name == "alea":
                 raise
@@ -195,7 +230,7 @@ def verify_rows(case: Case, x: torch.Tensor) -> None:
     from bench.peers import SEED
 
     some = [0, case.batch - 1]
-    ours = samplers.sample(x, case.params, seed=SEED)
+    ours = samplers.sample(x, case.params, seed=SEED, backend=BACKEND)
     theirs = samplers.sample(x[some].cpu(), case.params, seed=SEED, stream=some, backend="reference")
     for name in INTEGERS:
         a, b = getattr(ours, name)[some].tolist(), getattr(theirs, name).tolist()
@@ -211,7 +246,7 @@ def show(records: Sequence[dict[str, Any]]) -> None:
     for (kind, dtype, vocabulary, batch), group in itertools.groupby(records, lambda r: tuple(r[n] for n in names)):
         cells = {record["filters"]: cell(record) for record in group}
         print(f"{kind:8}{dtype:10}{vocabulary:>8,}{batch:>6,}" + "".join(f"{cells.get(f, ''):>22}" for f in filters))
-    print(CAPTION)
+    print(TOY_CAPTION if any(record["toy"] for record in records) else CAPTION)
 
 
 def cell(record: dict[str, Any]) -> str:

@@ -1,11 +1,26 @@
 #!/usr/bin/env bash
 # On a machine with a GPU: `bash bench/gpu.sh` tests the kernels, lets compute-sanitizer watch them, and times them.
 # Under 8 minutes; nothing is installed or fetched. Logs and gpu.jsonl go to $OUT (default bench/results).
+# Without one, `bash bench/gpu.sh --toy` takes every step in Triton's interpreter, at toy sizes: a minute, and then
+# nothing is kept unless $OUT is given or a step failed. $PYTHON is the interpreter (default python3).
 set -uo pipefail
-cd "$(dirname "$0")/.."
-out=${OUT:-bench/results}
+cd "$(dirname "$0")/.." || exit
+toy=${1-}
+if (($# > 1)) || [[ $toy != '' && $toy != --toy ]]; then
+  echo "bench/gpu.sh must be given nothing or --toy, got $*" >&2
+  exit 2
+fi
+export PYTHON=${PYTHON:-python3} PYTHONPATH=. PYTHONUNBUFFERED=1 TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-/tmp/alea-triton}
+if [[ $toy ]]; then
+  export TRITON_INTERPRET=1 CUDA_VISIBLE_DEVICES='' OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+  out=${OUT:-$(mktemp -d)}
+elif "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+  out=${OUT:-bench/results}
+else
+  echo "bench/gpu.sh needs a GPU, and $PYTHON's torch has none; bench/gpu.sh --toy runs in Triton's interpreter" >&2
+  exit 1
+fi
 mkdir -p "$out"
-export PYTHONPATH=. PYTHONUNBUFFERED=1 TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-/tmp/alea-triton}
 status=0
 
 # step NAME SECONDS COMMAND...: what it prints goes to NAME.log; its end is shown, a failure told at the end.
@@ -15,7 +30,7 @@ step() {
   printf '\n== %s, after %d s\n' "$name" "$SECONDS"
   timeout "$limit" "$@" >"$out/$name.log" 2>&1
   local ended=$?
-  tail -n "$lines" "$out/$name.log"
+  tail -n "$((ended && lines < 60 ? 60 : lines))" "$out/$name.log"
   if ((ended)); then
     printf '%s FAILED: exit status %d\n' "$name" "$ended"
     status=1
@@ -23,35 +38,51 @@ step() {
 }
 
 machine() {
-  nvidia-smi
-  python3 -VV
-  python3 -m pip list 2>/dev/null | grep -iE '^(torch|triton|numpy|transformers|flashinfer|pytest|hypothesis)'
+  if command -v nvidia-smi >/dev/null; then nvidia-smi; fi
+  "$PYTHON" -VV
+  "$PYTHON" -m pip list 2>/dev/null | grep -iE '^(torch|triton|numpy|transformers|flashinfer|pytest|hypothesis)'
 }
 
 extension() {  # without it, the reference stands in for the C++ backend
-  python3 -c 'import pybind11, setuptools' && python3 setup.py -q build_ext --inplace
+  "$PYTHON" -c 'import pybind11, setuptools' && "$PYTHON" setup.py -q build_ext --inplace
 }
 
-tests() {
-  python3 -m pytest -p no:cacheprovider -n 8 --dist worksteal --durations 5 -k 'triton or however_many or test_gpu' \
+toy_extension() {  # what stands ready need not be compiled again
+  "$PYTHON" -c 'from samplers import _native; print(_native.__file__)' || extension
+}
+
+tests() {  # PROCESSES WHICH
+  "$PYTHON" -m pytest -p no:cacheprovider -n "$1" --dist worksteal --durations 5 -k "$2" \
     tests/samplers/test_identity.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/test_gpu.py
 }
 
 watched() {  # each tensor in memory of its own, so that a step beyond its end is seen
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$1" --error-exitcode 9 \
-    python3 -m pytest -p no:cacheprovider -k "$2" tests/samplers/test_identity.py tests/samplers/test_gpu.py
+    "$PYTHON" -m pytest -p no:cacheprovider -k "$2" tests/samplers/test_identity.py tests/samplers/test_gpu.py
 }
 
-export -f machine extension tests watched
+export -f machine extension toy_extension tests watched
 step machine 30 bash -c machine
-step extension 100 bash -c extension
-step tests 220 bash -c tests
-if command -v compute-sanitizer >/dev/null; then
-  step memcheck 70 bash -c 'watched memcheck "(however_many and tied) or (golden_rows and 0)"'
-  step racecheck 50 bash -c 'watched racecheck "however_many and tied and (none or chain)"'
+if [[ $toy ]]; then
+  step extension 100 bash -c toy_extension
+  step tests 220 bash -c 'tests 0 "(however_many and tied and (none or top_k)) or (test_gpu and not bench) or dry_run"'
+  printf '\n== memcheck, racecheck: left out, there is nothing to watch in the interpreter\n'
+  left=$((SECONDS < 35 ? 50 - SECONDS : 15))
 else
-  printf '\n== memcheck, racecheck: there is no compute-sanitizer\n'
+  step extension 100 bash -c extension
+  step tests 220 bash -c 'tests 8 "triton or however_many or test_gpu"'
+  if command -v compute-sanitizer >/dev/null; then
+    step memcheck 70 bash -c 'watched memcheck "(however_many and tied) or (golden_rows and 0)"'
+    step racecheck 50 bash -c 'watched racecheck "however_many and tied and (none or chain)"'
+  else
+    printf '\n== memcheck, racecheck: there is no compute-sanitizer\n'
+  fi
+  left=$((SECONDS < 350 ? 440 - SECONDS : 90))
 fi
-left=$((SECONDS < 350 ? 440 - SECONDS : 90))
-LINES_SHOWN=90 step gpu $((left + 30)) python3 -m bench.gpu --out "$out" --seconds "$left"
+LINES_SHOWN=90 step gpu $((left + 30)) "$PYTHON" -m bench.gpu ${toy:+"$toy"} --out "$out" --seconds "$left"
+if [[ $toy && -z ${OUT-} ]] && ! ((status)); then
+  rm -r "$out"
+else
+  printf '\nlogs and records: %s\n' "$out"
+fi
 exit $status

@@ -16,10 +16,10 @@ Call = Callable[[], Tensor]  # token ids [B]
 Contestant = Callable[[Case, Tensor, Tensor], Call]  # a case, its rows and an int64 position, both on the GPU
 
 
-def alea(case: Case, x: Tensor, position: Tensor) -> Call:
+def alea(case: Case, x: Tensor, position: Tensor, backend: str = "auto") -> Call:
     """The public entry, as a step of decoding calls it: parameters packed, seed and position on the GPU."""
     packed, seed = samplers.pack(case.params), torch.tensor(SEED, device=x.device)
-    return lambda: samplers.sample(x, packed, seed=seed, position=position, on_invalid="mark").tokens
+    return lambda: samplers.sample(x, packed, seed=seed, position=position, on_invalid="mark", backend=backend).tokens
 
 
 def torch_race(case: Case, x: Tensor, position: Tensor) -> Call:
@@ -49,7 +49,7 @@ def torch_filtered(case: Case, x: Tensor) -> tuple[Tensor, Tensor | None]:
         scores, ids = scores.topk(min(p.top_k, case.vocabulary))
     elif p.top_p < 1:
         scores, ids = scores.sort(descending=True)
-    return peers.torch_filtered(torch.softmax(scores / p.temperature, -1), case), ids
+    return peers.torch_filtered(torch.softmax(scores / p.temperature, -1), p), ids
 
 
 def named(index: Tensor, ids: Tensor | None) -> Tensor:

@@ -96,10 +96,10 @@ def decode_table() -> str:
     )
 
 
-CONTESTANTS = ("max", "kernel", "alea", "torch", "llama.cpp", "transformers")
+CONTESTANTS = ("max", "kernel", "alea", "torch", "torch.compile", "llama.cpp", "transformers")
 
 
-KINDS, FILTERS = ("peaked", "flat", "tied"), ("none", "k50+p.9", "p.9", "all")
+KINDS, FILTERS = ("peaked", "real", "flat", "tied"), ("none", "k50+p.9", "p.9", "all")
 
 
 def sample_table() -> str:

@@ -1,7 +1,11 @@
-"""Times of calls on a GPU, in microseconds: between CUDA events, the cache emptied before or warm; as graphs."""
+"""Times of calls on a GPU, in microseconds: between CUDA events, the cache emptied before or warm; as graphs.
+
+And what else a call costs. A stopwatch of the host stands in where Triton interprets.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 
@@ -12,10 +16,14 @@ SECONDS = 0.08  # of one measurement
 FEWEST, MOST = 3, 200  # runs in it
 TURNS = 10  # calls between two events where short ones follow each other
 HEAD_START = 300_000  # GPU clock cycles, in which the host gets ahead: from then on nothing waits for it
+TOY_RUNS = 2  # on the host: as few as have quantiles
 
 
 class Stopwatch:
     """One GPU, a buffer to push everything else out of its L2 with, and what it can copy."""
+
+    toy = False
+    copied = 1 << 30  # bytes
 
     def __init__(self) -> None:
         properties = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -29,26 +37,52 @@ class Stopwatch:
         self.buffer.sum()
 
     def bandwidth(self) -> float:
-        """Bytes a second, read and written, of a copy of 1 GiB from and to the GPU's memory."""
-        source = torch.zeros(1 << 30, dtype=torch.uint8, device="cuda")
+        """Bytes a second, read and written, of a copy from and to the memory of the device."""
+        source = torch.zeros(self.copied, dtype=torch.uint8, device=self.device)
         target = torch.empty_like(source)
         times = sorted(self.hot(lambda: target.copy_(source)))
         return 2e6 * len(source) / times[len(times) // 2]
 
     def captured(self, call: Call) -> Call | None:
         """The call as a graph to be replayed; None where it waits for the GPU, which no graph can."""
+        if self.waits(call):
+            return None
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            call()
+        return graph.replay
+
+    def waits(self, call: Call) -> bool | None:
+        """Whether the host waits for the GPU in the call; asked on a stream of its own, as captures want it."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             call()  # compiles, and lays out what is kept
             waits = waits_for_the_gpu(call)
         torch.cuda.current_stream().wait_stream(side)
-        if waits:
+        return waits
+
+    def launches(self, call: Call) -> int | None:
+        """Kernels, copies and fills of a call: the nodes of its graph, as torch.profiler would slow what is timed next.
+
+        None where there is no graph, or where this torch (before 2.8) doesn't show it.
+        """
+        if not hasattr(torch.cuda.CUDAGraph, "raw_cuda_graph") or self.waits(call):
             return None
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            call()
-        return graph.replay
+        graph = torch.cuda.CUDAGraph(keep_graph=True)
+        try:
+            with torch.cuda.graph(graph):
+                call()
+            return nodes(graph.raw_cuda_graph(), driver())
+        except RuntimeError:  # a count that can't be had must not cost the times
+            return None
+
+    def temporary_bytes(self, call: Call) -> int | None:
+        """The most that torch's allocator has lent at any time in a call, its result included."""
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
 
     def cold(self, call: Call) -> list[float]:
         """One call each, the L2 emptied before."""
@@ -80,6 +114,34 @@ class Stopwatch:
         return max(FEWEST, min(MOST, int(SECONDS / (time.perf_counter() - began))))
 
 
+class HostStopwatch(Stopwatch):
+    """The host's clock, so that a benchmark can run where Triton interprets; its figures say nothing about a GPU."""
+
+    toy = True
+    copied = 1 << 24
+
+    def __init__(self) -> None:
+        self.device, self.name, self.l2 = torch.device("cpu"), "Triton interpreter", 0
+
+    def captured(self, call: Call) -> None:
+        """There are no graphs on the host."""
+
+    def waited(self, call: Call) -> list[float]:
+        times = []
+        for _ in range(TOY_RUNS):
+            began = time.perf_counter()
+            call()
+            times.append(1e6 * (time.perf_counter() - began))
+        return times
+
+    cold = hot = waited
+
+    def unknown(self, call: Call) -> None:
+        """Nothing is launched, waited for or lent by a GPU's allocator."""
+
+    waits = launches = temporary_bytes = unknown
+
+
 def waits_for_the_gpu(call: Call) -> bool:
     """Asked beforehand: a capture that fails would leave torch's streams in disorder."""
     torch.cuda.set_sync_debug_mode("error")
@@ -92,6 +154,22 @@ def waits_for_the_gpu(call: Call) -> bool:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return False
+
+
+def driver() -> ctypes.CDLL | None:
+    """CUDA's own library, which torch's graphs can be shown to; None on other platforms."""
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+
+
+def nodes(graph: int, driver: ctypes.CDLL | None) -> int | None:
+    """How many nodes a cudaGraph_t has; None where nobody tells."""
+    count = ctypes.c_size_t()
+    if driver is None or driver.cuGraphGetNodes(ctypes.c_void_p(graph), None, ctypes.byref(count)):
+        return None
+    return count.value
 
 
 def between_events(call: Call, runs: int, turns: int, before: Call) -> list[float]:
