@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import conformance, decode, gpu, growth, hf, identity, kernels, report, sample
+from bench import conformance, decode, gpu, growth, hf, identity, kernels, load, report, sample
 
 HELP = "measure speed beside other implementations"
 BENCHMARKS = {
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "growth": growth,
     "decode": decode,
     "hf": hf,
+    "load": load,
     "kernels": kernels,
     "gpu": gpu,
     "identity": identity,

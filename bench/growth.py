@@ -61,7 +61,7 @@ def measured(case: tuple[tuple[str, list[tuple[int, int]]], str, str], rounds: i
     for one, draw in zip(cases.values(), draws.values(), strict=True):
         check(name, one, draw, contestant)
     seconds = seconds_a_call(draws, rounds)
-    points = [
+    points: list[dict[str, Any]] = [
         {"vocabulary": v, "batch": b, "microseconds": measure.quantiles([1e6 * s for s in seconds[f"{v} {b}"]])}
         for v, b in sizes
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench import hf
+from bench import hf, load
 from bench.measure import RESULTS
 
 HELP = "renew the tables and pictures of README.md from the records in bench/results/"
@@ -162,6 +162,17 @@ def hf_table() -> str:
     )
 
 
+def load_table() -> str:
+    """Loading by shape and dtype, ours beside transformers'."""
+    records = newest("load", key=lambda record: (list(load.SHAPES).index(record["shape"]), record["dtype"]))
+    headings, rows = load.rows(records)
+    return (
+        f"{markdown(headings, rows, left=1)}\nalea / transformers. Load: until from_pretrained returns; ready: until "
+        f"every page of the weights has been read as well; peak: of resident memory above that before; the files were "
+        f"just written; {circumstances(records[-1], 'load')}\n"
+    )
+
+
 def circumstances(record: Record, name: str) -> str:
     machine, versions = record["machine"], record["versions"]
     rounds = f"medians of {record['rounds']} interleaved rounds " if "rounds" in record else ""
@@ -173,4 +184,10 @@ def circumstances(record: Record, name: str) -> str:
     )
 
 
-TABLES = {"sample": sample_table, "conformance": conformance_table, "decode": decode_table, "hf": hf_table}
+TABLES = {
+    "sample": sample_table,
+    "conformance": conformance_table,
+    "decode": decode_table,
+    "hf": hf_table,
+    "load": load_table,
+}

@@ -38,7 +38,8 @@ def collect(
     from rich.progress import Progress
 
     chosen, records = list(cases), []
-    with Progress(console=Console(stderr=True), transient=True, redirect_stdout=False) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=len(chosen))
         try:
             for case in chosen:

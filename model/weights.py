@@ -161,18 +161,18 @@ def stored_dtype(homes: dict[str, Path]) -> torch.dtype:
 def read(parts: dict[str, torch.Size], homes: dict[str, Path], dtype: torch.dtype, device: torch.device) -> Tensor:
     """The stored tensors one below the other, cast to dtype on device; a copy, so that the file may change later."""
     rows = [shape[0] for shape in parts.values()]
-    value = empty((sum(rows), *next(iter(parts.values()))[1:]), dtype, device)
+    value = torch.empty((sum(rows), *next(iter(parts.values()))[1:]), dtype=dtype, device=device)
     for name, target in zip(parts, value.split(rows), strict=True):
         with opened(homes[name]) as file:
-            target.copy_(file.get_tensor(name).to(dtype))
+            target.copy_(file.get_tensor(name))
+    return by_columns(value)
+
+
+def by_columns(value: Tensor) -> Tensor:
+    """Float32 matrices on the CPU are kept by columns, where a product with one token is faster; others as they are."""
+    if value.ndim == 2 and value.dtype == torch.float32 and value.device.type == "cpu":
+        return value.t().contiguous().t()
     return value
-
-
-def empty(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Room for a parameter; float32 matrices on the CPU by columns, where a product with one token is faster."""
-    if len(shape) == 2 and dtype == torch.float32 and device.type == "cpu":
-        return torch.empty(shape[::-1], dtype=dtype).t()
-    return torch.empty(shape, dtype=dtype, device=device)
 
 
 def put(model: Llama, name: str, value: Tensor) -> None:
