@@ -1,6 +1,7 @@
 """From logits to a token: exact, reproducible sampling for language models.
 
-`sample` draws, `SamplingParams` says how, `filter_logits` shows the distribution, `backends` what can run here.
+`sample` draws, `SamplingParams` says how, `filter_logits` shows the distribution, `trace` what each stage did to it,
+`backends` what can run here.
 `samplers.textbook` holds the formulas, `samplers.reference` the exact definition, `samplers.hf` makes transformers'
 models draw with this engine.
 """
@@ -11,16 +12,19 @@ from types import ModuleType
 from samplers.backends import backends
 from samplers.params import PackedParams, SamplingParams, pack
 from samplers.sampler import InvalidLogits, SampleOutput, filter_logits, sample
+from samplers.tracing import Trace, trace
 
 __all__ = [
     "InvalidLogits",
     "PackedParams",
     "SampleOutput",
     "SamplingParams",
+    "Trace",
     "backends",
     "filter_logits",
     "pack",
     "sample",
+    "trace",
 ]
 
 
