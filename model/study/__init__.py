@@ -1,0 +1,1 @@
+"""Studies of what a model says, and how sampling makes use of it: one question a file."""
