@@ -14,7 +14,12 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Any
 
-COMMANDS = {"generate": "model.commands.generate", "info": "model.commands.info"}
+COMMANDS = {
+    "generate": "model.commands.generate",
+    "trace": "model.commands.trace",
+    "sweep": "model.commands.sweep",
+    "info": "model.commands.info",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -47,7 +47,7 @@ def candidates(trace: Trace, names: Callable[[int], str] | None) -> Table:
         table.add_column(heading, justify="left" if heading == "token" else "right")
     for stage in trace.stages:
         table.add_column(stage.name, justify="right")
-    table.add_column("interval of u", justify="right")
+    table.add_column("interval of u", justify="right", no_wrap=True)
     for one in trace.candidates:
         style = "bold" if one.id == trace.token else "dim" if one.cut_by else ""
         name = [Text(names(one.id))] if names else []  # its own text, which is no markup

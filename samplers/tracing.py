@@ -162,7 +162,7 @@ def trace(
     history_start: Integers = 0,
     allowed: Array | None = None,
     top: int = TOP,
-) -> Trace | list[Trace]:
+) -> Any:
     """Follow the draw that `sample` makes of the same arguments: a Trace for (V,) logits, a list for (B, V).
 
     top: so many candidates, by raw rank, are listed, and the token drawn; the others are summed up.

@@ -91,7 +91,7 @@ def walk(
         drawn = [step.token for step in steps]
         history = [ids + drawn] if params.uses_history else None
         keys: dict[str, Any] = {"seed": seed, "position": position, "history_start": len(ids)}
-        steps += trace(logits.float().cpu(), params, history=history, top=top, **keys)
+        steps.append(trace(logits[0].float().cpu(), params, history=history, top=top, **keys))
         if steps[-1].token in ends or position == max_new_tokens - 1:
             break
         last = torch.tensor([[steps[-1].token]], device=model.device)

@@ -1,0 +1,110 @@
+"""`alea trace`: a text decoded step by step, and what every stage did at each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+from model.commands.generate import SAMPLING, add_model_arguments, load_model
+
+if TYPE_CHECKING:
+    from model.study.walk import Walk
+    from samplers import SamplingParams, Trace
+
+HELP = "continue a text and show what each stage of sampling did at every step"
+NEW_TOKENS, TOP = 5, 12
+WIDTH = 150  # in a file or pipe, for which rich would take 80
+BITS = math.log(2)  # nats a bit
+SHOWN = {" ": "␣", "\n": "⏎", "\t": "⇥"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("-p", "--prompt", required=True, metavar="TEXT", help="the text to continue")
+    parser.add_argument(
+        "-n", "--max-new-tokens", type=int, default=NEW_TOKENS, metavar="N", help=f"at most; default {NEW_TOKENS}"
+    )
+    top = f"candidates shown a step, by raw rank, and the token drawn; default {TOP}"
+    parser.add_argument("--top", type=int, default=TOP, metavar="N", help=top)
+    sampling = parser.add_argument_group("sampling", "default: the model's own distribution, nothing cut")
+    for name, (kind, text) in SAMPLING.items():
+        names = [f"--{name}", "--temp"] if name == "temperature" else [f"--{name}"]
+        sampling.add_argument(*names, type=kind, metavar="N" if kind is int else "X", help=text)
+    sampling.add_argument(
+        "-s", "--seed", type=int, metavar="N", help="the same seed gives the same text; default random"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object: prompt, steps, stages, candidates")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from model.study.walk import walk
+
+    params = given_params(arguments)
+    llama, tokenizer = load_model(arguments)
+    seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
+    options = {"max_new_tokens": arguments.max_new_tokens, "top": arguments.top}
+    told = walk(llama, tokenizer, arguments.prompt, params, seed=seed, **options)
+    if arguments.json:
+        print(json.dumps(told.to_dict(), ensure_ascii=False, allow_nan=False))
+    else:
+        show(told)
+    return 0
+
+
+def given_params(arguments: argparse.Namespace) -> SamplingParams:
+    from samplers import SamplingParams
+
+    names = [name.replace("-", "_") for name in SAMPLING]
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    return SamplingParams(**given)
+
+
+def show(told: Walk) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
+    console.print(prompt_table(told))
+    for number, step in enumerate(told.steps, 1):
+        title = f"step {number} of {len(told.steps)}: {visible(told.piece(step.token))}"
+        console.rule(title, align="left", style="dim")
+        console.print(step.table(lambda i: visible(told.piece(i))))
+        console.print(numbers(told, number - 1), markup=False)
+    console.rule(style="dim")
+    console.print(told.text, markup=False)
+
+
+def prompt_table(told: Walk) -> Any:
+    """The prompt's tokens, and how surprised the model was by each."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="prompt", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("id", "piece", "logprob", "surprise, bits"):
+        table.add_column(heading, justify="left" if heading == "piece" else "right")
+    for token, logprob in zip(told.prompt_ids, told.prompt_logprobs, strict=True):
+        known = ["–", "–"] if logprob is None else [f"{logprob:.3f}", f"{-logprob / BITS:.2f}"]
+        table.add_row(str(token), Text(visible(told.piece(token))), *known)
+    return table
+
+
+def numbers(told: Walk, index: int) -> str:
+    """A step in a line: rank, logprobs raw and final, entropies in bits, the text so far in nats."""
+    steps = told.steps[: index + 1]
+    step: Trace = steps[-1]
+    raw = step.stages[0].entropy
+    path = " → ".join(f"{stage.survivors:,}" for stage in step.stages[1:])
+    so_far = sum(one.model_logprob for one in steps)
+    return (
+        f"rank {step.chosen.rank}, logprob {step.model_logprob:.3f} raw, {step.logprob:.3f} final; entropy "
+        f"{raw / BITS:.2f} bits raw ({math.exp(raw):,.1f} choices), {step.entropy / BITS:.2f} final "
+        f"({math.exp(step.entropy):,.1f}); tokens left {path}; the text so far {so_far:.2f} raw"
+    )
+
+
+def visible(piece: str) -> str:
+    """A piece with its spaces and line ends to be seen."""
+    return "".join(SHOWN.get(character, character) for character in piece)
