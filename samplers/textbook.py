@@ -165,6 +165,42 @@ def ancestral(
     return ids
 
 
+def shell(dimensions: int) -> tuple[float, float]:
+    """Where samples of a standard Gaussian lie: the mean of their distance from the mode, and its standard deviation.
+
+    E|x| = √2·Γ((d + 1) / 2) / Γ(d / 2), nearly √d; the deviation stays near √½ in any dimension d >= 1 (chi
+    distribution). The mode is the most probable point, and in many dimensions no sample comes near it: all lie in a
+    thin shell.
+
+    >>> [round(value, 2) for value in shell(1000)]
+    [31.61, 0.71]
+    >>> distances = np.linalg.norm(np.random.default_rng(0).standard_normal((2000, 1000)), axis=1)
+    >>> [round(float(value), 1) for value in (distances.min(), distances.mean(), distances.max())]
+    [29.2, 31.6, 34.2]
+
+    So it is with texts: the most probable one is one, and the others, each less probable, are many.
+    """
+    log_mean = 0.5 * math.log(2) + math.lgamma((dimensions + 1) / 2) - math.lgamma(dimensions / 2)
+    mean = math.exp(log_mean)
+    return mean, math.sqrt(dimensions - mean**2)
+
+
+def typical_logprob(p: np.ndarray, length: int) -> tuple[float, float, float]:
+    """Total ln p of a text of `length` independent tokens: the most probable text's; samples' mean and deviation.
+
+    Samples lie about -length·H, which almost none leaves by much as length grows (asymptotic equipartition, Shannon
+    1948); the most probable text, the same token over and over, lies at length·ln max p, above them all.
+
+    >>> greedy, mean, deviation = typical_logprob(example(), 100)
+    >>> round(greedy, 1), round(mean, 1), round(deviation, 1)
+    (-138.6, -205.2, 6.5)
+    """
+    surprise = -np.log(p[p > 0])
+    mean = float(p[p > 0] @ surprise)
+    variance = float(p[p > 0] @ (surprise - mean) ** 2)
+    return length * math.log(p.max()), -length * mean, math.sqrt(length * variance)
+
+
 def size(p: np.ndarray) -> int:
     """How many tokens are left: those of probability above 0."""
     return int(np.count_nonzero(p))
