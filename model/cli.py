@@ -18,6 +18,7 @@ COMMANDS = {
     "generate": "model.commands.generate",
     "trace": "model.commands.trace",
     "sweep": "model.commands.sweep",
+    "score": "model.commands.score",
     "info": "model.commands.info",
 }
 

@@ -1,0 +1,151 @@
+"""`alea score`: the model as a classifier, by the probabilities of a few answers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.commands.generate import add_model_arguments, lines, load_model, show, waiting
+
+if TYPE_CHECKING:
+    from model.study.score import Choice, Score
+
+HELP = "how probable each of a few answers is; with no MODEL, to the built-in storyteller"
+LITTLE = 0.01  # a coverage below which the shares compare what hardly happens
+WIDTH = 100  # of a table in a file or pipe, for which rich would take 80
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("-p", "--prompt", action="append", metavar="TEXT", help="may be given several times")
+    parser.add_argument("-f", "--file", metavar="FILE", help="one prompt a line, UTF-8; - is standard input")
+    parser.add_argument(
+        "-c",
+        "--choices",
+        nargs="*",
+        default=(),
+        metavar="TEXT",
+        help="two answers or more, in any case, with or without a leading space",
+    )
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="score every choice piece by piece as it is written, also where it is one token",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a prompt, logprobs in nats")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from model.study.score import checked_choices, score
+
+    choices = checked_choices(arguments.choices)
+    prompts = read_prompts(arguments)
+    llama, tokenizer = load_model(arguments)
+    warn_of_spaces(prompts)
+    with waiting(f"scoring {len(prompts)} prompts"):
+        scores = score(llama, tokenizer, prompts, choices, whole=arguments.whole)
+    for number, result in enumerate(scores):
+        if arguments.json:
+            show(json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n")
+        else:
+            show_score(result, f"[{number + 1}/{len(scores)}] " if len(scores) > 1 else "", arguments.whole)
+    return 0
+
+
+def read_prompts(arguments: argparse.Namespace) -> list[str]:
+    """Prompts of the options in their order, then those of the file; blank lines are none."""
+    prompts = list(arguments.prompt or ())
+    if arguments.file is not None:
+        found = lines(file_text(arguments.file))
+        if not found:
+            raise ValueError(f"--file must hold a prompt, one a line, got none in {arguments.file}")
+        prompts += found
+    if not prompts:
+        raise ValueError("a prompt is needed: -p TEXT or --file FILE (- is standard input); got none")
+    return prompts
+
+
+def file_text(name: str) -> str:
+    try:
+        if name == "-":
+            return sys.stdin.read() if sys.stdin is not None else ""
+        return Path(name).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--file must be UTF-8 text, got {name} ({error})") from None
+    except OSError as error:
+        raise ValueError(f"--file must be a text file, or - for standard input, got {name}: {error.strerror}") from None
+
+
+def warn_of_spaces(prompts: list[str]) -> None:
+    """Say where a prompt ends in whitespace: a token of its own, behind which a text seldom goes on with `▁word`."""
+    ending = [i for i, prompt in enumerate(prompts) if prompt[-1:].isspace()]
+    if ending:
+        others = f" and {len(ending) - 1} more" if len(ending) > 1 else ""
+        print(
+            f"alea score: a prompt should not end in whitespace, got {prompts[ending[0]][-20:]!r} in "
+            f"prompts[{ending[0]}]{others}: the whitespace is a token of its own, after which the model seldom saw "
+            "spellings with a leading space (▁)",
+            file=sys.stderr,
+        )
+
+
+def show_score(result: Score, number: str, forced: bool) -> None:
+    """One prompt's table; the texts are shown as they are, without rich's markup."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    console.print(f"{number}{result.prompt}", soft_wrap=True)
+    console.print(table(result))
+    console.print(f"coverage {result.coverage:.3g}: the probability that the answer is one of these", soft_wrap=True)
+    for note in notes(result, forced):
+        console.print(note, soft_wrap=True)
+
+
+def table(result: Score) -> Any:
+    """A line a token, so that every id that counts is seen; a choice's own numbers stand beside its first."""
+    from rich import box
+    from rich.table import Table
+
+    by_mean = any(choice.whole for choice in result.choices)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("choice", "piece"):
+        grid.add_column(name, overflow="fold")
+    for name in ("id", "p", "P", "share", *(("logprob", "mean", "share by mean") if by_mean else ())):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for choice in result.choices:
+        for place, token in enumerate(choice.tokens):
+            own = totals(choice, by_mean) if place == 0 else [""] * (5 if by_mean else 2)
+            name = choice.choice if place == 0 else ""
+            grid.add_row(name, token.piece, str(token.id), f"{math.exp(token.logprob):.3g}", *own)
+    return grid
+
+
+def totals(choice: Choice, by_mean: bool) -> list[str]:
+    numbers = [f"{choice.probability:.3g}", f"{choice.share:.2%}"]
+    if by_mean:
+        numbers += [f"{choice.logprob:.3f}", f"{choice.mean_logprob:.3f}", f"{choice.share_by_mean:.2%}"]
+    return numbers
+
+
+def notes(result: Score, forced: bool) -> list[str]:
+    """What one has to know to read the numbers right."""
+    whole = [choice for choice in result.choices if choice.whole]
+    found = []
+    if forced:
+        found.append("every choice is scored piece by piece as it is written (--whole); logprob is the pieces' sum")
+    else:
+        found += [
+            f"{choice.choice}: no spelling is one token; scored piece by piece, logprob is the pieces' sum"
+            for choice in whole
+        ]
+    if 0 < len(whole) < len(result.choices):
+        found.append("the other choices add up several spellings, these have one: --whole treats all alike")
+    if result.coverage < LITTLE:
+        found.append("coverage is below 1 %: the model would hardly answer so, and the shares say little")
+    return found
