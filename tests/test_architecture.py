@@ -68,4 +68,4 @@ def tracked() -> list[str]:
 
 def test_top_level_folders():
     folders = {path.split("/")[0] for path in tracked() if "/" in path and not path.startswith(".")}
-    assert folders <= {"bench", "csrc", "model", "samplers", "tests"}
+    assert folders <= {"bench", "csrc", "docs", "model", "samplers", "tests"}

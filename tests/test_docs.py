@@ -7,9 +7,10 @@ import pytest
 
 from bench import report
 from model.cli import main
+from samplers import textbook
 from tests.test_architecture import ROOT, tracked
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "model/storyteller/README.md"]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/decoding.md", "model/storyteller/README.md")]
 
 
 def fenced(language: str) -> list[str]:
@@ -57,9 +58,15 @@ def test_links_lead_somewhere():
             assert (page.parent / target).exists(), f"{page}: {target}"
 
 
-def test_file_names_in_the_readme_exist():
-    for name in re.findall(r"`((?:samplers|model|bench|csrc|tests)/[\w./]*)`", (ROOT / "README.md").read_text()):
-        assert (ROOT / name).exists(), name
+def test_file_names_in_the_pages_exist():
+    for page in (ROOT / "README.md", ROOT / "docs/decoding.md"):
+        for name in re.findall(r"`((?:samplers|model|bench|csrc|tests)/[\w./]*)`", page.read_text()):
+            assert (ROOT / name).exists(), f"{page}: {name}"
+
+
+def test_functions_of_the_textbook_exist():
+    for name in re.findall(r"`textbook\.(\w+)`", (ROOT / "docs/decoding.md").read_text()):
+        assert callable(getattr(textbook, name))
 
 
 def test_no_page_is_left_unread():
