@@ -13,6 +13,7 @@ import samplers
 from model.config import token_ids
 from model.kv_cache import KVCache, Slots
 from model.llama import Llama
+from model.logprobs import CompletionLogprobs, Recorder
 from model.stop_strings import StopStrings
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams
@@ -30,6 +31,7 @@ class Generation:
     logprobs: ln probability of each in the distribution it was drawn from; model_logprobs: under softmax of the
     model's logits, before penalties, temperature and filters (empty where they were not asked for).
     finish_reason: "eos", "stop" (a stop string) or "length".
+    completion_logprobs: raw and final logprobs with the most probable alternatives, where `logprobs` asked for them.
     """
 
     text: str = ""
@@ -37,6 +39,7 @@ class Generation:
     logprobs: list[float] = field(default_factory=list)
     model_logprobs: list[float] = field(default_factory=list)
     finish_reason: str = ""
+    completion_logprobs: CompletionLogprobs | None = None
 
 
 @torch.inference_mode()
@@ -56,6 +59,7 @@ def generate(
     streamer: Any = None,
     on_text: Callable[[int, str], None] | None = None,
     model_logprobs: bool = True,
+    logprobs: int | None = None,
     backend: str = "auto",
     **sampling: Any,
 ) -> list[list[Generation]]:
@@ -74,6 +78,7 @@ def generate(
         streamer: an object with put(ids) and end(), as transformers' TextStreamer; for a single sequence.
         on_text: called with (sequence number, text) as text appears, never with half a character or stop string.
         model_logprobs: False leaves them out, which saves a pass over the logits.
+        logprobs: int in 0 .. vocabulary: also `completion_logprobs`, with so many alternatives a step; None saves them.
         backend: of the sampler.
         sampling: any field of `samplers.SamplingParams`, default the model's generation_config.
 
@@ -93,11 +98,10 @@ def generate(
         raise ValueError(f"streamer must be None for more than one sequence, got {len(streams)} sequences")
     stops = checked_stops(stop_strings)
     ends = model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
+    params = sampling_params(model.generation_config, do_sample, sampling)
+    recorder = None if logprobs is None else Recorder(logprobs, model.config.vocab_size, params, backend)
     sampler = Sampler(
-        sampling_params(model.generation_config, do_sample, sampling),
-        random_seed() if seed is None else integer("seed", seed),
-        model_logprobs,
-        backend,
+        params, random_seed() if seed is None else integer("seed", seed), model_logprobs, backend, recorder
     )
     writers = [
         Writer(number, prompt_ids[number // count], room[number // count], streams[number], tokenizer, stops, on_text)
@@ -109,6 +113,9 @@ def generate(
     if streamer is not None:
         streamer.end()
     results = [writer.generation for writer in writers]
+    if recorder is not None:
+        for number, one in enumerate(results):
+            one.completion_logprobs = recorder.completion(number, one.ids, one.logprobs, one.text, tokenizer)
     return [results[i : i + count] for i in range(0, len(results), count)]
 
 
@@ -162,9 +169,11 @@ def prefill(model: Llama, prompt_ids: list[list[int]], length: int) -> tuple[Ten
 class Sampler:
     """The parameters that stay the same through a call, and the draw at each step."""
 
-    def __init__(self, params: SamplingParams, seed: int, model_logprobs: bool, backend: str) -> None:
+    def __init__(
+        self, params: SamplingParams, seed: int, model_logprobs: bool, backend: str, recorder: Recorder | None
+    ) -> None:
         self.params, self.packed = params, samplers.pack(params)
-        self.seed, self.details, self.backend = seed, model_logprobs, backend
+        self.seed, self.details, self.backend, self.recorder = seed, model_logprobs, backend, recorder
 
     def draw(self, logits: Tensor, writers: list[Writer], position: int) -> list[int]:
         """One token a writer; its logprobs go to the writer."""
@@ -187,6 +196,8 @@ class Sampler:
         if self.details:
             for writer, logprob in zip(writers, out.model_logprobs.tolist(), strict=True):
                 writer.generation.model_logprobs.append(logprob)
+        if self.recorder is not None:
+            self.recorder.put([writer.number for writer in writers], logits, out.tokens, **history)
         return out.tokens.tolist()
 
 

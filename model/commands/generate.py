@@ -64,6 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object a text, with ids and logprobs")
     output.add_argument(
+        "--logprobs",
+        type=int,
+        metavar="N",
+        help="raw and final logprobs, with N alternatives a token: a table below each text, or in the JSON",
+    )
+    output.add_argument(
         "--stream", action=argparse.BooleanOptionalAction, default=True, help="show a single text as it grows (default)"
     )
 
@@ -177,6 +183,7 @@ def continue_prompts(
         stream=range(first_stream, first_stream + sequences),
         on_text=on_text,
         model_logprobs=arguments.json,
+        logprobs=arguments.logprobs,
         backend=arguments.backend,
         **given,
     )
@@ -194,6 +201,7 @@ def stream_text(
 
     ((generation,),) = continue_prompts(arguments, llama, tokenizer, prompts, seed, on_text=on_text)
     on_text(0, "\n")
+    show_logprobs(generation)
     return generation
 
 
@@ -206,12 +214,49 @@ def show_text(
     arguments: argparse.Namespace, prompt: str, generation: Generation, seed: int, number: int, texts: int
 ) -> None:
     if arguments.json:
-        line: dict[str, Any] = {"prompt": prompt, **vars(generation), "seed": seed, "stream": number}
+        line: dict[str, Any] = {"prompt": prompt, **json_fields(generation), "seed": seed, "stream": number}
         show(json.dumps(line, ensure_ascii=False) + "\n")
     elif texts == 1:
         show(f"{prompt}{generation.text}\n")
     else:
         show(f"{chr(10) if number else ''}[{number + 1}/{texts}] {prompt}{generation.text}\n")
+    if not arguments.json:
+        show_logprobs(generation)
+
+
+def json_fields(generation: Generation) -> dict[str, Any]:
+    """The generation's fields; with --logprobs, `logprobs` is OpenAI's object of the raw ones, no list any more."""
+    fields = dict(vars(generation))
+    asked = fields.pop("completion_logprobs")
+    return (
+        fields if asked is None else fields | {"logprobs": asked.to_openai(), "final_logprobs": asked.to_openai(True)}
+    )
+
+
+def show_logprobs(generation: Generation) -> None:
+    """A table of the tokens below their text, where --logprobs asked for it."""
+    asked = generation.completion_logprobs
+    if asked is None:
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("token", box=SIMPLE_HEAD)
+    for heading in ("id", "raw\nlogprob", "final\nlogprob"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("most probable\n(raw logprob)" if any(asked.top_logprobs) else "")
+    columns = (asked.tokens, asked.token_ids, asked.token_logprobs, asked.final_logprobs, asked.top_logprobs)
+    for token, i, raw, final, top in zip(*columns, strict=True):
+        likely = "  ".join(f"{visible(one.token)}({one.logprob:.3f})" for one in top)
+        table.add_row(Text(visible(token)), str(i), f"{raw:.3f}", f"{final:.3f}", Text(likely))
+    Console(file=sys.stdout, highlight=False).print(table)
+
+
+def visible(token: str) -> str:
+    """Spaces as the vocabulary writes them, and escapes for what does not print."""
+    return "".join("▁" if c == " " else c if c.isprintable() else repr(c)[1:-1] for c in token)
 
 
 def waiting(message: str) -> AbstractContextManager[Any]:

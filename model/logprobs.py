@@ -1,0 +1,228 @@
+"""How probable each token of a continuation was, and what else was: in the shape of OpenAI's completions.
+
+*raw* is the model's own distribution, softmax of its untouched logits at T = 1; *final* is the one a token was drawn
+from, after penalties, temperature and filters. The two are kept apart by name everywhere.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+import samplers
+from model.tokenizer import Tokenizer
+from samplers import SamplingParams
+from samplers.params import PENALTIES, integer
+
+NO_PROBABILITY = -9999.0  # OpenAI's number for ln 0, as JSON has no -inf
+Ranking = list[tuple[int, float]]  # ids and logprobs, the most probable first
+
+
+class Alternative(NamedTuple):
+    """A token that could have stood at a step; logprob in nats."""
+
+    id: int
+    token: str
+    logprob: float
+
+
+@dataclass
+class CompletionLogprobs:
+    """Probabilities of one continuation's tokens, in nats; every list has one entry a token drawn, EOS included.
+
+    tokens: what each adds to the text; "bytes:\\xe2" (OpenAI's name) where its bytes alone are no UTF-8, "</s>" for a
+        special one, which adds nothing. Without those two kinds, "".join(tokens) is the uncut text.
+    token_ids: their ids. token_logprobs: raw, in float64.
+    final_logprobs: final, ln(weight / total) of the sampler's integers in float32, the Generation's own `logprobs`.
+    top_logprobs: the n most probable by raw probability, in float64, ties by lowest id, -inf where the logit is.
+    top_final_logprobs: the same by final probability, only tokens that the filters kept, perhaps fewer than n. They
+        agree with final_logprobs to 3e-6 for tokens above 1e-6 of the most probable.
+    text_offset: where in the continuation's text (not in prompt + text) the character begins that holds the token's
+        first byte. Tokens of one character share its place, the last of them has it in its slice of the text. The
+        text's length for a token that adds nothing at the end, or that lies beyond the cut at a stop string.
+
+    >>> one = CompletionLogprobs(["a"], [5], [-1.5], [-0.5], [[Alternative(3, "b", -0.5)]], [[]], [0])
+    >>> one.to_openai()["top_logprobs"], one.to_openai(final=True)["top_logprobs"]
+    ([{'b': -0.5, 'a': -1.5}], [{'a': -0.5}])
+    """
+
+    tokens: list[str]
+    token_ids: list[int]
+    token_logprobs: list[float]
+    final_logprobs: list[float]
+    top_logprobs: list[list[Alternative]]
+    top_final_logprobs: list[list[Alternative]]
+    text_offset: list[int]
+
+    def to_openai(self, final: bool = False) -> dict[str, Any]:
+        """The shape that clients of OpenAI's completions read, fit for JSON.
+
+        Args:
+            final: the final probabilities in place of the raw ones.
+
+        Returns: tokens, token_logprobs, top_logprobs (a dict of text to logprob a step) and text_offset. As OpenAI's,
+            a dict also holds the token drawn where that is not among the n, and -9999.0 stands for -inf. The key of
+            the token drawn is its text; another of the same text, or one of two others, is keyed "text (id 123)".
+
+        >>> twins = [Alternative(3, "b", -1.0), Alternative(4, "b", float("-inf"))]
+        >>> one = CompletionLogprobs(["a"], [5], [-1.5], [-0.5], [twins], [[]], [0])
+        >>> one.to_openai()["top_logprobs"]
+        [{'b (id 3)': -1.0, 'b (id 4)': -9999.0, 'a': -1.5}]
+        """
+        logprobs = self.final_logprobs if final else self.token_logprobs
+        drawn = map(Alternative, self.token_ids, self.tokens, logprobs)
+        top = self.top_final_logprobs if final else self.top_logprobs
+        return {
+            "tokens": list(self.tokens),
+            "token_logprobs": [finite(logprob) for logprob in logprobs],
+            "top_logprobs": [keyed(*step) for step in zip(drawn, top, strict=True)],
+            "text_offset": list(self.text_offset),
+        }
+
+
+def keyed(drawn: Alternative, top: Sequence[Alternative]) -> dict[str, float]:
+    """Logprobs by text, where no two ids may become one key."""
+    logprobs = {one.id: one.logprob for one in top} | {drawn.id: drawn.logprob}
+    keys = {one.id: one.token for one in top} | {drawn.id: drawn.token}
+    while len(set(keys.values())) < len(keys):  # again where a token's own text reads "... (id 123)"
+        times = Counter(keys.values())
+        keys = {i: key if times[key] == 1 or i == drawn.id else f"{key} (id {i})" for i, key in keys.items()}
+    return {keys[i]: finite(logprob) for i, logprob in logprobs.items()}
+
+
+def finite(logprob: float) -> float:
+    return max(logprob, NO_PROBABILITY)
+
+
+class Step(NamedTuple):
+    """What is kept of a step until the continuation is complete."""
+
+    logprob: float  # raw, of the token drawn
+    raw: Ranking
+    final: Ranking
+
+
+class Recorder:
+    """What `generate(..., logprobs=n)` keeps of each step, sequence by sequence."""
+
+    def __init__(self, count: int, vocabulary: int, params: SamplingParams, backend: str) -> None:
+        self.count, self.backend = checked_count(count, vocabulary), backend
+        self.temperature = params.temperature or 1.0
+        penalties = SamplingParams(**{name: getattr(params, name) for name in PENALTIES})
+        self.params, self.penalties = params, penalties if penalties != SamplingParams() else None
+        self.steps: defaultdict[int, list[Step]] = defaultdict(list)
+
+    def put(self, sequences: Sequence[int], logits: Tensor, tokens: Tensor, **history: Any) -> None:
+        """One step: the number of each row's sequence, logits [B, V], tokens drawn [B], the penalties' history."""
+        x = logits.double()  # [B, V]
+        drawn = x.gather(1, tokens[:, None])[:, 0] - x.logsumexp(-1)  # [B]
+        raw = most_probable(x, self.count)
+        final = most_probable(self.final_logits(logits, history), self.count) if self.count else raw
+        for sequence, *step in zip(sequences, drawn.tolist(), raw, final, strict=True):
+            self.steps[sequence].append(Step(*step))
+
+    def final_logits(self, logits: Tensor, history: dict[str, Any]) -> Tensor:
+        """x / T where kept, -inf elsewhere: float64 [B, V], as float32 is coarse where T is small."""
+        kept = samplers.filter_logits(logits, self.params, backend=self.backend, **history) > -torch.inf
+        if self.penalties is not None:
+            logits = samplers.filter_logits(logits, self.penalties, backend=self.backend, **history)
+        return (logits.double() / self.temperature).masked_fill(~kept, -torch.inf)
+
+    def completion(
+        self, sequence: int, ids: Sequence[int], final_logprobs: Sequence[float], text: str, tokenizer: Tokenizer
+    ) -> CompletionLogprobs:
+        """The steps of a sequence together with the ids and the text that came of them."""
+        steps = self.steps[sequence]
+        return CompletionLogprobs(
+            tokens=[token_text(tokenizer, i) for i in ids],
+            token_ids=list(ids),
+            token_logprobs=[step.logprob for step in steps],
+            final_logprobs=list(final_logprobs),
+            top_logprobs=[alternatives(tokenizer, step.raw) for step in steps],
+            top_final_logprobs=[
+                alternatives(tokenizer, [one for one in step.final if one[1] > -torch.inf]) for step in steps
+            ],
+            text_offset=text_offsets([tokenizer.token_bytes(i) for i in ids], len(text)),
+        )
+
+
+def most_probable(x: Tensor, count: int) -> list[Ranking]:
+    """The `count` greatest of each row under its softmax, ties by lowest id. x: float64 [B, V]."""
+    if count == 0:
+        return [[] for _ in x]
+    logprobs = []
+    for row, normaliser in zip(x, x.logsumexp(-1), strict=True):
+        ids = greatest(row, count)
+        logprobs.append(list(zip(ids.tolist(), (row[ids] - normaliser).tolist(), strict=True)))
+    return logprobs
+
+
+def greatest(row: Tensor, count: int) -> Tensor:
+    """Ids of the `count` greatest, ties by lowest id, which topk alone leaves open. row: [V], 1 <= count <= V.
+
+    >>> greatest(torch.tensor([1.0, 3.0, 0.0, 3.0, 1.0, 1.0]), 4).tolist()
+    [1, 3, 0, 4]
+    """
+    least = row.topk(count).values[-1]
+    above, tied = (row > least).nonzero()[:, 0], (row == least).nonzero()[:, 0]  # each by id
+    ids = torch.cat([above, tied[: count - len(above)]])
+    return ids[row[ids].sort(descending=True, stable=True).indices]
+
+
+def alternatives(tokenizer: Tokenizer, ranking: Ranking) -> list[Alternative]:
+    return [Alternative(i, token_text(tokenizer, i), logprob) for i, logprob in ranking]
+
+
+def token_text(tokenizer: Tokenizer, token: int) -> str:
+    """What a token adds to a text, or a name where that is nothing or half a character.
+
+    >>> tokenizer = Tokenizer.from_pretrained()
+    >>> [token_text(tokenizer, tokenizer.sp.piece_to_id(piece)) for piece in ("▁the", "<0x0A>", "<0xE2>", "</s>")]
+    [' the', '\\n', 'bytes:\\\\xe2', '</s>']
+    """
+    data = tokenizer.token_bytes(token)
+    try:
+        return data.decode() or tokenizer.pieces([token])[0]
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def text_offsets(pieces: Sequence[bytes], length: int) -> list[int]:
+    """Where each piece begins in the text that all of them make, which was cut to `length` characters.
+
+    >>> text_offsets([b" a", b"\\xc3", b"\\xa9", b"", b"b"], 4)
+    [0, 2, 2, 3, 3]
+    """
+    characters = [*characters_of(b"".join(pieces)), length]
+    ends = accumulate(map(len, pieces))
+    return [min(characters[end - len(piece)], length) for piece, end in zip(pieces, ends, strict=True)]
+
+
+def characters_of(data: bytes) -> list[int]:
+    """The number of the character that each byte belongs to, where broken UTF-8 decodes to U+FFFD.
+
+    >>> characters_of("aé".encode() + b"\\xe2b")
+    [0, 1, 1, 2, 3]
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    numbers, complete = [], 0
+    for byte in data:
+        complete += len(decoder.decode(bytes([byte])))
+        is_pending = bool(decoder.getstate()[0])
+        numbers.append(complete if is_pending else complete - 1)
+    return numbers
+
+
+def checked_count(logprobs: int, vocabulary: int) -> int:
+    """How many alternatives a step. Raises TypeError or ValueError where they are not 0 .. vocabulary."""
+    count = integer("logprobs", logprobs, 0)
+    if count > vocabulary:
+        raise ValueError(f"logprobs must be an integer in 0 .. {vocabulary}, the vocabulary, got {count}")
+    return count
