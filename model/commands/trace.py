@@ -6,6 +6,10 @@ import argparse
 import json
 import math
 import os
+import sys
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.commands.generate import SAMPLING, add_model_arguments, load_model
@@ -37,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-s", "--seed", type=int, metavar="N", help="the same seed gives the same text; default random"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object: prompt, steps, stages, candidates")
+    page = "write one self-contained page to look at in a browser, with sliders, instead of tables"
+    parser.add_argument("--html", type=Path, metavar="FILE", help=page)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,9 +55,28 @@ def run(arguments: argparse.Namespace) -> int:
     told = walk(llama, tokenizer, arguments.prompt, params, seed=seed, **options)
     if arguments.json:
         print(json.dumps(told.to_dict(), ensure_ascii=False, allow_nan=False))
-    else:
+    if arguments.html is not None:
+        from model.study import html_report
+
+        html_report.write(told, arguments.html, settings(arguments, told, seed))
+        print(f"wrote {arguments.html}: {len(told.steps)} steps", file=sys.stderr)
+    if not (arguments.json or arguments.html):
         show(told)
     return 0
+
+
+def settings(arguments: argparse.Namespace, told: Walk, seed: int) -> dict[str, str]:
+    """What a page says of how it was made."""
+    params = told.steps[0].to_dict()["params"]
+    folder = arguments.model or arguments.model_option
+    versions = {name: version(name) for name in ("alea", "torch", "numpy")}
+    return {
+        "model": "the built-in storyteller" if folder is None else Path(folder).name,
+        "sampling": ", ".join(f"{name} {value:g}" for name, value in params.items()) or "none",
+        "seed": str(seed),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+        "date": date.today().isoformat(),
+    }
 
 
 def given_params(arguments: argparse.Namespace) -> SamplingParams:

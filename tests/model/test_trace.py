@@ -99,6 +99,16 @@ def test_json(capsys):
         assert low <= step["u"] < high <= step["total"] and high - low == step["weight"]
 
 
+def test_a_page(tmp_path, capsys):
+    assert main([*COMMAND, "--seed", "3", "--html", str(tmp_path / "trace.html")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "" and "5 steps" in captured.err
+    page = (tmp_path / "trace.html").read_text(encoding="utf-8")
+    assert "the built-in storyteller" in page and "top_k 50, top_p 0.9, epsilon_cutoff 0.02" in page
+    assert main([*COMMAND, "--html", str(tmp_path / "nowhere" / "trace.html")]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,0 +1,100 @@
+"""The page of `alea trace --html`: a walk to look at in a browser, with sliders that draw again.
+
+One file without network. It holds the full logits of every step and the definition in JavaScript (`report/engine.js`),
+so that what a slider shows is what the engine would draw, integer for integer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.study.walk import Walk
+from samplers import SamplingParams, Trace
+from samplers.tracing import finite
+
+PARTS = Path(__file__).parent / "report"
+MARK = re.compile(r"\{\{ (page\.css|engine\.js|page\.js|data) \}\}")
+SLIDERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "min_tokens_to_keep")
+
+
+def write(walk: Walk, path: Path, settings: dict[str, str]) -> None:
+    """Put the page at a path, whole or not at all; what stood there is replaced.
+
+    settings: for the footer, name by name: model, seed, versions, date.
+    Raises: FileNotFoundError where the folder does not exist; as `render` does.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; the report {path.name} needs one that exists")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; the report needs the name of a file")
+    page = render(walk, settings)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_text(page, encoding="utf-8", newline="\n")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def render(walk: Walk, settings: dict[str, str]) -> str:
+    """The page as text. Raises: ValueError for a walk without steps."""
+    if not walk.steps:
+        raise ValueError("walk must have at least one step, got none")
+    inlined = {name: (PARTS / name).read_text(encoding="utf-8") for name in ("page.css", "engine.js", "page.js")}
+    inlined["data"] = script_json(data(walk, settings))
+    page = (PARTS / "page.html").read_text(encoding="utf-8")
+    return MARK.sub(lambda mark: inlined[mark[1]], page)  # in one pass, so that no token text is taken for a mark
+
+
+def script_json(value: Any) -> str:
+    """JSON that a `<script>` can hold, whatever the texts in it."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def data(walk: Walk, settings: dict[str, str]) -> dict[str, Any]:
+    vocabulary = max(step.vocabulary for step in walk.steps)
+    prompt = [{"id": i, "logprob": p} for i, p in zip(walk.prompt_ids, walk.prompt_logprobs, strict=True)]
+    values = {
+        "prompt": prompt,
+        "steps": [step_data(step) for step in walk.steps],
+        "ended": walk.ended,
+        "pieces": walk.tokenizer.pieces(range(max(vocabulary, 1 + max(walk.prompt_ids)))),
+        "settings": {str(name): str(value) for name, value in settings.items()},
+    }
+    return finite(values)
+
+
+def step_data(step: Trace) -> dict[str, Any]:
+    """One draw: what the page computes it again from, and the engine's own result, which the page must reach."""
+    integers = {name: str(getattr(step, name)) for name in ("seed", "position", "stream", "bits", "u", "total")}
+    stages = [{"name": stage.name, "survivors": stage.survivors, "entropy": stage.entropy} for stage in step.stages]
+    same = np.array_equal(step.logits, step.changed)
+    return integers | {
+        "token": step.token,
+        "weight": step.weight,
+        "model_logprob": step.model_logprob,
+        "stages": stages,
+        "top": step.top,
+        "params": slider_params(step.params),
+        "changed": base64_floats(step.changed),
+        "logits": None if same else base64_floats(step.logits),
+    }
+
+
+def slider_params(params: SamplingParams) -> dict[str, float | int]:
+    """Those of temperature and filters; integers cut to what a double holds, which keeps all the same."""
+    values = {name: getattr(params, name) for name in SLIDERS}
+    return {name: min(value, 2**31) if isinstance(value, int) else value for name, value in values.items()}
+
+
+def base64_floats(x: np.ndarray) -> str:
+    """float32 [V], little-endian."""
+    return base64.b64encode(np.ascontiguousarray(x, "<f4").tobytes()).decode("ascii")

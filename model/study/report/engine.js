@@ -1,0 +1,361 @@
+"use strict";
+// A draw as SPEC.md defines it and samplers/reference computes it: the same names, the same numbered steps, the same
+// integers. Lay the two side by side; that is why the names here are Python's.
+//
+// float32: a double operation on float32 values, rounded once by Math.fround, is the float32 operation, as
+// 53 >= 2·24 + 2. So every operation stands in an f( ) of its own. Integers: a weight is below 2^41 and exact in a
+// double; a sum of up to 2^20 weights is not, so totals, products and bounds are BigInt.
+
+const f = Math.fround;
+
+// ---- fixed_point ----
+
+const ONE = 2 ** 40; // the weight of the most probable token
+const LOWEST = -60; // e^-60 is far below one unit
+
+const hex = (significand, exponent) => (significand / 2 ** 24) * 2 ** exponent; // 0x1715476, 0 is 0x1.715476p+0
+const LOG2_E = hex(0x1715476, 0);
+const ROUND = 1.5 * 2 ** 23; // adding and subtracting it rounds to an integer
+const LN2_HIGH = hex(0x162e400, -1); // ln 2 in two parts (Cody & Waite 1980)
+const LN2_LOW = hex(0x17f7d1c, -20);
+const C5 = hex(0x10fa834, -7);
+const C4 = hex(0x1573a54, -5);
+const C3 = hex(0x1555a6a, -3);
+const C2 = hex(0x1fffdc6, -2);
+const C1 = hex(0x1fffff6, -1);
+const C0 = 1;
+const SHIFTED = Float64Array.from({ length: 64 }, (_, s) => 2 ** -s);
+
+/** d = (x - m) / T, from 0 down to -60. */
+function distances(x, m, temperature) {
+  const inverse = f(1 / temperature);
+  return x.map((one) => Math.max(f(f(one - m) * inverse), LOWEST));
+}
+
+/** W(d) = floor(2^40·e^d) to about 2e-7 relative, for one float32 d in [-60, 0]. */
+function weight_of(d) {
+  // 1. d = k·ln 2 + r, with |r| <= ln 2 / 2
+  const k = f(f(f(d * LOG2_E) + ROUND) - ROUND);
+  const r = f(f(d - f(k * LN2_HIGH)) - f(k * LN2_LOW));
+  // 2. e^r, a polynomial by Horner's rule
+  let q = C5;
+  q = f(f(q * r) + C4);
+  q = f(f(q * r) + C3);
+  q = f(f(q * r) + C2);
+  q = f(f(q * r) + C1);
+  q = f(f(q * r) + C0);
+  // 3. 2^40·2^k·e^r, cut to an integer; powers of two scale without rounding
+  const significand = Math.trunc(q * 2 ** 24);
+  return Math.floor(significand * 2 ** 16 * SHIFTED[Math.min(63, -k)]);
+}
+
+const weights = (d) => Float64Array.from(d, weight_of);
+
+const BLOCK = 2048; // so many weights add up to less than 2^53: exact in doubles
+
+/** The sum of one block of w, from `start`. */
+function block_sum(w, start) {
+  let block = 0;
+  for (let i = start; i < Math.min(start + BLOCK, w.length); i++) block += w[i];
+  return block;
+}
+
+/** Σ w, exact: BigInt. */
+function sum(w) {
+  let total = 0n;
+  for (let start = 0; start < w.length; start += BLOCK) total += BigInt(block_sum(w, start));
+  return total;
+}
+
+/** The first place whose running sum of w is at least target, a BigInt in 1 .. Σ w. */
+function first_reaching(w, target) {
+  let start = 0;
+  let left = target;
+  for (let block = BigInt(block_sum(w, 0)); block < left; block = BigInt(block_sum(w, start))) {
+    left -= block;
+    start += BLOCK;
+  }
+  let rest = Number(left); // within one block, so exact
+  let place = start;
+  while ((rest -= w[place]) > 0) place++;
+  return place;
+}
+
+/** Q(q) = ceil(q·2^64); scaling by 2^64 and Math.ceil are exact, and so is BigInt of an integral double. */
+const fraction = (q) => BigInt(Math.ceil(q * 2 ** 64));
+
+/** q·mass, forgiving one part in 2^20. mass and the result are BigInt. */
+function bound(mass, q) {
+  const b = -((-mass * fraction(q)) >> 64n); // rounded up
+  return b - (b >> 20n);
+}
+
+/** A BigInt to compare weights with: above 2^53 there is no weight. */
+const limit = (b) => (b > 2n ** 53n ? Infinity : Number(b));
+
+/** D = floor(-d·2^24): nats below the most probable token, as integers of 2^-24. */
+const surprise = (d) => Float64Array.from(d, (one) => Math.floor(-one * 2 ** 24));
+
+/** (w·D) >> 24. The product may pass 2^53, so both are taken in two parts, of which no product does. */
+function energy_of(w, D) {
+  const D_high = Math.floor(D / 2 ** 24);
+  const D_low = D - D_high * 2 ** 24;
+  const w_high = Math.floor(w / 2 ** 24);
+  const w_low = w - w_high * 2 ** 24;
+  return w * D_high + w_high * D_low + Math.floor((w_low * D_low) / 2 ** 24);
+}
+
+/** D̄, the mean of D under w, in nats of 2^-24. */
+function mean_surprise(d, w) {
+  const energy = sum(surprise(d).map((D, i) => energy_of(w[i], D)));
+  return Number((energy << 24n) / sum(w));
+}
+
+// ---- philox ----
+
+const WORD = 0xffffffffn;
+const word = (value) => value & WORD;
+
+/** Philox4x32-10: four 32-bit words, as BigInt, for a counter of four and a key of two. */
+function philox([c0, c1, c2, c3], [k0, k1]) {
+  for (let round = 0; round < 10; round++) {
+    const product_0 = 0xd2511f53n * c0;
+    const product_1 = 0xcd9e8d57n * c2;
+    [c0, c1, c2, c3] = [(product_1 >> 32n) ^ c1 ^ k0, word(product_1), (product_0 >> 32n) ^ c3 ^ k1, word(product_0)];
+    [k0, k1] = [word(k0 + 0x9e3779b9n), word(k1 + 0xbb67ae85n)];
+  }
+  return [c0, c1, c2, c3];
+}
+
+/** The 64 random bits of a draw, from three BigInt taken mod 2^64. */
+function random_bits(seed, position, stream) {
+  const [s, p, t] = [seed, position, stream].map((key) => BigInt.asUintN(64, key));
+  const [c0, c1] = philox([word(p), p >> 32n, word(t), t >> 32n], [word(s), s >> 32n]);
+  return c0 | (c1 << 32n);
+}
+
+// ---- order ----
+
+const BITS = new DataView(new ArrayBuffer(4));
+
+/** An integer in 0 .. 2^32 - 1 that is less where x is greater; + 0 makes one zero of the two. */
+function descending(x) {
+  BITS.setFloat32(0, x + 0);
+  const bits = BITS.getUint32(0);
+  return bits >>> 31 ? bits : 0x7fffffff - bits;
+}
+
+/** Places by ascending key, ties by lowest place. A key below 2^33 and a place below 2^20 share one exact double. */
+function argsort(keys) {
+  const packed = Float64Array.from(keys, (key, i) => key * 2 ** 20 + i).sort();
+  return Int32Array.from(packed, (one) => one % 2 ** 20);
+}
+
+/** Places in order: x descending, id ascending. */
+const in_order = (x) => argsort(Float64Array.from(x, descending));
+
+function argmax(x) {
+  let best = 0;
+  for (let i = 1; i < x.length; i++) if (x[i] > x[best]) best = i;
+  return best;
+}
+
+/** Masks are Uint8Array [K]; this one holds the given places. */
+function mask_of(size, places) {
+  const kept = new Uint8Array(size);
+  for (const place of places) kept[place] = 1;
+  return kept;
+}
+
+// ---- top_k ----
+
+/** The n-th greatest value, or the least where there are fewer. */
+function nth_greatest(x, n) {
+  return x.slice().sort()[x.length - Math.min(n, x.length)];
+}
+
+/** Kept: x >= the max(k, n)-th greatest of x. */
+function top_k(x, k, n) {
+  const least = nth_greatest(x, Math.max(k, n));
+  return Uint8Array.from(x, (one) => one >= least);
+}
+
+// ---- top_p ----
+
+/** Kept: the shortest prefix in order whose mass reaches p, at least n tokens. */
+function top_p(x, w, p, n) {
+  const order = in_order(x);
+  // 1. and 2. the first prefix that reaches the target
+  const target = bound(sum(w), p);
+  const size = first_reaching(Float64Array.from(order, (i) => w[i]), target > 1n ? target : 1n) + 1;
+  // 3. as a set
+  return mask_of(x.length, order.subarray(0, Math.max(size, n)));
+}
+
+/** The n greatest of x, ties by lowest id. */
+function first_in_order(x, n) {
+  return mask_of(x.length, n === 1 ? [argmax(x)] : in_order(x).subarray(0, n));
+}
+
+// ---- cutoffs ----
+
+/** Kept: p >= fraction · (the greatest p), and the first n in order. */
+function min_p(x, w, part, n) {
+  const first = first_in_order(x, n);
+  const least = limit(bound(BigInt(w[argmax(w)]), part));
+  return first.map((kept, i) => kept || w[i] >= least);
+}
+
+/** Kept: w >= least, and every x >= the n-th greatest. */
+function at_least(x, w, least, n) {
+  const nth = nth_greatest(x, n);
+  return Uint8Array.from(x, (one, i) => w[i] >= least || one >= nth);
+}
+
+/** Kept: p >= cutoff, and every x >= the n-th greatest. */
+function epsilon(x, w, cutoff, n) {
+  return at_least(x, w, limit(bound(sum(w), cutoff)), n);
+}
+
+/** Kept: p >= min(cutoff, √cutoff·e^-H), and every x >= the n-th greatest. */
+function eta(x, d, w, cutoff, n) {
+  const flat = BigInt(weight_of(f(-mean_surprise(d, w) * 2 ** -24)));
+  const least = Math.min(limit(bound(sum(w), cutoff)), limit(bound(flat, Math.sqrt(cutoff))));
+  return at_least(x, w, least, n);
+}
+
+// ---- typical ----
+
+/** Kept: the tokens whose surprise is nearest the entropy, up to mass p and all ties; at least n. */
+function typical(d, w, p, n) {
+  // 1. how far from typical
+  const mean = mean_surprise(d, w);
+  const a = surprise(d).map((D) => Math.abs(D - mean));
+  const order = argsort(a);
+  // 2. the least distance within which the mass reaches the target
+  const target = bound(sum(w), p);
+  const furthest = a[order[first_reaching(Float64Array.from(order, (i) => w[i]), target > 1n ? target : 1n)]];
+  // 3. as a set
+  const kept = Uint8Array.from(a, (one) => one <= furthest);
+  for (const place of order.subarray(0, n)) kept[place] = 1;
+  return kept;
+}
+
+// ---- draw ----
+
+/** The first place whose running sum of w exceeds u = bits·total / 2^64. */
+function draw(w, bits) {
+  return first_reaching(w, ((bits * sum(w)) >> 64n) + 1n);
+}
+
+// ---- sampler: Kept is { ids, x, d, w }, the tokens that are left, in id order ----
+
+function max_of(x) {
+  let m = -Infinity;
+  for (const one of x) {
+    if (Number.isNaN(one)) return NaN;
+    if (one > m) m = one;
+  }
+  return m;
+}
+
+/** Step 1: no NaN, no +inf, something above -inf. */
+const is_valid = (x) => Number.isFinite(max_of(x));
+
+/** Step 4: the filters that p switches on, in their order: [name, what it keeps of a Kept]. */
+function stages(p) {
+  const n = p.min_tokens_to_keep;
+  const all = [
+    ["top_k", p.top_k > 0, (c) => top_k(c.x, p.top_k, n)],
+    ["top_p", p.top_p < 1, (c) => top_p(c.x, c.w, p.top_p, n)],
+    ["min_p", p.min_p > 0, (c) => min_p(c.x, c.w, p.min_p, n)],
+    ["typical_p", p.typical_p < 1, (c) => typical(c.d, c.w, p.typical_p, n)],
+    ["epsilon_cutoff", p.epsilon_cutoff > 0, (c) => epsilon(c.x, c.w, p.epsilon_cutoff, n)],
+    ["eta_cutoff", p.eta_cutoff > 0, (c) => eta(c.x, c.d, c.w, p.eta_cutoff, n)],
+  ];
+  return all.filter(([, on]) => on).map(([name, , mask]) => [name, mask]);
+}
+
+const with_total = (kept) => ({ ...kept, total: sum(kept.w) });
+
+/** Steps 2 and 3: every token above -inf with its mass; at T = 0 the first maximum alone. x Float32Array [V]. */
+function weigh(x, temperature) {
+  const above = Int32Array.from(x.keys()).filter((i) => x[i] > -Infinity);
+  const ids = temperature === 0 ? Int32Array.of(argmax(x)) : above;
+  const kept_x = Float32Array.from(ids, (i) => x[i]);
+  const d = distances(kept_x, max_of(x), temperature || 1);
+  return with_total({ ids, x: kept_x, d, w: weights(d) });
+}
+
+function where(kept, mask) {
+  const cut = (column) => column.filter((_, i) => mask[i]);
+  return with_total({ ids: cut(kept.ids), x: cut(kept.x), d: cut(kept.d), w: cut(kept.w) });
+}
+
+// ---- tracing ----
+
+const AS_THEY_ARE = new WeakMap(); // logits to their distribution at T = 1, which no slider moves
+
+function as_they_are(x) {
+  if (!AS_THEY_ARE.has(x)) AS_THEY_ARE.set(x, weigh(x, 1));
+  return AS_THEY_ARE.get(x);
+}
+
+/** What is left after every stage: [{ name, value, kept }]. logits untouched, changed after step 0. */
+function path(logits, changed, p) {
+  const steps = [{ name: "logits", value: null, kept: as_they_are(is_valid(logits) ? logits : changed) }];
+  if (logits !== changed) steps.push({ name: "penalties", value: null, kept: as_they_are(changed) });
+  steps.push({ name: "temperature", value: p.temperature, kept: weigh(changed, p.temperature) });
+  for (const [name, mask] of p.temperature > 0 ? stages(p) : []) {
+    const { kept } = steps[steps.length - 1];
+    steps.push({ name, value: p[name], kept: where(kept, mask(kept)) });
+  }
+  return steps;
+}
+
+/** Nats. */
+function entropy_of(kept) {
+  const energy = kept.w.reduce((so_far, w, i) => so_far + w * kept.d[i], 0);
+  return Math.log(Number(kept.total) / ONE) - energy / Number(kept.total);
+}
+
+function place_of(token, kept) {
+  let [low, high] = [0, kept.ids.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (kept.ids[middle] < token) low = middle + 1;
+    else high = middle;
+  }
+  return kept.ids[low] === token ? low : -1;
+}
+
+/** The probability of a token in a distribution; 0 where it is not in it. */
+function probability(token, kept) {
+  const place = place_of(token, kept);
+  return place < 0 ? 0 : kept.w[place] / Number(kept.total);
+}
+
+/** The integers of 0 .. total that draw the token at a place. */
+function interval(kept, place) {
+  const end = sum(kept.w.subarray(0, place + 1));
+  return [end - BigInt(kept.w[place]), end];
+}
+
+/** One draw: its stages, and what the 64 random bits made of the last of them. */
+function follow(logits, changed, p, bits) {
+  const steps = path(logits, changed, p);
+  const { kept } = steps[steps.length - 1];
+  const place = draw(kept.w, bits);
+  return {
+    stages: steps,
+    kept,
+    place,
+    token: kept.ids[place],
+    weight: kept.w[place],
+    total: kept.total,
+    u: (bits * kept.total) >> 64n,
+  };
+}
+
+const engine = { draw, entropy_of, follow, in_order, interval, place_of, probability, random_bits, weights };
+if (typeof module === "object") module.exports = engine; // for Node, which tests it
