@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import report
 from bench.report import Record
+from model.study.picture import GREY
+from model.study.picture import SETTINGS as PAGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +37,6 @@ class NoMatplotlib(RuntimeError):
 
 Ends = dict[str, tuple[float, str]]  # label: where its line ends, and its colour
 
-GREY = "#797979"  # as far from white as from GitHub's dark page, 4.4 to 1
 # Colour and marker: Okabe and Ito's, shifted until each is 3 to 1 or more on both pages; ours are the warm ones.
 STYLES = {
     "alea": ("#D55E00", "o"),
@@ -55,30 +56,9 @@ ROOFLINES = ("k50+p.9", "p.9", "none")
 SCANS = {"vocabulary": "vocabulary, tokens", "batch": "batch, rows"}
 
 WIDTH, SMALL = 9.0, 7.5  # inches, points
-SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "alea",
-    "font.size": 8.5,
-    "text.color": GREY,
-    "axes.labelcolor": GREY,
-    "axes.titlecolor": GREY,
-    "axes.edgecolor": GREY,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "xtick.color": GREY,
-    "ytick.color": GREY,
+SETTINGS: Any = PAGE | {
     "xtick.minor.size": 0,
     "ytick.minor.size": 0,
-    "grid.color": GREY,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.6,
-    "lines.markersize": 4.5,
     "lines.linewidth": 1.4,
 }
 

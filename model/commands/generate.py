@@ -50,13 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument(
         "--stop", action="append", metavar="TEXT", help="end before this text; may be given several times"
     )
-    sampling = parser.add_argument_group("sampling", "default: what the model's generation_config.json says")
-    for name, (kind, text) in SAMPLING.items():
-        names = [f"--{name}", "--temp"] if name == "temperature" else [f"--{name}"]
-        sampling.add_argument(*names, type=kind, metavar="N" if kind is int else "X", help=text)
-    sampling.add_argument(
-        "-s", "--seed", type=int, metavar="N", help="the same seed gives the same text; default random"
-    )
+    sampling = add_sampling_arguments(parser, "default: what the model's generation_config.json says")
     sampling.add_argument(
         "-r", "--num-return-sequences", type=int, default=1, metavar="N", help="texts a prompt; default 1"
     )
@@ -72,6 +66,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--stream", action=argparse.BooleanOptionalAction, default=True, help="show a single text as it grows (default)"
     )
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, default: str) -> Any:
+    """A group with every field of SamplingParams that a number can set, and the seed."""
+    sampling = parser.add_argument_group("sampling", default)
+    for name, (kind, text) in SAMPLING.items():
+        names = [f"--{name}", "--temp"] if name == "temperature" else [f"--{name}"]
+        sampling.add_argument(*names, type=kind, metavar="N" if kind is int else "X", help=text)
+    sampling.add_argument(
+        "-s", "--seed", type=int, metavar="N", help="the same seed gives the same text; default random"
+    )
+    return sampling
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

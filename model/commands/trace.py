@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.commands.generate import SAMPLING, add_model_arguments, load_model
+from model.commands.generate import SAMPLING, add_model_arguments, add_sampling_arguments, load_model
 
 if TYPE_CHECKING:
     from model.study.walk import Walk
@@ -33,13 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     top = f"candidates shown a step, by raw rank, and the token drawn; default {TOP}"
     parser.add_argument("--top", type=int, default=TOP, metavar="N", help=top)
-    sampling = parser.add_argument_group("sampling", "default: the model's own distribution, nothing cut")
-    for name, (kind, text) in SAMPLING.items():
-        names = [f"--{name}", "--temp"] if name == "temperature" else [f"--{name}"]
-        sampling.add_argument(*names, type=kind, metavar="N" if kind is int else "X", help=text)
-    sampling.add_argument(
-        "-s", "--seed", type=int, metavar="N", help="the same seed gives the same text; default random"
-    )
+    add_sampling_arguments(parser, "default: the model's own distribution, nothing cut")
     parser.add_argument("--json", action="store_true", help="one JSON object: prompt, steps, stages, candidates")
     page = "write one self-contained page to look at in a browser, with sliders, instead of tables"
     parser.add_argument("--html", type=Path, metavar="FILE", help=page)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from model.study.picture import GREY, SETTINGS
 from model.study.sweep import Point, Spread, Sweep, mean, over_seeds
 
 if TYPE_CHECKING:
@@ -16,34 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NEEDED = "the pictures of a sweep need matplotlib: pip install 'alea[study]'"
-GREY = "#797979"  # as far from white as from GitHub's dark page, 4.4 to 1
 ANCHORS = ("#1F80C0", "#009A70", "#A97F00", "#D55E00", "#C8508C")  # cold to hot; 3 to 1 or more on both pages
 LIGHT, DARK = (0.80, 0.88, 0.95), (0.03, 0.19, 0.42)  # of the heat map: no diversity is dark
 SMALL = 7.5  # points
-SETTINGS: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "alea",
-    "font.size": 8.5,
-    "text.color": GREY,
-    "axes.labelcolor": GREY,
-    "axes.titlecolor": GREY,
-    "axes.edgecolor": GREY,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.axisbelow": True,
-    "figure.facecolor": "none",
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "grid.color": GREY,
-    "grid.alpha": 0.3,
-    "grid.linewidth": 0.6,
-    "lines.markersize": 4.5,
-    "lines.linewidth": 1.2,
-}
 Measured = dict[Point, dict[str, Spread]]
 
 
