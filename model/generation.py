@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import samplers
+from model.beam_search import Beam, BeamRules, Chooser, Search, beam_search
 from model.config import token_ids
 from model.kv_cache import KVCache, Slots
 from model.llama import Llama
@@ -32,6 +33,8 @@ class Generation:
     model's logits, before penalties, temperature and filters (empty where they were not asked for).
     finish_reason: "eos", "stop" (a stop string) or "length".
     completion_logprobs: raw and final logprobs with the most probable alternatives, where `logprobs` asked for them.
+    score: of beams, sum(logprobs) / len(ids) ** length_penalty, None without. There, logprobs are what each token added
+    to the sum: ln p under the model, after penalties; with do_sample also over the temperature, not renormalised.
     """
 
     text: str = ""
@@ -40,6 +43,7 @@ class Generation:
     model_logprobs: list[float] = field(default_factory=list)
     finish_reason: str = ""
     completion_logprobs: CompletionLogprobs | None = None
+    score: float | None = None
 
 
 @torch.inference_mode()
@@ -60,6 +64,9 @@ def generate(
     on_text: Callable[[int, str], None] | None = None,
     model_logprobs: bool = True,
     logprobs: int | None = None,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
     backend: str = "auto",
     **sampling: Any,
 ) -> list[list[Generation]]:
@@ -75,10 +82,15 @@ def generate(
         seed: None draws one from torch's generator, so that `torch.manual_seed` rules it.
         stream: one number a sequence, default 0, 1, 2 ... through the call. A sequence draws by its seed, stream and
             position alone: it keeps its text in any batch (as far as the model's own logits do not differ there).
+            With beams, one number a prompt.
         streamer: an object with put(ids) and end(), as transformers' TextStreamer; for a single sequence.
         on_text: called with (sequence number, text) as text appears, never with half a character or stop string.
         model_logprobs: False leaves them out, which saves a pass over the logits.
         logprobs: int in 0 .. vocabulary: also `completion_logprobs`, with so many alternatives a step; None saves them.
+        num_beams: int >= 1; above 1, so many texts a prompt grow side by side, and the num_return_sequences of the best
+            score return, the best first: beam search, or with do_sample (which the model's generation_config may
+            say) and T above 0 beam sampling. Not together with streamer, on_text, logprobs.
+        length_penalty, early_stopping: of beams, as `BeamRules` has them.
         backend: of the sampler.
         sampling: any field of `samplers.SamplingParams`, default the model's generation_config.
 
@@ -93,16 +105,28 @@ def generate(
     prompt_ids = encoded(prompts, tokenizer, model.config.vocab_size)
     room = rooms(prompt_ids, max_new_tokens, max_length, model.config.max_position_embeddings)
     count = integer("num_return_sequences", num_return_sequences, 1)
-    streams = checked_streams(stream, count * len(prompt_ids))
+    ends = model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
+    rules = BeamRules(num_beams, length_penalty, early_stopping, ends)
+    if num_beams > 1:
+        check_beams(count, rules, streamer=streamer, on_text=on_text, logprobs=logprobs)
+    elif length_penalty != 1 or early_stopping is not False:
+        given = f"length_penalty = {length_penalty!r} and early_stopping = {early_stopping!r}"
+        raise ValueError(f"num_beams must be above 1 for length_penalty and early_stopping, got 1 with {given}")
+    streams = checked_streams(stream, len(prompt_ids) * (1 if num_beams > 1 else count))
     if streamer is not None and len(streams) != 1:
         raise ValueError(f"streamer must be None for more than one sequence, got {len(streams)} sequences")
     stops = checked_stops(stop_strings)
-    ends = model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
     params = sampling_params(model.generation_config, do_sample, sampling)
+    seed = random_seed() if seed is None else integer("seed", seed)
+    if num_beams > 1:
+        searches = [
+            Search(ids, new, rules, number, stop_check(tokenizer, stops))
+            for ids, new, number in zip(prompt_ids, room, streams, strict=True)
+        ]
+        chooser = Chooser(params, rules, model.config.vocab_size, seed, backend)
+        return searched(model, tokenizer, searches, chooser, count, stops, model_logprobs)
     recorder = None if logprobs is None else Recorder(logprobs, model.config.vocab_size, params, backend)
-    sampler = Sampler(
-        params, random_seed() if seed is None else integer("seed", seed), model_logprobs, backend, recorder
-    )
+    sampler = Sampler(params, seed, model_logprobs, backend, recorder)
     writers = [
         Writer(number, prompt_ids[number // count], room[number // count], streams[number], tokenizer, stops, on_text)
         for number in range(len(streams))
@@ -150,6 +174,58 @@ def decode(
         slots = Slots.ragged([writer.length - 1 for writer in active], model.device)
         logits = model(last, cache, slots)[:, -1]  # [B, V]
         position += 1
+
+
+def searched(
+    model: Llama,
+    tokenizer: Tokenizer,
+    searches: list[Search],
+    chooser: Chooser,
+    count: int,
+    stops: Sequence[str],
+    model_logprobs: bool,
+) -> list[list[Generation]]:
+    """The `count` best texts of each search. Raises: ValueError where one has fewer."""
+    length = max(len(search.prompt) + search.room for search in searches)
+    logits, cache = prefill(model, [search.prompt for search in searches], length)
+    beam_search(model, logits, cache, searches, chooser)
+    for number, search in enumerate(searches):
+        if len(search.finished) < count:
+            raise ValueError(
+                f"num_return_sequences must be at most the {len(search.finished)} texts that prompts[{number}] has "
+                f"under these filters, this vocabulary and length, got {count}"
+            )
+    return [
+        [written(search, beam, tokenizer, stops, model_logprobs) for beam in search.finished[:count]]
+        for search in searches
+    ]
+
+
+def written(
+    search: Search, beam: Beam, tokenizer: Tokenizer, stops: Sequence[str] = (), model_logprobs: bool = True
+) -> Generation:
+    """A finished beam as a Generation."""
+    writer = Writer(0, search.prompt, search.room, search.stream, tokenizer, stops, on_text=None)
+    for one in beam.path():
+        writer.put(one.token, one.token in search.rules.ends)
+        writer.generation.logprobs.append(one.logprob)
+        if model_logprobs:
+            writer.generation.model_logprobs.append(one.model_logprob)
+    writer.generation.score = search.score(beam)
+    return writer.generation
+
+
+def stop_check(tokenizer: Tokenizer, stops: Sequence[str]) -> Callable[[list[int]], bool] | None:
+    """Whether the text of some ids holds a stop string; None where there are none to look for."""
+    if not stops:
+        return None
+
+    def is_stopped(ids: list[int]) -> bool:
+        decoder = tokenizer.stream()
+        text = "".join(decoder.put(i) for i in ids)
+        return any(stop in text for stop in stops)
+
+    return is_stopped
 
 
 def prefill(model: Llama, prompt_ids: list[list[int]], length: int) -> tuple[Tensor, KVCache]:
@@ -260,6 +336,15 @@ def encoded_prompt(name: str, prompt: Prompt, tokenizer: Tokenizer, vocabulary: 
             pieces = f"(the tokenizer has {tokenizer.vocab_size} pieces)"
             raise ValueError(f"{name} must hold token ids in 0 .. {vocabulary - 1}, got {token} {pieces}")
     return ids
+
+
+def check_beams(count: int, rules: BeamRules, **others: Any) -> None:
+    """Raises ValueError for more texts than beams, and for what only a single growing text can serve."""
+    if count > rules.num_beams:
+        raise ValueError(f"num_return_sequences must be at most num_beams = {rules.num_beams}, got {count}")
+    for name, value in others.items():
+        if value is not None:
+            raise ValueError(f"{name} must be None with num_beams above 1, got {value!r}")
 
 
 def checked_streams(stream: Sequence[int] | None, sequences: int) -> list[int]:

@@ -46,6 +46,21 @@ class KVCache:
                 store[:, row] = store[:, last]
             setattr(self, name, store[:, :last])
 
+    def reorder(self, rows: list[int], used: int) -> None:
+        """Row i becomes what row rows[i] was, for beams, which grow out of one another; only slots 0 .. used - 1 move.
+
+        A row may stand for several, or for none: there are len(rows) rows then.
+        """
+        if rows == list(range(self.keys.shape[1])):
+            return
+        for name in ("keys", "values"):
+            store = getattr(self, name)
+            chosen = store[:, rows, :, :used]  # a copy
+            if len(rows) > store.shape[1]:
+                store = store.new_zeros(store.shape[0], len(rows), *store.shape[2:])
+            store[:, : len(rows), :, :used] = chosen
+            setattr(self, name, store[:, : len(rows)])
+
 
 class Slots:
     """Where one forward pass writes: `positions` int64 [B, L], known on the host as well.
