@@ -169,16 +169,27 @@ class Llama(nn.Module):
         folder: str | Path | None = None,
         dtype: torch.dtype | None = torch.float32,
         device: str | torch.device = "cpu",
+        adapter: str | Path | None = None,
+        quantize: str | None = None,
+        double_quant: bool = False,
     ) -> Llama:
         """Load a Llama folder as transformers saves it; no folder: the built-in storyteller.
 
-        Args: folder with config.json and *.safetensors; dtype of the weights in memory, float32, float16 or
-        bfloat16, None for the file's own; device "cpu" or "cuda".
-        Raises: FileNotFoundError, ValueError naming file and tensor (see `model.weights`).
+        Args:
+            folder: with config.json and *.safetensors.
+            dtype: of the weights in memory, float32, float16 or bfloat16, None for the file's own.
+            device: "cpu" or "cuda".
+            adapter: a folder with a LoRA adapter as PEFT saves it, to be merged into the weights (`model.lora`).
+            quantize: "int8", "nf4" or "fp4" for the layers' matrices, through bitsandbytes (`model.quantization`);
+                embedding, norms and lm_head stay in dtype.
+            double_quant: bool, quantise the scales of nf4 or fp4 as well.
+
+        Raises: FileNotFoundError, ValueError naming file and tensor (see `model.weights`); RuntimeError where
+            bitsandbytes is needed and missing.
         """
         from model.weights import load
 
-        return load(folder, dtype, torch.device(device))
+        return load(folder, dtype, torch.device(device), adapter, quantize, double_quant)
 
     @property
     def device(self) -> torch.device:

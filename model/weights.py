@@ -9,15 +9,19 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from model import quantization
 from model.config import LlamaConfig, read_json, token_ids
 from model.llama import Llama, Stacked
 from samplers import SamplingParams
+
+if TYPE_CHECKING:
+    from model.lora import Adapter
 
 BUILT_IN = Path(__file__).parent / "storyteller"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -25,8 +29,17 @@ FLOAT_TYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16,
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def load(folder: str | Path | None, dtype: torch.dtype | None, device: torch.device) -> Llama:
+def load(
+    folder: str | Path | None,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    adapter: str | Path | None = None,
+    quantize: str | None = None,
+    double_quant: bool = False,
+) -> Llama:
     """The model in `folder` (None: the built-in one), its weights cast to dtype (None: as stored) on device.
+
+    A LoRA adapter is merged into each tensor as it is read, before the tensor is quantised.
 
     Raises: FileNotFoundError where the folder or a file is missing; ValueError naming file and tensor where one is
     missing, unknown, misshapen or no float, where a file is truncated, or a shard lies outside the folder.
@@ -38,12 +51,19 @@ def load(folder: str | Path | None, dtype: torch.dtype | None, device: torch.dev
     folder = BUILT_IN if folder is None else Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give a folder with config.json and *.safetensors")
+    quantization.check(quantize, double_quant)
     with torch.device("meta"):
         model = Llama(LlamaConfig.from_pretrained(folder))
     homes = tensor_homes(folder)
     check(model, homes, folder)
+    dtype = dtype or stored_dtype(homes)
+    if quantize is not None:
+        quantization.prepare(model, quantize, double_quant, dtype)
+    lora = None if adapter is None else open_adapter(adapter, model)
     for name, parts in layout(model).items():
-        put(model, name, read(parts, homes, dtype or stored_dtype(homes), device))
+        put(model, name, read(parts, homes, dtype, device, lora))
+    if quantize is not None:
+        quantization.give_back()
     if model.config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     model.generation_config = read_generation_config(folder)
@@ -75,24 +95,37 @@ def layout(model: Llama) -> dict[str, dict[str, torch.Size]]:
     for name, parameter in model.named_parameters(remove_duplicate=False):
         module_name, _, leaf = name.rpartition(".")
         module = model.get_submodule(module_name)
+        shape = parameter.shape
+        if leaf == "weight" and quantization.is_quantized(module):
+            shape = torch.Size((module.out_features, module.in_features))  # type: ignore[arg-type]  # not as packed
+        block, _, own = module_name.rpartition(".")
         if isinstance(module, Stacked):
-            block = module_name.rpartition(".")[0]
-            rest = parameter.shape[1:]
-            homes[name] = {f"model.{block}.{p}.{leaf}": torch.Size((n, *rest)) for p, n in module.parts.items()}
+            homes[name] = {f"model.{block}.{p}.{leaf}": torch.Size((n, *shape[1:])) for p, n in module.parts.items()}
+        elif isinstance(model.get_submodule(block), quantization.Separate):
+            homes[name] = {f"model.{block.rpartition('.')[0]}.{own}.{leaf}": shape}
         elif name != "lm_head.weight":
-            homes[name] = {f"model.{name}": parameter.shape}
+            homes[name] = {f"model.{name}": shape}
         elif not model.config.tie_word_embeddings:
-            homes[name] = {name: parameter.shape}
+            homes[name] = {name: shape}
     return homes
 
 
 def stored_tensors(model: Llama) -> dict[str, Tensor]:
-    """The model's weights under their names in a Hugging Face checkpoint."""
+    """The model's weights under their names in a Hugging Face checkpoint; of quantised ones, what they stand for."""
     tensors: dict[str, Tensor] = {}
     for name, parts in layout(model).items():
         rows = [shape[0] for shape in parts.values()]
-        tensors.update(zip(parts, model.get_parameter(name).detach().split(rows), strict=True))
+        tensors.update(zip(parts, meant(model, name).split(rows), strict=True))
     return tensors
+
+
+def meant(model: Llama, name: str) -> Tensor:
+    """A parameter as it is, or the weight that a quantised one stands for."""
+    module_name, _, leaf = name.rpartition(".")
+    module = model.get_submodule(module_name)
+    if leaf == "weight" and quantization.is_quantized(module):
+        return quantization.dequantized(module)
+    return model.get_parameter(name).detach()
 
 
 def tensor_homes(folder: Path) -> dict[str, Path]:
@@ -158,13 +191,29 @@ def stored_dtype(homes: dict[str, Path]) -> torch.dtype:
         return FLOAT_TYPES[file.get_slice(name).get_dtype()]
 
 
-def read(parts: dict[str, torch.Size], homes: dict[str, Path], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The stored tensors one below the other, cast to dtype on device; a copy, so that the file may change later."""
+def open_adapter(folder: str | Path, model: Llama) -> Adapter:
+    from model.lora import Adapter  # which imports this file
+
+    return Adapter(folder, model)
+
+
+def read(
+    parts: dict[str, torch.Size],
+    homes: dict[str, Path],
+    dtype: torch.dtype,
+    device: torch.device,
+    lora: Adapter | None = None,
+) -> Tensor:
+    """The stored tensors, as the adapter changes them, one below the other, cast to dtype on device.
+
+    A copy, so that the file may change later.
+    """
     rows = [shape[0] for shape in parts.values()]
     value = torch.empty((sum(rows), *next(iter(parts.values()))[1:]), dtype=dtype, device=device)
     for name, target in zip(parts, value.split(rows), strict=True):
         with opened(homes[name]) as file:
-            target.copy_(file.get_tensor(name))
+            stored = file.get_tensor(name)
+            target.copy_(stored if lora is None else lora.merged(name, stored))
     return by_columns(value)
 
 
@@ -177,7 +226,11 @@ def by_columns(value: Tensor) -> Tensor:
 
 def put(model: Llama, name: str, value: Tensor) -> None:
     module_name, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(module_name), leaf, nn.Parameter(value, requires_grad=False))
+    module = model.get_submodule(module_name)
+    if leaf == "weight" and quantization.is_quantized(module):
+        module.weight = quantization.quantized(module, value)
+    else:
+        setattr(module, leaf, nn.Parameter(value, requires_grad=False))
 
 
 @contextmanager
