@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from bench import conformance, decode, gpu, growth, hf, identity, kernels, load, report, sample
+from bench import conformance, decode, gpu, growth, hf, identity, kernels, load, quantization, report, sample
 
 HELP = "measure speed beside other implementations"
 BENCHMARKS = {
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "decode": decode,
     "hf": hf,
     "load": load,
+    "quantization": quantization,
     "kernels": kernels,
     "gpu": gpu,
     "identity": identity,

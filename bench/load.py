@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
@@ -25,7 +25,7 @@ import model
 from bench import measure, runner
 from model.config import LlamaConfig
 
-HELP = "seconds and peak memory of loading a checkpoint, by shape and dtype, and the arithmetic of Llama-2-7B's weights"
+HELP = "seconds and memory of loading a checkpoint, by shape and dtype, and the arithmetic of Llama-2-7B's weights"
 BUILT_IN = Path(model.__file__).parent / "storyteller"  # as model.weights.BUILT_IN, which would load torch
 SHAPES = {
     "tiny": LlamaConfig(512, 64, 172, 5, 8, 4, 8, 512, 1e-5),
@@ -34,9 +34,31 @@ SHAPES = {
     "1B": LlamaConfig(32000, 2048, 5632, 22, 32, 4, 64, 2048, 1e-5),
     "7B": LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128, 4096, 1e-5),  # Llama-2-7B
 }
+DEPTHS = (8, 20)  # layers of 7B, for the line to all 32 where these are too many for the memory
+SHAPES |= {f"7B-{layers}-layers": replace(SHAPES["7B"], num_hidden_layers=layers) for layers in DEPTHS}
 WARM_UP = LlamaConfig(64, 32, 64, 1, 2, 2, 16, 64, 1e-5)
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 STORED = ("bfloat16", "float32")
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How weights lie in memory: the dtype, but of the layers' matrices where these are quantised."""
+
+    dtype: str
+    quantize: str | None = None
+    double_quant: bool = False
+
+
+SCHEMES = {
+    "float32": Scheme("float32"),
+    "bfloat16": Scheme("bfloat16"),
+    "float16": Scheme("float16"),
+    "int8": Scheme("bfloat16", "int8"),
+    "fp4": Scheme("bfloat16", "fp4"),
+    "nf4": Scheme("bfloat16", "nf4"),
+    "nf4-double": Scheme("bfloat16", "nf4", True),
+}
 MIB = 2**20
 SHARD = 1024 * MIB  # bytes of a file, but for a larger tensor
 PAGE = 4096  # bytes
@@ -44,6 +66,7 @@ OVERHEAD_MIB = 1024  # Python with torch and transformers, and the tensor that i
 CHECKED = 200_000_000  # parameters up to which the logits are compared
 PROMPT = [[1, 5, 9, 2, 7, 60, 33, 5]]
 TOLERANCE = 1e-4  # of logits of about 1, in float32
+INT8_TOLERANCE = 0.05  # of int8, whose product rounds its input too
 PRELOAD = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
 WIDTH = 110  # of a table in a file or pipe, for which rich would take 80
 CAPTION = (
@@ -54,29 +77,22 @@ CAPTION = (
     "ready, above that before the load; pages of a mapped file count while they are mapped, and a few MiB are noise, "
     "as memory freed before is used again. A tied lm_head counts once."
 )
-SCHEMES: dict[str, tuple[float, float]] = {  # bytes a parameter: of the layers' matrices, of all others
-    "float32": (4, 4),
-    "16 bits": (2, 2),
-    "int8": (1, 2),  # and a float32 a row
-    "4 bits": (0.5 + 4 / 64, 2),  # and a float32 a block of 64
-    "nf4, double quantisation": (0.5 + 1 / 64 + 4 / (64 * 256), 2),  # and a byte a block; a float32 for 256 of them
-}
-TUTORIAL_MIB = {"float32": 25_713, "16 bits": 12_860, "int8": 6_701, "4 bits": 4_000, "nf4, double quantisation": 3_695}
+TUTORIAL_MIB = {"float32": 25_713, "bfloat16": 12_860, "int8": 6_701, "fp4": 4_000, "nf4-double": 3_695}
 ARITHMETIC_CAPTION = (
     "Weights and their scales alone. As bitsandbytes does it, embedding, norms and lm_head stay in 16 bits; int8 adds "
-    "a float32 a row, 4 bits one a block of 64 weights, double quantisation a byte instead, and a float32 for 256 of "
-    "these. The tutorial's are figures of a GPU in use. The 8.1 MiB that torch lends cuBLAS for its work (on GPUs "
-    "other than Hopper's) would explain the differences at 32 and 16 bits, and the last but for 0.4 MiB; of int8's 11 "
-    "MiB and of 4 bits' 17 MiB would remain unexplained."
+    "a float32 a row, 4 bits one a block of 64 weights, double quantisation a byte instead, a float32 for 256 of "
+    "these, and one a matrix. The tutorial's are figures of a GPU in use. The 8.1 MiB that torch lends cuBLAS for its "
+    "work (on GPUs other than Hopper's) would explain the differences at 32 and 16 bits, and the last but for 0.4 MiB; "
+    "of int8's 11 MiB and of 4 bits' 17 MiB would remain unexplained."
 )
 
 Record = dict[str, Any]
-Load = Callable[[Path, Any], Any]  # (folder, torch's dtype) -> a model
+Load = Callable[[Path, Scheme], Any]  # -> a model
 
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint of a shape, and the dtype that it is loaded in."""
+    """A checkpoint of a shape, and the name of the scheme that it is loaded in."""
 
     shape: str
     dtype: str
@@ -92,8 +108,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shapes", nargs="+", default=shapes, metavar="NAME", help=some.format(", ".join(SHAPES), " ".join(shapes))
     )
     parser.add_argument(
-        "--dtypes", nargs="+", default=dtypes, metavar="NAME", help=some.format(", ".join(BYTES), " ".join(dtypes))
+        "--dtypes", nargs="+", default=dtypes, metavar="NAME", help=some.format(", ".join(SCHEMES), " ".join(dtypes))
     )
+    parser.add_argument("--loaders", nargs="+", default=list(LOADERS), metavar="NAME", help="default both of them")
     stored = f"dtype of the generated files, {' or '.join(STORED)}; default {STORED[0]}"
     parser.add_argument("--stored", default=STORED[0], metavar="NAME", help=stored)
     parser.add_argument("--arithmetic", action="store_true", help="only what Llama-2-7B's weights need, by arithmetic")
@@ -112,10 +129,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check_options(arguments: argparse.Namespace) -> None:
     """Raises: ValueError naming the option."""
-    runner.check_options(arguments)
+    for name in ("rounds", "threads"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name} must be >= 1, got {getattr(arguments, name)}")
     for option, values, known in (
         ("shapes", arguments.shapes, SHAPES),
-        ("dtypes", arguments.dtypes, BYTES),
+        ("dtypes", arguments.dtypes, SCHEMES),
+        ("loaders", arguments.loaders, LOADERS),
         ("stored", [arguments.stored], STORED),
     ):
         for value in values:
@@ -132,7 +152,13 @@ def measured(arguments: argparse.Namespace) -> list[Record]:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="alea-load-") as home:
         checkpoints = Checkpoints(Path(home), arguments.stored)
-        record = partial(measure_case, checkpoints=checkpoints, rounds=arguments.rounds, threads=arguments.threads)
+        record = partial(
+            measure_case,
+            checkpoints=checkpoints,
+            names=[name for name in LOADERS if name in arguments.loaders],
+            rounds=arguments.rounds,
+            threads=arguments.threads,
+        )
         return runner.collect("load", cases, record, arguments.save, tell)
 
 
@@ -148,12 +174,12 @@ def check_room(cases: Iterable[Case], stored: str) -> None:
                 f"--shapes {case.shape} needs {file:,.0f} MiB of disk as {stored}; {disk:,.0f} MiB are free "
                 f"in {folder} (TMPDIR names another folder)"
             )
-        # The file too: pages that don't fit would be read from the disk.
-        needed = parameters * BYTES[case.dtype] / MIB + file + OVERHEAD_MIB
+        # Without the file: pages of it that find no room are read from the disk again.
+        needed = weights_mib(SHAPES[case.shape], case.dtype) + OVERHEAD_MIB
         if needed > memory:
             raise ValueError(
-                f"--shapes {case.shape} needs {needed:,.0f} MiB of memory in {case.dtype}, the page cache of the file "
-                f"included; {memory:,.0f} MiB are available"
+                f"--shapes {case.shape} needs {needed:,.0f} MiB of memory in {case.dtype}; "
+                f"{memory:,.0f} MiB are available"
             )
 
 
@@ -271,33 +297,54 @@ def weights(name: str, shape: tuple[int, ...], stored: str) -> Any:
     return scaled.to(getattr(torch, stored)).repeat(-(-size // len(some)))[:size].view(shape)
 
 
-def ours(folder: Path, dtype: Any) -> Any:
+def ours(folder: Path, scheme: Scheme) -> Any:
+    import torch
+
     from model import Llama
 
-    return Llama.from_pretrained(folder, dtype)
+    dtype = getattr(torch, scheme.dtype)
+    return Llama.from_pretrained(folder, dtype, quantize=scheme.quantize, double_quant=scheme.double_quant)
 
 
-def theirs(folder: Path, dtype: Any) -> Any:
-    from transformers import AutoModelForCausalLM
+def theirs(folder: Path, scheme: Scheme) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils import logging
 
+    from model import quantization
+
     logging.disable_progress_bar()
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    more: Record = {}
+    if scheme.quantize is not None:
+        quantization.library()  # for its silence
+    if scheme.quantize == "int8":
+        more["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    elif scheme.quantize is not None:
+        more["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=scheme.quantize,
+            bnb_4bit_use_double_quant=scheme.double_quant,
+            bnb_4bit_compute_dtype=scheme.dtype,
+        )
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=scheme.dtype, local_files_only=True, **more)
 
 
 LOADERS: dict[str, Load] = {"alea": ours, "transformers": theirs}
 
 
-def skipped() -> dict[str, str]:
+def skipped(names: Iterable[str], dtype: str) -> dict[str, str]:
     """Loaders that can't be measured, and why."""
-    return {name: "not installed" for name in LOADERS if measure.installed(name) is None and name != "alea"}
+    without = {name: "not asked for" for name in LOADERS if name not in names}
+    without |= {name: "not installed" for name in names if name != "alea" and measure.installed(name) is None}
+    if SCHEMES[dtype].quantize is not None and measure.installed("accelerate") is None:
+        without["transformers"] = "accelerate is not installed"
+    return without
 
 
-def measure_case(case: Case, checkpoints: Checkpoints, rounds: int, threads: int) -> Record:
+def measure_case(case: Case, checkpoints: Checkpoints, names: Iterable[str], rounds: int, threads: int) -> Record:
     """Right first, then each loader once a round, in turn, so that drift of the machine hits both alike."""
     from model.weights import stored_dtype, tensor_homes
 
-    folder, without = checkpoints.folder(case.shape), skipped()
+    folder, without = checkpoints.folder(case.shape), skipped(names, case.dtype)
     names = [name for name in LOADERS if name not in without]
     if count(SHAPES[case.shape]) <= CHECKED and len(names) > 1:
         in_fresh_process(check_logits, folder, case.dtype)
@@ -315,13 +362,20 @@ def measure_case(case: Case, checkpoints: Checkpoints, rounds: int, threads: int
         "dtype": case.dtype,
         "rounds": rounds,
         **{
-            figure: {name: measure.quantiles([load[figure] for load in some]) for name, some in loads.items()}
-            for figure in ("seconds", "ready_seconds", "peak_mib")
+            figure: {
+                name: quantiles([load[figure] for load in some]) for name, some in loads.items() if figure in some[0]
+            }
+            for figure in ("seconds", "ready_seconds", "peak_mib", "resident_mib", "token_cpu_seconds", "running_mib")
         },
-        "weights_mib": loads["alea"][0]["weights_mib"],
+        "weights_mib": weights_mib(SHAPES[case.shape], case.dtype),
         "skipped": without,
         **measure.circumstances(),
     }
+
+
+def quantiles(values: list[float]) -> dict[str, float]:
+    """As measure.quantiles; one value is all three of them."""
+    return measure.quantiles(values * 2 if len(values) == 1 else values)
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -391,31 +445,62 @@ def timed(name: str, folder: Path, dtype: str, warm_up: Path, threads: int) -> R
     import torch
 
     torch.set_num_threads(threads)
-    kind = getattr(torch, dtype)
-    read_pages(LOADERS[name](warm_up, kind))
+    scheme = SCHEMES[dtype]
+    read_pages(LOADERS[name](warm_up, scheme))
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak starts anew from here
     before = resident_mib("VmRSS")
     began = time.perf_counter()
-    llama = LOADERS[name](folder, kind)
+    llama = LOADERS[name](folder, scheme)
     loaded = time.perf_counter()
     read_pages(llama)
     ready = time.perf_counter()
-    return {
+    found = {
         "seconds": loaded - began,
         "ready_seconds": ready - began,
         "peak_mib": resident_mib("VmHWM") - before,
-        "parameters": sum(p.numel() for p in llama.parameters()),
-        "weights_mib": sum(p.numel() * p.element_size() for p in llama.parameters()) / MIB,
+        "resident_mib": resident_mib("VmRSS") - before,
+        "parameters": sum(whole_size(p) for p in llama.parameters()),
+        "weights_mib": sum(t.numel() * t.element_size() for t in held(llama)) / MIB,
     }
+    return found | (running(llama, before) if name == "alea" else {})
+
+
+def running(llama: Any, before: float) -> Record:
+    """CPU seconds of a pass of one token, least of three after one that packs what is quantised; and memory then."""
+    import torch
+
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(4):
+            began = time.process_time()  # of this process: others that run beside it do not count
+            llama(torch.tensor([[1]]))
+            seconds.append(time.process_time() - began)
+    return {"token_cpu_seconds": min(seconds[1:]), "running_mib": resident_mib("VmRSS") - before}
+
+
+def held(llama: Any) -> Iterator[Any]:
+    """Every tensor of the weights, those of bitsandbytes' scales as well."""
+    for parameter in llama.parameters():
+        yield parameter.detach()
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            yield from [state.absmax, *([state.offset, state.state2.absmax] if state.nested else [])]
+        elif getattr(parameter, "SCB", None) is not None:
+            yield parameter.SCB
+
+
+def whole_size(parameter: Any) -> int:
+    """Its weights, of which 4 bits pack two in a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else state.shape.numel()
 
 
 def read_pages(llama: Any) -> None:
     """A byte of every page of the weights, so that none is left in a file."""
     import torch
 
-    for parameter in llama.parameters():
-        value = parameter.detach()
+    for value in held(llama):
         flat = (value if value.is_contiguous() else value.t()).reshape(-1)  # a view: t() undoes storage by columns
         flat.view(torch.uint8)[::PAGE].sum()
 
@@ -432,25 +517,31 @@ def resident_mib(field: str) -> float:
 
 
 def check_logits(folder: Path, dtype: str) -> None:
-    """Nothing is timed that is not right: the loaded weights, then cast to float32, must give the same logits."""
+    """Nothing is timed that is not right: the loaded weights must give the same logits in float32."""
     import torch
 
-    found = {}
+    found, scheme = {}, SCHEMES[dtype]
     for name, load in LOADERS.items():
+        if scheme.quantize is None:
+            llama = load(folder, scheme).float()
+        else:
+            llama = load(folder, replace(scheme, dtype="float32"))
+            for module in llama.modules():  # whose kernel for some CPUs rounds to bfloat16, and takes not all shapes
+                module.support_avx512bf16_for_cpu = False
         with torch.inference_mode():
-            output = load(folder, getattr(torch, dtype)).float()(torch.tensor(PROMPT))
+            output = llama(torch.tensor(PROMPT))
         found[name] = getattr(output, "logits", output)
     expected = found["alea"]
+    tolerance = INT8_TOLERANCE if scheme.quantize == "int8" else TOLERANCE
     for name, logits in found.items():
-        if not torch.allclose(logits, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        if not torch.allclose(logits, expected, rtol=tolerance, atol=tolerance):
             most = (logits - expected).abs().max().item()
             raise RuntimeError(f"{name} and alea differ in logits by up to {most:.3g}; nothing was measured")
 
 
 def check_size(case: Case, name: str, load: Record) -> None:
     """Nothing is recorded of a model that is not the one that was asked for."""
-    parameters = count(SHAPES[case.shape])
-    size = parameters * BYTES[case.dtype] / MIB
+    parameters, size = count(SHAPES[case.shape]), weights_mib(SHAPES[case.shape], case.dtype)
     if (load["parameters"], load["weights_mib"]) != (parameters, size):
         raise RuntimeError(
             f"{name} must load {parameters:,} parameters, {size:,.1f} MiB ({case}), "
@@ -472,6 +563,32 @@ def rows(records: Iterable[Record]) -> tuple[list[str], list[list[str]]]:
         ]
         for record in records
     ]
+
+
+def tutorial_rows(records: Iterable[Record]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of Llama-2-7B's weights in memory, measured, beside the arithmetic and the tutorial."""
+    headings = ["weights", "arithmetic, MiB", "resident, MiB", "tutorial, MiB", "difference"]
+    headings += ["peak, MiB", "after a pass, MiB", "load, s"]
+    own = {record["dtype"]: record for record in records if record["shape"] == "7B"}
+    rows = []
+    for scheme, tutorial in TUTORIAL_MIB.items():
+        resident = resident_7b(records, scheme)
+        cells = [f"{weights_mib(SHAPES['7B'], scheme):,.0f}", f"{resident:,.0f}", f"{tutorial:,}"]
+        figures = ("peak_mib", "running_mib", "seconds")
+        more = [medians({"alea": own[scheme][figure]["alea"]}) if scheme in own else "–" for figure in figures]
+        rows.append([scheme, *cells, f"{resident / tutorial - 1:+.2%}", *(cell.split(" / ")[0] for cell in more)])
+    return headings, rows
+
+
+def resident_7b(records: Iterable[Record], scheme: str) -> float:
+    """MiB in memory after Llama-2-7B's shape was loaded by alea; by the line through two depths where it was not."""
+    deep = [record for record in records if record["shape"].startswith("7B") and record["dtype"] == scheme]
+    found = {record["shape"]: record["resident_mib"]["alea"]["p50"] for record in deep}
+    if "7B" in found:
+        return found["7B"]
+    low, high = (found[f"7B-{layers}-layers"] for layers in DEPTHS)
+    a_layer = (high - low) / (DEPTHS[1] - DEPTHS[0])
+    return low + (SHAPES["7B"].num_hidden_layers - DEPTHS[0]) * a_layer
 
 
 def medians(figures: dict[str, dict[str, float]]) -> str:
@@ -497,26 +614,39 @@ def show(records: list[Record]) -> None:
 
 
 def weights_mib(config: LlamaConfig, scheme: str) -> float:
-    """MiB of the weights as they would lie in memory.
+    """MiB of the weights and their scales as they would lie in memory.
 
     >>> round(weights_mib(SHAPES["7B"], "float32")), round(weights_mib(SHAPES["7B"], "int8"))
     (25705, 6682)
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
-    matrices = [shape for name, shape in tensors(config).items() if "_proj" in name]
-    inside = sum(map(math.prod, matrices))
-    of_matrices, of_others = SCHEMES[scheme]
-    scales = 4 * sum(shape[0] for shape in matrices) if scheme == "int8" else 0
-    return (inside * of_matrices + scales + (count(config) - inside) * of_others) / MIB
+    shapes = tensors(config)
+    quantized = {name: shape for name, shape in shapes.items() if "_proj" in name and SCHEMES[scheme].quantize}
+    rest = sum(math.prod(shape) for name, shape in shapes.items() if name not in quantized)
+    inside = sum(quantized_bytes(shape, SCHEMES[scheme]) for shape in quantized.values())
+    return (inside + rest * BYTES[SCHEMES[scheme].dtype]) / MIB
+
+
+def quantized_bytes(shape: tuple[int, ...], scheme: Scheme) -> int:
+    """Of a matrix with its scales.
+
+    >>> quantized_bytes((4096, 4096), SCHEMES["nf4"])
+    9437184
+    """
+    weights = math.prod(shape)
+    if scheme.quantize == "int8":
+        return weights + 4 * shape[0]  # a float32 a row
+    blocks = -(-weights // 64)
+    scales = blocks + 4 * -(-blocks // 256) + 4 if scheme.double_quant else 4 * blocks
+    return -(-weights // 2) + scales
 
 
 def show_arithmetic() -> None:
     cells = []
     for scheme, tutorial in TUTORIAL_MIB.items():
         mib = weights_mib(SHAPES["7B"], scheme)
-        apart = f"{mib - tutorial:+.1f} ({mib / tutorial - 1:+.2%})"
-        cells.append([scheme, f"{mib:,.1f}", f"{tutorial:,}", apart])
+        cells.append([scheme, f"{mib:,.1f}", f"{tutorial:,}", f"{mib - tutorial:+.1f} ({mib / tutorial - 1:+.2%})"])
     headings = ["weights", "arithmetic", "tutorial", "difference"]
     print_table("Llama-2-7B's weights, MiB", headings, cells, left=1, caption=ARITHMETIC_CAPTION)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench import hf, load
+from bench import hf, load, quantization
 from bench.measure import RESULTS
 
 HELP = "renew the tables and pictures of README.md from the records in bench/results/"
@@ -163,19 +163,51 @@ def hf_table() -> str:
 
 
 def load_table() -> str:
-    """Loading by shape and dtype, ours beside transformers'."""
-    records = newest("load", key=lambda record: (list(load.SHAPES).index(record["shape"]), record["dtype"]))
+    """Loading by shape and dtype, ours beside transformers'; then Llama-2-7B's shape beside the tutorial's figures."""
+    records = newest("load", key=load_case, wanted=lambda record: not record["shape"].startswith("7B"))
     headings, rows = load.rows(records)
     return (
         f"{markdown(headings, rows, left=1)}\nalea / transformers. Load: until from_pretrained returns; ready: until "
         f"every page of the weights has been read as well; peak: of resident memory above that before; the files were "
-        f"just written; {circumstances(records[-1], 'load')}\n"
+        f"just written; {circumstances(records[-1], 'load')}\n\n{tutorial_table()}"
     )
+
+
+def tutorial_table() -> str:
+    """What the weights of Llama-2-7B take in memory."""
+    records = newest("load", key=load_case, wanted=lambda record: record["shape"].startswith("7B"))
+    headings, rows = load.tutorial_rows(records)
+    depths = " and ".join(
+        f"{record['resident_mib']['alea']['p50']:,.0f} MiB of {record['shape'].split('-')[1]}"
+        for record in records
+        if record["shape"] != "7B"
+    )
+    layers = load.SHAPES["7B"].num_hidden_layers
+    return (
+        f"{markdown(headings, rows, left=1)}\nLlama-2-7B's shape with random weights, stored in bfloat16, loaded by "
+        f"alea. Resident: memory of the process after loading, above that before. In float32 it is more than this "
+        f"machine has: the line through {depths} layers, drawn on to {layers}. In 8 and 4 bits embedding, norms and "
+        f"lm_head are in bfloat16; the first pass packs 4 bits anew on a CPU with AVX512-BF16. Loaded once each, "
+        f"beside other work; {circumstances(records[0], 'load')}\n"
+    )
+
+
+def load_case(record: Record) -> tuple[int, int]:
+    return list(load.SHAPES).index(record["shape"]), list(load.SCHEMES).index(record["dtype"])
+
+
+def quantization_table() -> str:
+    """What fewer bits do to the built-in model."""
+    schemes = list(load.SCHEMES)
+    records = newest("quantization", key=lambda record: schemes.index(record["dtype"]))
+    headings, rows = quantization.rows(records)
+    caption = quantization.CAPTION.format(texts=records[0]["texts"], seed=records[0]["seed"])
+    return f"{markdown(headings, rows, left=1)}\n{caption}; {circumstances(records[0], 'quantization')}\n"
 
 
 def circumstances(record: Record, name: str) -> str:
     machine, versions = record["machine"], record["versions"]
-    rounds = f"medians of {record['rounds']} interleaved rounds " if "rounds" in record else ""
+    rounds = f"medians of {record['rounds']} interleaved rounds " if record.get("rounds", 1) > 1 else ""
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
     return (

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from bench import load, measure
 from model import Llama
 from model.weights import BUILT_IN, check, stored_tensors, tensor_homes
+from tests.test_architecture import ROOT
 
 TINY = load.Case("tiny", "float32")
 
@@ -60,17 +62,37 @@ def test_records_are_lines_of_json(tmp_path, capsys):
         assert (record["benchmark"], record["rounds"], record["stored"]) == ("load", 2, "bfloat16")
         assert record["skipped"] == {}
         assert record["weights_mib"] == record["parameters"] * load.BYTES[record["dtype"]] / 2**20
-        for figure in ("seconds", "ready_seconds", "peak_mib"):
+        assert list(record["token_cpu_seconds"]) == list(record["running_mib"]) == ["alea"]
+        for figure in ("seconds", "ready_seconds", "peak_mib", "resident_mib"):
             assert list(record[figure]) == ["alea", "transformers"]
-            assert all(0 <= figures["p20"] <= figures["p80"] for figures in record[figure].values())
+            assert all(figures["p20"] <= figures["p80"] for figures in record[figure].values())
     peaks = records[2]["peak_mib"].values()  # storyteller, float32: 17.8 MiB of weights, which must show
     assert all(0.8 * records[2]["weights_mib"] < figures["p50"] < 100 for figures in peaks)
     printed = capsys.readouterr().out
     assert "tiny, float32: alea" in printed and "25,713" in printed
     assert [path.name for path in tmp_path.iterdir()] == ["load.jsonl"]
+    assert 0.8 * records[2]["weights_mib"] < records[2]["resident_mib"]["alea"]["p50"] < 100
     headings, rows = load.rows(records)
     assert len(rows) == 4 and all(len(row) == len(headings) for row in rows)
     assert rows[3][:5] == ["storyteller", "4,676,352", "bfloat16", "float16", "8.9"]
+
+
+def test_quantised(here, tmp_path):
+    """Once each scheme: the size that both loaders must come to is the arithmetic's, to the byte (check_size)."""
+    names = ["int8", "fp4", "nf4", "nf4-double"]
+    assert run("--shapes", "tiny", "--dtypes", *names, "--rounds", "1", "--save") == 0
+    records = [json.loads(line) for line in (tmp_path / "load.jsonl").read_text().splitlines()]
+    assert [record["dtype"] for record in records] == names
+    for record in records:
+        assert list(record["seconds"]) == ["alea", "transformers"] and record["rounds"] == 1
+        for figure in ("seconds", "ready_seconds"):
+            assert all(figures["p20"] == figures["p80"] > 0 for figures in record[figure].values())
+
+
+def test_one_loader_alone(here, tmp_path):
+    assert run("--shapes", "tiny", "--dtypes", "nf4", "--loaders", "alea", "--rounds", "1", "--save") == 0
+    record = json.loads((tmp_path / "load.jsonl").read_text())
+    assert list(record["peak_mib"]) == ["alea"] and record["skipped"] == {"transformers": "not asked for"}
 
 
 def test_a_missing_peer_is_named(here, tmp_path, monkeypatch, capsys):
@@ -81,22 +103,50 @@ def test_a_missing_peer_is_named(here, tmp_path, monkeypatch, capsys):
     assert list(record["seconds"]) == ["alea"] and record["skipped"] == {"transformers": "not installed"}
     assert "transformers skipped (not installed)" in capsys.readouterr().out
     assert load.rows([record])[1][0][-1].endswith(" / –")
+    monkeypatch.setattr(measure, "installed", lambda name: None if name == "accelerate" else version(name))
+    assert load.skipped(load.LOADERS, "nf4") == {"transformers": "accelerate is not installed"}
+    assert load.skipped(load.LOADERS, "float32") == {}
 
 
 @pytest.mark.parametrize(
     ("scheme", "within"),
-    [("float32", 1e-3), ("16 bits", 1e-3), ("int8", 4e-3), ("4 bits", 7e-3), ("nf4, double quantisation", 3e-3)],
+    [("float32", 1e-3), ("bfloat16", 1e-3), ("int8", 4e-3), ("fp4", 7e-3), ("nf4-double", 3e-3)],
 )
 def test_arithmetic_beside_the_tutorial(scheme, within):
     tutorial = load.TUTORIAL_MIB[scheme]
     assert tutorial * (1 - within) <= load.weights_mib(load.SHAPES["7B"], scheme) <= tutorial
 
 
+def committed() -> list[load.Record]:
+    lines = (ROOT / "bench/results/load.jsonl").read_text(encoding="utf-8").splitlines()
+    return list({(r["shape"], r["dtype"]): r for r in map(json.loads, lines)}.values())
+
+
+@pytest.mark.parametrize("scheme", load.TUTORIAL_MIB)
+def test_the_memory_measured_is_near_the_tutorial(scheme):
+    resident = load.resident_7b(committed(), scheme)
+    assert abs(resident / load.TUTORIAL_MIB[scheme] - 1) < 0.03
+    assert abs(resident / load.weights_mib(load.SHAPES["7B"], scheme) - 1) < 0.03
+    _, rows = load.tutorial_rows(committed())
+    assert [row[2] for row in rows if row[0] == scheme] == [f"{resident:,.0f}"]
+
+
+def test_a_model_too_deep_for_the_memory_lies_on_a_line():
+    depths = [(layers, 1000.0 + 10 * layers) for layers in load.DEPTHS]
+    records = [
+        {"shape": f"7B-{layers}-layers", "dtype": "float32", "resident_mib": {"alea": {"p50": mib}}}
+        for layers, mib in depths
+    ]
+    assert load.resident_7b(records, "float32") == 1320.0
+    whole = {"shape": "7B", "dtype": "float32", "resident_mib": {"alea": {"p50": 7.0}}}
+    assert load.resident_7b([*records, whole], "float32") == 7.0
+
+
 def test_arithmetic_alone_is_quick(tmp_path, capsys):
     assert run("--arithmetic") == 0
     printed = capsys.readouterr().out
     assert "25,705.0" in printed and "page cache" not in printed and list(tmp_path.iterdir()) == []
-    with pytest.raises(ValueError, match=r"scheme must be one of float32, 16 bits, .*, got '2 bits'"):
+    with pytest.raises(ValueError, match=r"scheme must be one of float32, bfloat16, .*, got '2 bits'"):
         load.weights_mib(load.SHAPES["7B"], "2 bits")
 
 
@@ -135,8 +185,8 @@ def test_weights_differ_from_name_to_name():
 def broken(change: str) -> load.Load:
     """Our loader, but for one thing."""
 
-    def loader(folder: Path, dtype: Any) -> Any:
-        llama = load.ours(folder, dtype)
+    def loader(folder: Path, scheme: load.Scheme) -> Any:
+        llama = load.ours(folder, replace(scheme, quantize="fp4") if change == "fp4" else scheme)
         if change == "a weight":
             llama.layers[0].mlp.down_proj.weight[0] += 1
         elif change == "a layer less":
@@ -151,6 +201,7 @@ def broken(change: str) -> load.Load:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("fp4", "transformers and alea differ in logits by up to"),
         ("a weight", "transformers and alea differ in logits by up to"),
         ("a layer less", "transformers and alea differ in logits by up to"),
         ("dtype", r"transformers must load 292,800 parameters, 1.1 MiB \(tiny, float32\), got 292,800, 2.2 MiB"),
@@ -159,7 +210,7 @@ def broken(change: str) -> load.Load:
 def test_wrong_loaders_are_not_timed(here, tmp_path, monkeypatch, change, message):
     monkeypatch.setitem(load.LOADERS, "transformers", broken(change))
     with pytest.raises(RuntimeError, match=message):
-        run("--shapes", "tiny", "--rounds", "2", "--save")
+        run("--shapes", "tiny", "--dtypes", "nf4" if change == "fp4" else "float32", "--rounds", "2", "--save")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -217,7 +268,7 @@ def test_one_checkpoint_at_a_time(tmp_path):
 
 def test_too_little_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "available_mib", lambda: 20_000.0)
-    refusal = "--shapes 7B needs 39,582 MiB of memory in float32, .* included; 20,000 MiB are available"
+    refusal = "--shapes 7B needs 26,729 MiB of memory in float32; 20,000 MiB are available"
     with pytest.raises(ValueError, match=refusal):
         run("--shapes", "tiny", "7B")
     assert list(tmp_path.iterdir()) == []
@@ -238,10 +289,11 @@ def test_what_is_available():
 @pytest.mark.parametrize(
     ("words", "refusal"),
     [
-        (["--shapes", "8B"], "--shapes must be of tiny, storyteller, 110M, 1B, 7B, got '8B'"),
-        (["--dtypes", "int8"], "--dtypes must be of float32, bfloat16, float16, got 'int8'"),
+        (["--shapes", "8B"], "--shapes must be of tiny, storyteller, 110M, 1B, 7B, .*, got '8B'"),
+        (["--dtypes", "int4"], "--dtypes must be of float32, bfloat16, float16, int8, .*, got 'int4'"),
+        (["--loaders", "vllm"], "--loaders must be of alea, transformers, got 'vllm'"),
         (["--stored", "float16"], "--stored must be of bfloat16, float32, got 'float16'"),
-        (["--rounds", "1"], "--rounds must be >= 2, got 1"),
+        (["--rounds", "0"], "--rounds must be >= 1, got 0"),
         (["--threads", "0"], "--threads must be >= 1, got 0"),
     ],
 )
