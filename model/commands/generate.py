@@ -3,41 +3,39 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
-import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from model.commands.arguments import (
+    add_beam_arguments,
+    add_model_arguments,
+    add_sampling_arguments,
+    given_beams,
+    given_sampling,
+    in_settings,
+    load_model,
+)
+from model.commands.logprobs_table import show_logprobs
+from model.commands.prompts import add_prompt_arguments, read_prompts
+from model.commands.terminal import progress, report_speed, show, tell
 
 if TYPE_CHECKING:
     from model import Generation, Llama, Tokenizer
 
 HELP = "continue a text; with no MODEL, by the built-in storyteller"
 NEW_TOKENS = 200
-BATCH = 16  # prompts that are continued at a time
-SAMPLING = {  # option: (type, help); each is left to the model's generation_config where it is not given
-    "temperature": (float, "0 takes the most probable token, 1 the model's own distribution"),
-    "top-k": (int, "keep the k most probable tokens, 0: all"),
-    "top-p": (float, "keep the fewest tokens that hold this mass"),
-    "min-p": (float, "keep tokens at least this fraction as probable as the first"),
-    "typical-p": (float, "keep the tokens nearest the entropy that hold this mass"),
-    "epsilon-cutoff": (float, "least probability"),
-    "eta-cutoff": (float, "least probability, lower where the entropy is high"),
-    "repetition-penalty": (float, "divide the logits of tokens already seen"),
-    "presence-penalty": (float, "take off the logit of every token already generated"),
-    "frequency-penalty": (float, "the same for each time it was generated"),
-    "min-tokens-to-keep": (int, "no filter leaves fewer"),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
-    prompts = parser.add_argument_group("prompts", "given here, or else read from standard input, one a line")
-    prompts.add_argument("-p", "--prompt", action="append", metavar="TEXT", help="may be given several times")
-    prompts.add_argument("-f", "--prompt-file", type=Path, metavar="FILE", help="one prompt a line")
+    add_prompt_arguments(parser).add_argument(
+        "--batch-size", type=int, default=16, metavar="N", help="prompts that are continued at a time; default 16"
+    )
     length = parser.add_argument_group("length")
     length.add_argument(
         "-n",
@@ -55,8 +53,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-r", "--num-return-sequences", type=int, default=1, metavar="N", help="texts a prompt; default 1"
     )
     sampling.add_argument("--backend", default="auto", metavar="NAME", help="auto, reference, native or triton")
+    add_beam_arguments(parser, "several texts a prompt grow side by side, and the best return")
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object a text, with ids and logprobs")
+    output.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the JSON lines into a new file; after a Ctrl-C the same command goes on where it was",
+    )
     output.add_argument(
         "--logprobs",
         type=int,
@@ -68,216 +74,174 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser, default: str) -> Any:
-    """A group with every field of SamplingParams that a number can set, and the seed."""
-    sampling = parser.add_argument_group("sampling", default)
-    for name, (kind, text) in SAMPLING.items():
-        names = [f"--{name}", "--temp"] if name == "temperature" else [f"--{name}"]
-        sampling.add_argument(*names, type=kind, metavar="N" if kind is int else "X", help=text)
-    sampling.add_argument(
-        "-s", "--seed", type=int, metavar="N", help="the same seed gives the same text; default random"
-    )
-    return sampling
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="a Llama folder: config.json, *.safetensors, tokenizer.model"
-    )
-    parser.add_argument("-m", "--model", dest="model_option", metavar="MODEL", help="the same as an option")
-    parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: cuda where there is one"
-    )
-    parser.add_argument(
-        "--dtype",
-        default="auto",
-        choices=("auto", "float32", "float16", "bfloat16"),
-        help=("of the weights in memory; default float32 on the CPU, as stored on a GPU"),
-    )
-
-
 def run(arguments: argparse.Namespace) -> int:
+    given_beams(arguments)  # or its error, before anything is loaded
     prompts = read_prompts(arguments)
     llama, tokenizer = load_model(arguments)
-    seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
-    texts = len(prompts) * arguments.num_return_sequences
-    began, tokens, written = time.perf_counter(), 0, 0
-    if texts == 1 and arguments.stream and not arguments.json:
-        tokens = len(stream_text(arguments, llama, tokenizer, prompts, seed).ids)
+    call = Call(arguments, llama, tokenizer, prompts)
+    began = time.perf_counter()
+    if arguments.out is not None:
+        return write_answers(call)
+    if call.texts == 1 and arguments.stream and not arguments.json and not call.beams:
+        tokens = stream_text(call)
     else:
-        for start in range(0, len(prompts), BATCH):
-            batch = prompts[start : start + BATCH]
-            with waiting(f"writing {texts - written} texts"):
-                results = continue_prompts(arguments, llama, tokenizer, batch, seed, first_stream=written)
-            for prompt, row in zip(batch, results, strict=True):
-                for generation in row:
-                    show_text(arguments, prompt, generation, seed, written, texts)
-                    written, tokens = written + 1, tokens + len(generation.ids)
-    report_speed(tokens, time.perf_counter() - began, seed)
+        tokens = show_texts(call)
+    report_speed(tokens, time.perf_counter() - began, call.seed)
     return 0
 
 
-def read_prompts(arguments: argparse.Namespace) -> list[str]:
-    prompts = list(arguments.prompt or ())
-    if arguments.prompt_file is not None:
-        try:
-            prompts += lines(arguments.prompt_file.read_text(encoding="utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{arguments.prompt_file}: must be UTF-8 text ({error})") from None
-    elif not prompts and sys.stdin is not None:
-        if sys.stdin.isatty():
-            print("alea generate: type a prompt, end with Ctrl-D", file=sys.stderr)
-        prompts = lines(sys.stdin.read())
-    if not prompts:
-        raise ValueError("a prompt is needed: -p TEXT, -f FILE, or lines on standard input; got none")
-    return prompts
+class Call:
+    """The prompts and options of one run, and `generate`'s keywords made of them."""
+
+    def __init__(self, arguments: argparse.Namespace, llama: Llama, tokenizer: Tokenizer, prompts: list[str]) -> None:
+        self.arguments, self.llama, self.tokenizer, self.prompts = arguments, llama, tokenizer, prompts
+        self.texts = len(prompts) * arguments.num_return_sequences
+        self.beams = given_beams(arguments)
+        self.seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
+
+    def options(self) -> dict[str, Any]:
+        arguments = self.arguments
+        return {
+            "max_new_tokens": self.new_tokens(),
+            "max_length": arguments.max_length,
+            "do_sample": self.do_sample(),
+            "num_return_sequences": arguments.num_return_sequences,
+            **self.beams,
+            "stop_strings": arguments.stop,
+            "logprobs": arguments.logprobs,
+            "backend": arguments.backend,
+            **given_sampling(arguments),
+        }
+
+    def new_tokens(self) -> int | None:
+        """The default hangs on the longest of all prompts, so that a text does not hang on its batch."""
+        given: int | None = self.arguments.max_new_tokens
+        if given is not None or self.arguments.max_length is not None:
+            return given
+        longest = max(len(self.tokenizer.encode(prompt)) for prompt in self.prompts)
+        left = self.llama.config.max_position_embeddings - longest
+        return min(NEW_TOKENS, left) if left > 0 else None  # None: generate's error says what is too long
+
+    def do_sample(self) -> bool | None:
+        if self.beams:
+            return bool(self.arguments.sample)
+        says_greedy = self.llama.generation_config.get("do_sample") is False
+        return None if says_greedy else True
+
+    def continued(self, skip: Collection[int] = ()) -> Iterator[tuple[int, list[Generation]]]:
+        """(number of the prompt, its texts), batch by batch."""
+        from model.batches import generate_many
+
+        as_json = self.arguments.json or self.arguments.out is not None
+        return generate_many(
+            self.llama,
+            self.tokenizer,
+            self.prompts,
+            batch_size=self.arguments.batch_size,
+            skip=skip,
+            seed=self.seed,
+            model_logprobs=as_json,
+            **self.options(),
+        )
+
+    def stream(self, on_text: Callable[[int, str], None]) -> Generation:
+        from model import generate
+
+        ((generation,),) = generate(
+            self.llama,
+            self.tokenizer,
+            self.prompts,
+            seed=self.seed,
+            on_text=on_text,
+            model_logprobs=False,
+            **self.options(),
+        )
+        return generation
+
+    def settings(self) -> dict[str, Any]:
+        """What every text hangs on, as JSON gives it back."""
+        digest = hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
+        options = {name: value for name, value in self.options().items() if name != "backend"}
+        model = in_settings(self.arguments, self.llama)
+        return {"seed": self.seed, "prompts_sha256": digest[:16], **model, **options}
 
 
-def lines(text: str) -> list[str]:
-    return [line for line in text.replace("\r\n", "\n").split("\n") if line.strip()]
+def write_answers(call: Call) -> int:
+    """Into --out, prompt by prompt; returns the exit status."""
+    from model.answers import AnswerFile
+
+    out, total = call.arguments.out, len(call.prompts)
+    file = AnswerFile(out, call.settings(), call.arguments.num_return_sequences, call.arguments.seed is None)
+    call.seed = file.settings["seed"]
+    if file.done:
+        tell(f"going on after {len(file.done)} of {total} prompts in {file.part}")
+    began, tokens = time.perf_counter(), 0
+    try:
+        with progress("prompts", total) as told:
+            told(len(file.done))
+            for number, row in call.continued(skip=file.done):
+                file.add(number, [json_line(call, number, place, one) for place, one in enumerate(row)])
+                tokens += sum(len(one.ids) for one in row)
+                told(len(file.done))
+    except KeyboardInterrupt:
+        tell(f"stopped: {len(file.done)} of {total} prompts are in {file.part}; the same command goes on from there")
+        return 130
+    file.finish()
+    tell(f"wrote {out}: {call.texts} texts of {total} prompts")
+    report_speed(tokens, time.perf_counter() - began, call.seed)
+    return 0
 
 
-def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:
-    import torch
-
-    from model import Llama, Tokenizer
-
-    device = arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if arguments.dtype == "auto":
-        dtype = torch.float32 if device == "cpu" else None
-    else:
-        dtype = getattr(torch, arguments.dtype)
-    if arguments.model is not None and arguments.model_option is not None:
-        raise ValueError(f"MODEL must be given once, got {arguments.model!r} and --model {arguments.model_option!r}")
-    folder = arguments.model if arguments.model is not None else arguments.model_option
-    if folder == "":
-        raise ValueError("MODEL must be a folder, got ''")
-    tokenizer = Tokenizer.from_pretrained(folder)  # before the weights, which may take a while
-    return Llama.from_pretrained(folder, dtype=dtype, device=device), tokenizer
+def show_texts(call: Call) -> int:
+    """In the order of the prompts, each as soon as all before it are there; returns how many tokens."""
+    waiting: dict[int, list[Generation]] = {}
+    tokens = shown = 0
+    with progress("prompts", len(call.prompts)) as told:
+        for number, row in call.continued():
+            waiting[number] = row
+            told(shown + len(waiting))
+            while shown in waiting:
+                for place, generation in enumerate(waiting.pop(shown)):
+                    show_text(call, shown, place, generation)
+                    tokens += len(generation.ids)
+                shown += 1
+    return tokens
 
 
-def continue_prompts(
-    arguments: argparse.Namespace,
-    llama: Llama,
-    tokenizer: Tokenizer,
-    prompts: list[str],
-    seed: int,
-    first_stream: int = 0,
-    on_text: Callable[[int, str], None] | None = None,
-) -> list[list[Generation]]:
-    from model import generate
-
-    given = {name.replace("-", "_"): getattr(arguments, name.replace("-", "_")) for name in SAMPLING}
-    new_tokens = arguments.max_new_tokens
-    if new_tokens is None and arguments.max_length is None:
-        left = llama.config.max_position_embeddings - max(len(tokenizer.encode(p)) for p in prompts)
-        new_tokens = min(NEW_TOKENS, left) if left > 0 else None  # None: generate's error says what is too long
-    says_greedy = llama.generation_config.get("do_sample") is False
-    sequences = len(prompts) * arguments.num_return_sequences
-    return generate(
-        llama,
-        tokenizer,
-        prompts,
-        max_new_tokens=new_tokens,
-        max_length=arguments.max_length,
-        do_sample=None if says_greedy else True,
-        num_return_sequences=arguments.num_return_sequences,
-        stop_strings=arguments.stop,
-        seed=seed,
-        stream=range(first_stream, first_stream + sequences),
-        on_text=on_text,
-        model_logprobs=arguments.json,
-        logprobs=arguments.logprobs,
-        backend=arguments.backend,
-        **given,
-    )
-
-
-def stream_text(
-    arguments: argparse.Namespace, llama: Llama, tokenizer: Tokenizer, prompts: list[str], seed: int
-) -> Generation:
+def stream_text(call: Call) -> int:
     """Show the prompt with the first text that follows it, so that nothing is shown of a call that is refused."""
-    waiting_prompts = list(prompts)
+    waiting_prompts = list(call.prompts)
 
     def on_text(_: int, text: str) -> None:
         show("".join(waiting_prompts) + text)
         waiting_prompts.clear()
 
-    ((generation,),) = continue_prompts(arguments, llama, tokenizer, prompts, seed, on_text=on_text)
+    generation = call.stream(on_text)
     on_text(0, "\n")
     show_logprobs(generation)
-    return generation
+    return len(generation.ids)
 
 
-def show(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def show_text(call: Call, prompt_number: int, place: int, generation: Generation) -> None:
+    prompt, number = call.prompts[prompt_number], prompt_number * call.arguments.num_return_sequences + place
+    if call.arguments.json:
+        show(json.dumps(json_line(call, prompt_number, place, generation), ensure_ascii=False) + "\n")
+        return
+    title = "" if call.texts == 1 else f"{chr(10) if number else ''}[{number + 1}/{call.texts}] "
+    show(f"{title}{prompt}{generation.text}\n")
+    show_logprobs(generation)
 
 
-def show_text(
-    arguments: argparse.Namespace, prompt: str, generation: Generation, seed: int, number: int, texts: int
-) -> None:
-    if arguments.json:
-        line: dict[str, Any] = {"prompt": prompt, **json_fields(generation), "seed": seed, "stream": number}
-        show(json.dumps(line, ensure_ascii=False) + "\n")
-    elif texts == 1:
-        show(f"{prompt}{generation.text}\n")
-    else:
-        show(f"{chr(10) if number else ''}[{number + 1}/{texts}] {prompt}{generation.text}\n")
-    if not arguments.json:
-        show_logprobs(generation)
+def json_line(call: Call, prompt_number: int, place: int, generation: Generation) -> dict[str, Any]:
+    sequences = 1 if call.beams else call.arguments.num_return_sequences
+    stream = prompt_number if sequences == 1 else prompt_number * sequences + place
+    return {"prompt": call.prompts[prompt_number], **json_fields(generation), "seed": call.seed, "stream": stream}
 
 
 def json_fields(generation: Generation) -> dict[str, Any]:
     """The generation's fields; with --logprobs, `logprobs` is OpenAI's object of the raw ones, no list any more."""
-    fields = dict(vars(generation))
+    fields = {name: value for name, value in vars(generation).items() if name != "score" or value is not None}
     asked = fields.pop("completion_logprobs")
     return (
         fields if asked is None else fields | {"logprobs": asked.to_openai(), "final_logprobs": asked.to_openai(True)}
     )
-
-
-def show_logprobs(generation: Generation) -> None:
-    """A table of the tokens below their text, where --logprobs asked for it."""
-    asked = generation.completion_logprobs
-    if asked is None:
-        return
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("token", box=SIMPLE_HEAD)
-    for heading in ("id", "raw\nlogprob", "final\nlogprob"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("most probable\n(raw logprob)" if any(asked.top_logprobs) else "")
-    columns = (asked.tokens, asked.token_ids, asked.token_logprobs, asked.final_logprobs, asked.top_logprobs)
-    for token, i, raw, final, top in zip(*columns, strict=True):
-        likely = "  ".join(f"{visible(one.token)}({one.logprob:.3f})" for one in top)
-        table.add_row(Text(visible(token)), str(i), f"{raw:.3f}", f"{final:.3f}", Text(likely))
-    Console(file=sys.stdout, highlight=False).print(table)
-
-
-def visible(token: str) -> str:
-    """Spaces as the vocabulary writes them, and escapes for what does not print."""
-    return "".join("▁" if c == " " else c if c.isprintable() else repr(c)[1:-1] for c in token)
-
-
-def waiting(message: str) -> AbstractContextManager[Any]:
-    """A sign of life on stderr while nothing is shown; nothing where stderr is no terminal."""
-    from rich.console import Console
-
-    return Console(stderr=True).status(message)
-
-
-def report_speed(tokens: int, seconds: float, seed: int) -> None:
-    if sys.stderr.isatty():
-        from rich.console import Console
-
-        Console(stderr=True).print(
-            f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:,.0f} a second · seed {seed}",
-            style="dim",
-            highlight=False,
-        )

@@ -8,7 +8,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 HELP = "versions, devices, and which sampling backends work here, and why not"
-PACKAGES = ("alea", "torch", "triton", "numpy", "safetensors", "sentencepiece", "transformers")
+PACKAGES = ("alea", "torch", "triton", "numpy", "safetensors", "sentencepiece", "transformers", "bitsandbytes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,11 @@ import json
 import math
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.commands.generate import add_model_arguments, lines, load_model, show, waiting
+from model.commands.arguments import add_model_arguments, load_model
+from model.commands.prompts import add_prompt_arguments, read_prompts
+from model.commands.terminal import show, waiting
 
 if TYPE_CHECKING:
     from model.study.score import Choice, Score
@@ -22,8 +23,7 @@ WIDTH = 100  # of a table in a file or pipe, for which rich would take 80
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
-    parser.add_argument("-p", "--prompt", action="append", metavar="TEXT", help="may be given several times")
-    parser.add_argument("-f", "--file", metavar="FILE", help="one prompt a line, UTF-8; - is standard input")
+    add_prompt_arguments(parser)
     parser.add_argument(
         "-c",
         "--choices",
@@ -55,30 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             show_score(result, f"[{number + 1}/{len(scores)}] " if len(scores) > 1 else "", arguments.whole)
     return 0
-
-
-def read_prompts(arguments: argparse.Namespace) -> list[str]:
-    """Prompts of the options in their order, then those of the file; blank lines are none."""
-    prompts = list(arguments.prompt or ())
-    if arguments.file is not None:
-        found = lines(file_text(arguments.file))
-        if not found:
-            raise ValueError(f"--file must hold a prompt, one a line, got none in {arguments.file}")
-        prompts += found
-    if not prompts:
-        raise ValueError("a prompt is needed: -p TEXT or --file FILE (- is standard input); got none")
-    return prompts
-
-
-def file_text(name: str) -> str:
-    try:
-        if name == "-":
-            return sys.stdin.read() if sys.stdin is not None else ""
-        return Path(name).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"--file must be UTF-8 text, got {name} ({error})") from None
-    except OSError as error:
-        raise ValueError(f"--file must be a text file, or - for standard input, got {name}: {error.strerror}") from None
 
 
 def warn_of_spaces(prompts: list[str]) -> None:

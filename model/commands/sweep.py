@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.commands.generate import add_model_arguments, load_model
+from model.commands.arguments import add_model_arguments, in_settings, load_model
+from model.commands.terminal import progress, tell
 
 if TYPE_CHECKING:
-    from model.study.sweep import Settings, Spread, Sweep, Told
+    from model.study.sweep import Settings, Spread, Sweep
 
 HELP = "diversity and quality over a grid of temperatures, top-p, top-k and epsilon; table, CSV, pictures"
 PACKAGES = ("sacrebleu", "matplotlib")
@@ -86,11 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
     llama, tokenizer = load_model(arguments)
     from model.study import sweep, sweep_plots
 
-    settings = with_model(settings, arguments, llama)
+    settings = replace(settings, **in_settings(arguments, llama))
     rows = len(settings.points())
     done = 0
     try:
-        with progress(rows) as told:
+        with progress("sweep", rows) as told:
 
             def remember(count: int) -> None:
                 nonlocal done
@@ -122,34 +122,6 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     defaults = QUICK if arguments.quick else FULL
     chosen = {name: value if (value := getattr(arguments, name)) is not None else defaults[name] for name in defaults}
     return Settings(prompt=arguments.prompt, **chosen)
-
-
-def with_model(settings: Settings, arguments: argparse.Namespace, llama: Any) -> Settings:
-    """With the name of what runs, so that a folder of another model is told from this one's."""
-    from dataclasses import replace
-
-    folder = arguments.model or arguments.model_option
-    model = "built-in" if folder is None else str(Path(folder).resolve())
-    return replace(settings, model=model, device=llama.device.type, dtype=str(llama.dtype).removeprefix("torch."))
-
-
-@contextmanager
-def progress(rows: int) -> Iterator[Told]:
-    """A bar on stderr, where that is a terminal; gives a function that moves it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("sweep"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("sweep", total=rows)
-        yield lambda done: bar.update(task, completed=done)
-
-
-def tell(text: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
 def show_table(sweep: Sweep) -> None:

@@ -12,13 +12,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.commands.generate import SAMPLING, add_model_arguments, add_sampling_arguments, load_model
+from model.commands.arguments import (
+    add_beam_arguments,
+    add_model_arguments,
+    add_sampling_arguments,
+    given_beams,
+    given_sampling,
+    load_model,
+    model_folder,
+)
 
 if TYPE_CHECKING:
     from model.study.walk import Walk
-    from samplers import SamplingParams, Trace
+    from samplers import Trace
 
-HELP = "continue a text and show what each stage of sampling did at every step"
+HELP = "continue a text and show what each stage of sampling did at every step, or the tree of a beam search"
 NEW_TOKENS, TOP = 5, 12
 WIDTH = 150  # in a file or pipe, for which rich would take 80
 BITS = math.log(2)  # nats a bit
@@ -32,37 +40,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--max-new-tokens", type=int, default=NEW_TOKENS, metavar="N", help=f"at most; default {NEW_TOKENS}"
     )
     top = f"candidates shown a step, by raw rank, and the token drawn; default {TOP}"
-    parser.add_argument("--top", type=int, default=TOP, metavar="N", help=top)
+    parser.add_argument("--top", type=int, metavar="N", help=top)
     add_sampling_arguments(parser, "default: the model's own distribution, nothing cut")
-    parser.add_argument("--json", action="store_true", help="one JSON object: prompt, steps, stages, candidates")
-    page = "write one self-contained page to look at in a browser, with sliders, instead of tables"
+    add_beam_arguments(parser, "in place of the stages, the tree of a beam search with every candidate")
+    parser.add_argument("--json", action="store_true", help="one JSON object with all of it, instead of tables")
+    page = "instead of tables, one self-contained page for a browser: with sliders, or the tree of beams drawn"
     parser.add_argument("--html", type=Path, metavar="FILE", help=page)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from model.study.walk import walk
+    given_beams(arguments)  # or its error, before anything is loaded
+    if arguments.beams is not None:
+        from model.commands import trace_beams
 
-    params = given_params(arguments)
+        return trace_beams.run(arguments)
+    from model.study.walk import walk
+    from samplers import SamplingParams
+
+    params = SamplingParams(**given_sampling(arguments))
     llama, tokenizer = load_model(arguments)
-    seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
-    options = {"max_new_tokens": arguments.max_new_tokens, "top": arguments.top}
+    seed = chosen_seed(arguments)
+    options = {"max_new_tokens": arguments.max_new_tokens, "top": TOP if arguments.top is None else arguments.top}
     told = walk(llama, tokenizer, arguments.prompt, params, seed=seed, **options)
     if arguments.json:
         print(json.dumps(told.to_dict(), ensure_ascii=False, allow_nan=False))
     if arguments.html is not None:
         from model.study import html_report
 
-        html_report.write(told, arguments.html, settings(arguments, told, seed))
+        html_report.write(told, arguments.html, settings(arguments, told.steps[0].to_dict()["params"], seed))
         print(f"wrote {arguments.html}: {len(told.steps)} steps", file=sys.stderr)
     if not (arguments.json or arguments.html):
         show(told)
     return 0
 
 
-def settings(arguments: argparse.Namespace, told: Walk, seed: int) -> dict[str, str]:
+def chosen_seed(arguments: argparse.Namespace) -> int:
+    return int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
+
+
+def settings(arguments: argparse.Namespace, params: dict[str, float], seed: int) -> dict[str, str]:
     """What a page says of how it was made."""
-    params = told.steps[0].to_dict()["params"]
-    folder = arguments.model or arguments.model_option
+    folder = model_folder(arguments)
     versions = {name: version(name) for name in ("alea", "torch", "numpy")}
     return {
         "model": "the built-in storyteller" if folder is None else Path(folder).name,
@@ -71,14 +89,6 @@ def settings(arguments: argparse.Namespace, told: Walk, seed: int) -> dict[str, 
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
         "date": date.today().isoformat(),
     }
-
-
-def given_params(arguments: argparse.Namespace) -> SamplingParams:
-    from samplers import SamplingParams
-
-    names = [name.replace("-", "_") for name in SAMPLING]
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    return SamplingParams(**given)
 
 
 def show(told: Walk) -> None:

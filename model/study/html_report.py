@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from model import files
 from model.study.walk import Walk
 from samplers import SamplingParams, Trace
 from samplers.tracing import finite
@@ -30,18 +30,16 @@ def write(walk: Walk, path: Path, settings: dict[str, str]) -> None:
     settings: for the footer, name by name: model, seed, versions, date.
     Raises: FileNotFoundError where the folder does not exist; as `render` does.
     """
-    path = Path(path)
+    put(Path(path), render(walk, settings))
+
+
+def put(path: Path, page: str) -> None:
+    """Write a page, whole or not at all. Raises: FileNotFoundError, IsADirectoryError with the path."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; the report {path.name} needs one that exists")
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; the report needs the name of a file")
-    page = render(walk, settings)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        beside.write_text(page, encoding="utf-8", newline="\n")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    files.replace(path, page)
 
 
 def render(walk: Walk, settings: dict[str, str]) -> str:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 import samplers
+from model import files
 from model.generation import Generation, generate
 from model.llama import Llama
 from model.study.diversity import bleu, distinct_n, self_bleu
@@ -66,7 +67,7 @@ class Settings:
     """What a sweep is asked for; two runs with equal ones measure the same.
 
     Args:
-        model: its name, and the device and dtype it runs with; they are compared, not used.
+        model: its name, then what changes it and what it runs with; they are compared, not used.
         temperature, top_p, top_k, epsilon_cutoff: the grid, each in SamplingParams' range.
         seeds: integers; the same texts' random numbers at every point, so that points differ by their settings alone.
         samples: texts a point and seed, 2 or more.
@@ -79,6 +80,9 @@ class Settings:
     """
 
     model: str = "built-in"
+    adapter: str | None = None
+    quantize: str | None = None
+    double_quant: bool = False
     device: str = "cpu"
     dtype: str = "float32"
     prompt: str = "Once upon a time"
@@ -236,12 +240,12 @@ def open_folder(folder: Path, settings: Settings, greedy: Mapping[str, Any]) -> 
     else:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"settings": wanted, "greedy": greedy, "columns": MEASURES}, ensure_ascii=False, indent=2)
-        replace(folder / "sweep.json", text + "\n")
-    rows, texts = row_lines(folder), whole_lines(folder / "texts.jsonl")
+        files.replace(folder / "sweep.json", text + "\n")
+    rows, texts = row_lines(folder), files.whole_lines(folder / "texts.jsonl")
     done = min(len(rows), len(texts) // settings.samples)  # a row's texts are written before it
     parsed(folder, settings, rows[:done])
-    replace(folder / "sweep.csv", "".join(f"{line}\n" for line in [HEADER, *rows[:done]]))
-    replace(folder / "texts.jsonl", "".join(f"{line}\n" for line in texts[: done * settings.samples]))
+    files.replace(folder / "sweep.csv", "".join(f"{line}\n" for line in [HEADER, *rows[:done]]))
+    files.replace(folder / "texts.jsonl", "".join(f"{line}\n" for line in texts[: done * settings.samples]))
     return done
 
 
@@ -273,28 +277,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return there
 
 
-def whole_lines(path: Path) -> list[str]:
-    """The lines that end; what follows the last end was cut off while it was written."""
-    if not path.exists():
-        return []
-    return [line.decode() for line in path.read_bytes().split(b"\n")[:-1]]
-
-
 def row_lines(folder: Path) -> list[str]:
     """The rows of sweep.csv below its header."""
-    header, *rows = whole_lines(folder / "sweep.csv") or [HEADER]
+    header, *rows = files.whole_lines(folder / "sweep.csv") or [HEADER]
     if header != HEADER:
         raise ValueError(f"{folder / 'sweep.csv'} line 1: must be {HEADER}, got {header!r}")
     return rows
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all; one that holds this text already is left alone."""
-    if path.exists() and path.read_bytes() == text.encode():
-        return
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8", newline="\n")
-    new.replace(path)
 
 
 def append(folder: Path, row: Row, texts: Sequence[Mapping[str, Any]]) -> None:
@@ -302,8 +290,7 @@ def append(folder: Path, row: Row, texts: Sequence[Mapping[str, Any]]) -> None:
     lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
     values = [row[name] if name in KEYS or name in INTEGERS else f"{row[name]:.6g}" for name in HEADER.split(",")]
     for name, added in (("texts.jsonl", lines), ("sweep.csv", ",".join(map(str, values)) + "\n")):
-        with (folder / name).open("a", encoding="utf-8", newline="\n") as file:
-            file.write(added)
+        files.append(folder / name, added)
 
 
 def parsed(folder: Path, settings: Settings, lines: Sequence[str]) -> list[Row]:
@@ -336,7 +323,9 @@ def load(folder: Path) -> Sweep:
     }
     settings = Settings(**kept)
     rows = parsed(folder, settings, row_lines(folder))
-    return Sweep(settings, there["greedy"], rows, [json.loads(line) for line in whole_lines(folder / "texts.jsonl")])
+    return Sweep(
+        settings, there["greedy"], rows, [json.loads(line) for line in files.whole_lines(folder / "texts.jsonl")]
+    )
 
 
 # Over the seeds.

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from model.generation import prefill
+from model.generation import Prompt, encoded_prompt, prefill
 from model.kv_cache import Slots
 from model.llama import Llama
 from model.tokenizer import Tokenizer
@@ -61,24 +61,27 @@ class Walk:
 def walk(
     model: Llama,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: Prompt,
     params: SamplingParams,
     *,
     seed: int,
+    stream: int = 0,
     max_new_tokens: int = 10,
     top: int = 20,
     eos_token_id: Sequence[int] | None = None,
 ) -> Walk:
-    """Continue a prompt as `generate` does with the same seed and parameters (sequence 0), and follow every draw.
+    """Continue a prompt as `generate` does with the same seed, stream and parameters, and follow every draw.
 
-    max_new_tokens: int >= 1. top: candidates that each Trace lists. eos_token_id: default the model's.
+    prompt: a text, or token ids ready made (then no BOS is added). stream: of the sequence, which `generate` numbers
+    from 0. max_new_tokens: int >= 1. top: candidates that each Trace lists. eos_token_id: default the model's.
     Raises: ValueError or TypeError naming the argument, and where prompt and continuation exceed the window.
 
     >>> told = walk(Llama.from_pretrained(), Tokenizer.from_pretrained(), "The king", SamplingParams(), seed=7)
     >>> len(told.steps), [stage.name for stage in told.steps[0].stages]
     (10, ['logits', 'temperature'])
     """
-    ids, window = tokenizer.encode(prompt), model.config.max_position_embeddings
+    ids = encoded_prompt("prompt", prompt, tokenizer, model.config.vocab_size)
+    window = model.config.max_position_embeddings
     integer("max_new_tokens", max_new_tokens, least=1)
     if len(ids) + max_new_tokens > window:
         raise ValueError(
@@ -90,13 +93,14 @@ def walk(
     for position in range(max_new_tokens):
         drawn = [step.token for step in steps]
         history = [ids + drawn] if params.uses_history else None
-        keys: dict[str, Any] = {"seed": seed, "position": position, "history_start": len(ids)}
+        keys: dict[str, Any] = {"seed": seed, "position": position, "stream": stream, "history_start": len(ids)}
         steps.append(trace(logits[0].float().cpu(), params, history=history, top=top, **keys))
         if steps[-1].token in ends or position == max_new_tokens - 1:
             break
         last = torch.tensor([[steps[-1].token]], device=model.device)
         logits = model(last, cache, Slots.ragged([len(ids) + position], model.device))[:, -1]
-    return Walk(prompt, ids, prompt_logprobs(model, ids), steps, steps[-1].token in ends, tokenizer)
+    text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
+    return Walk(text, ids, prompt_logprobs(model, ids), steps, steps[-1].token in ends, tokenizer)
 
 
 def prompt_logprobs(model: Llama, ids: list[int]) -> list[float | None]:

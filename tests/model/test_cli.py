@@ -108,9 +108,8 @@ def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):
     assert out == ""
 
 
-def test_many_prompts_are_drawn_in_batches_with_streams_of_their_own(capsys, monkeypatch):
-    monkeypatch.setattr("model.commands.generate.BATCH", 2)
-    several = ("-p", "A", "-p", "B", "-p", "C", "-n", "6", "--seed", "4", "--json")
+def test_many_prompts_are_drawn_in_batches_with_streams_of_their_own(capsys):
+    several = ("--batch-size", "2", "-p", "A", "-p", "B", "-p", "C", "-n", "6", "--seed", "4", "--json")
     lines = [json.loads(line) for line in run(capsys, "generate", *several)[1].splitlines()]
     together = generate(
         Llama.from_pretrained(),

@@ -237,7 +237,7 @@ def test_a_file_and_standard_input(capsys, monkeypatch, tmp_path):
         (("-p", "A", "--choices", "Yes", " Yes", "--whole"), "got 'Yes' and ' Yes', both of which count ▁Yes (3094)"),
         (("-p", "A", "--choices", "Yes", " "), "choices[1] must hold more than spaces, got ' '"),
         (("-p", "A", "--choices", "Yes", "\udc80"), "text must be valid Unicode"),
-        (("--choices", "Yes", "No"), "a prompt is needed: -p TEXT or --file FILE"),
+        (("--choices", "Yes", "No"), "a prompt is needed: -p TEXT, -f FILE"),
         (("--file", "missing.txt", "--choices", "Yes", "No"), "--file must be a text file, or - for standard input"),
         (
             ("--file", "empty.txt", "--choices", "Yes", "No"),
@@ -252,6 +252,7 @@ def test_bad_input_is_one_line_and_status_2(capsys, monkeypatch, tmp_path, argum
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").write_text("\n \n")
     (tmp_path / "latin.txt").write_bytes(b"M\xe4rchen\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     status, out, err = run(capsys, *arguments)
     assert status == 2 and out == ""
     assert err.startswith("alea score: ") and message in err and err.count("\n") == 1

@@ -1,0 +1,139 @@
+"""Options that several commands share: the model, and how it is sampled."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from model import Llama, Tokenizer
+
+SAMPLING = {  # option: (type, help); each is left to the model's generation_config where it is not given
+    "temperature": (float, "0 takes the most probable token, 1 the model's own distribution"),
+    "top-k": (int, "keep the k most probable tokens, 0: all"),
+    "top-p": (float, "keep the fewest tokens that hold this mass"),
+    "min-p": (float, "keep tokens at least this fraction as probable as the first"),
+    "typical-p": (float, "keep the tokens nearest the entropy that hold this mass"),
+    "epsilon-cutoff": (float, "least probability"),
+    "eta-cutoff": (float, "least probability, lower where the entropy is high"),
+    "repetition-penalty": (float, "divide the logits of tokens already seen"),
+    "presence-penalty": (float, "take off the logit of every token already generated"),
+    "frequency-penalty": (float, "the same for each time it was generated"),
+    "min-tokens-to-keep": (int, "no filter leaves fewer"),
+}
+
+EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, default: str) -> Any:
+    """A group with every field of SamplingParams that a number can set, and the seed."""
+    sampling = parser.add_argument_group("sampling", default)
+    for name, (kind, text) in SAMPLING.items():
+        names = [f"--{name}", "--temp"] if name == "temperature" else [f"--{name}"]
+        sampling.add_argument(*names, type=kind, metavar="N" if kind is int else "X", help=text)
+    sampling.add_argument(
+        "-s", "--seed", type=int, metavar="N", help="the same seed gives the same text; default random"
+    )
+    return sampling
+
+
+def add_beam_arguments(parser: argparse.ArgumentParser, what: str) -> None:
+    beams = parser.add_argument_group("beams", what)
+    beams.add_argument("--beams", "--num-beams", type=int, metavar="N", help="texts that live at a time; default: none")
+    sample = "draw the beams by the sampling options and the seed"
+    beams.add_argument("--sample", action="store_true", default=None, help=sample)
+    score = "score = sum of logprobs / length^X; default 1"
+    beams.add_argument("--length-penalty", type=float, metavar="X", help=score)
+    stopping = "yes: stop with N finished texts; no (default): when no better one is likely; never: when none can come"
+    beams.add_argument("--early-stopping", choices=tuple(EARLY_STOPPING), help=stopping)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a Llama folder: config.json, *.safetensors, tokenizer.model"
+    )
+    parser.add_argument("-m", "--model", dest="model_option", metavar="MODEL", help="the same as an option")
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: cuda where there is one"
+    )
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=("auto", "float32", "float16", "bfloat16"),
+        help="of the weights in memory; default float32 on the CPU, as stored on a GPU or where quantised",
+    )
+    parser.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter as PEFT saves it, merged into the weights")
+    parser.add_argument(
+        "--quantize", choices=("int8", "nf4", "fp4"), help="the layers' matrices, by bitsandbytes: alea[quant]"
+    )
+    parser.add_argument("--double-quant", action="store_true", help="with nf4 or fp4: quantise their scales as well")
+
+
+def given_sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The sampling options that were given, by their names in Python."""
+    names = [name.replace("-", "_") for name in SAMPLING]
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+
+def given_beams(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The beam options by their names in Python, {} without --beams.
+
+    Raises: ValueError where one is given without --beams, and a sampling option without --sample.
+    """
+    from samplers.params import PENALTIES
+
+    if arguments.beams is None:
+        for name in ("sample", "length_penalty", "early_stopping"):
+            if getattr(arguments, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} is of beams, and needs --beams N")
+        return {}
+    for name in () if arguments.sample else given_sampling(arguments):
+        if name not in PENALTIES:
+            raise ValueError(f"--{name.replace('_', '-')} is of draws; with --beams it needs --sample")
+    penalty = arguments.length_penalty
+    return {
+        "num_beams": arguments.beams,
+        "length_penalty": 1.0 if penalty is None else penalty,
+        "early_stopping": EARLY_STOPPING[arguments.early_stopping or "no"],
+    }
+
+
+def model_folder(arguments: argparse.Namespace) -> str | None:
+    """MODEL or --model; None is the built-in storyteller."""
+    if arguments.model is not None and arguments.model_option is not None:
+        raise ValueError(f"MODEL must be given once, got {arguments.model!r} and --model {arguments.model_option!r}")
+    folder: str | None = arguments.model if arguments.model is not None else arguments.model_option
+    if folder == "":
+        raise ValueError("MODEL must be a folder, got ''")
+    return folder
+
+
+def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:
+    import torch
+
+    from model import Llama, Tokenizer
+
+    folder, device = model_folder(arguments), arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if arguments.dtype == "auto":
+        dtype = torch.float32 if device == "cpu" and arguments.quantize is None else None
+    else:
+        dtype = getattr(torch, arguments.dtype)
+    tokenizer = Tokenizer.from_pretrained(folder)  # before the weights, which may take a while
+    changes = {name: getattr(arguments, name) for name in ("adapter", "quantize", "double_quant")}
+    return Llama.from_pretrained(folder, dtype=dtype, device=device, **changes), tokenizer
+
+
+def in_settings(arguments: argparse.Namespace, llama: Llama) -> dict[str, Any]:
+    """What the model's logits hang on, by name, so that results of one model are told from another's."""
+    folder, adapter = model_folder(arguments), arguments.adapter
+    return {
+        "model": "built-in" if folder is None else str(Path(folder).resolve()),
+        "adapter": None if adapter is None else str(Path(adapter).resolve()),
+        "quantize": arguments.quantize,
+        "double_quant": arguments.double_quant,
+        "device": llama.device.type,
+        "dtype": str(llama.dtype).removeprefix("torch."),
+    }

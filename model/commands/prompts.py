@@ -1,0 +1,78 @@
+"""Where a command's prompts come from: options, a file of text or JSONL, standard input."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add_prompt_arguments(parser: argparse.ArgumentParser) -> Any:
+    prompts = parser.add_argument_group("prompts", "given here, or else read from standard input, one a line")
+    prompts.add_argument("-p", "--prompt", action="append", metavar="TEXT", help="may be given several times")
+    prompts.add_argument(
+        "-f",
+        "--file",
+        "--prompt-file",
+        metavar="FILE",
+        help='one prompt a line, or *.jsonl with a "prompt" in each; - is standard input',
+    )
+    return prompts
+
+
+def read_prompts(arguments: argparse.Namespace) -> list[str]:
+    """Prompts of the options in their order, then those of the file; blank lines are none.
+
+    Raises: ValueError where there is no prompt, or the file is none of text, or a line of JSONL holds no prompt.
+    """
+    prompts = list(arguments.prompt or ())
+    name = arguments.file if arguments.file is not None or prompts else "-"
+    if name is not None:
+        if name == "-" and sys.stdin is not None and sys.stdin.isatty():
+            print(f"alea {arguments.command}: type a prompt, end with Ctrl-D", file=sys.stderr)
+        found = lines(file_text(name))
+        prompts += (
+            [jsonl_prompt(name, i, line) for i, line in found] if name.endswith(".jsonl") else [t for _, t in found]
+        )
+        if not found and arguments.file is not None:
+            raise ValueError(f"--file must hold a prompt, one a line, got none in {name}")
+    if not prompts:
+        raise ValueError("a prompt is needed: -p TEXT, -f FILE, or lines on standard input; got none")
+    return prompts
+
+
+def file_prompts(name: str) -> list[str]:
+    found = lines(file_text(name))
+    if name.endswith(".jsonl"):
+        return [jsonl_prompt(name, number, line) for number, line in found]
+    return [line for _, line in found]
+
+
+def lines(text: str) -> list[tuple[int, str]]:
+    """(number, line) of all lines that are not blank; numbers from 1."""
+    numbered = enumerate(text.replace("\r\n", "\n").split("\n"), 1)
+    return [(number, line) for number, line in numbered if line.strip()]
+
+
+def jsonl_prompt(name: str, number: int, line: str) -> str:
+    try:
+        value: Any = json.loads(line)
+    except ValueError:
+        value = None
+    prompt = value.get("prompt") if isinstance(value, dict) else None
+    if not isinstance(prompt, str) or not prompt:
+        raise ValueError(f'--file {name} line {number}: must be an object with a text "prompt", got {line[:60]!r}')
+    return prompt
+
+
+def file_text(name: str) -> str:
+    try:
+        if name == "-":
+            return sys.stdin.read() if sys.stdin is not None else ""
+        return Path(name).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--file must be UTF-8 text, got {name} ({error})") from None
+    except OSError as error:
+        raise ValueError(f"--file must be a text file, or - for standard input, got {name}: {error.strerror}") from None

@@ -1,0 +1,59 @@
+"""What commands show: results on stdout; a sign of life, a bar, a line of speed on stderr, where it is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+
+def show(text: str) -> None:
+    """On stdout, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def visible(token: str) -> str:
+    """Spaces as the vocabulary writes them, and escapes for what does not print."""
+    return "".join("▁" if c == " " else c if c.isprintable() else repr(c)[1:-1] for c in token)
+
+
+def tell(text: str) -> None:
+    """On stderr, terminal or not."""
+    from rich.console import Console
+
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def waiting(message: str) -> AbstractContextManager[Any]:
+    """A sign of life while nothing is shown."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(message)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar; gives a function that moves it to so many of the total. What is shown meanwhile appears above it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    same = sys.stdout.isatty()  # else rich would put what goes into a file or pipe on the terminal
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, redirect_stdout=same, disable=quiet) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def report_speed(tokens: int, seconds: float, seed: int) -> None:
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        Console(stderr=True).print(
+            f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:,.0f} a second · seed {seed}",
+            style="dim",
+            highlight=False,
+        )

@@ -1,0 +1,185 @@
+"""The page of `alea trace --beams --html`: the tree of a beam search as a drawing, in one file without network."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from html import escape
+from pathlib import Path
+
+from model.study.beam_tree import BeamTree, Node, Text
+from model.study.html_report import PARTS, put
+
+MARK = re.compile(r"\{\{ ([\w.]+) \}\}")
+ROW, TOP, GAP = 36, 34, 46  # pixels: a leaf, above the first, between two columns
+CHARACTER, SMALL = 8, 5.8  # pixels: the width of a character of a piece, and of the numbers below it
+PROMPT = 30  # characters of it that are shown beside the tree
+ENDING = 150  # pixels to the right of the last column, for what became of a text
+LEGEND = {
+    "best": "the best text",
+    "returned": "the other finished texts",
+    "kept": "lived on for a while",
+    "pruned": "pruned at once",
+    "greedy": "greedy: the most probable token at every step",
+}
+
+
+def write(tree: BeamTree, path: Path, settings: Mapping[str, str]) -> None:
+    """Put the page at a path, whole or not at all; what stood there is replaced.
+
+    settings: for the footer, name by name. Raises: FileNotFoundError where the folder does not exist.
+    """
+    put(Path(path), render(tree, settings))
+
+
+def render(tree: BeamTree, settings: Mapping[str, str]) -> str:
+    """The page as text."""
+    shown = [name for name in LEGEND if name != "greedy" or tree.greedy is not None]
+    parts = {
+        "page.css": (PARTS / "page.css").read_text(encoding="utf-8"),
+        "beams.css": (PARTS / "beams.css").read_text(encoding="utf-8"),
+        "summary": escape(summary(tree)),
+        "length_penalty": f"{tree.rules.length_penalty:g}",
+        "added": "its ln p, after penalties" + (" and over the temperature" if tree.is_drawn else ""),
+        "texts": "\n".join(text_rows(tree)),
+        "remark": escape(tree.remark()),
+        "legend": "".join(f'<span><i class="{name}"></i>{LEGEND[name]}</span>' for name in shown),
+        "tree": "\n".join(drawing(tree)),
+        "settings": "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in settings.items()),
+    }
+    page = (PARTS / "beams.html").read_text(encoding="utf-8")
+    return MARK.sub(lambda mark: parts[mark[1]], page)  # in one pass, so that no token text is taken for a mark
+
+
+def summary(tree: BeamTree) -> str:
+    kind = "Beam sampling" if tree.is_drawn else "Beam search"
+    rules = tree.rules
+    stopping = {"False": "no", "True": "yes"}.get(str(rules.early_stopping), "never")
+    return (
+        f"{kind} with {rules.num_beams} beams, {rules.candidates} candidates a step, {tree.steps} steps; "
+        f"length penalty {rules.length_penalty:g}, early stopping: {stopping}."
+    )
+
+
+def text_rows(tree: BeamTree) -> Iterator[str]:
+    yield "<thead><tr><th></th><th>score</th><th>sum</th><th>tokens</th><th>text</th></tr></thead><tbody>"
+    for rank, text in enumerate(tree.texts, 1):
+        yield text_row("first" if rank == 1 else "", f"#{rank}", tree.prompt, text)
+    if tree.greedy is not None:
+        yield text_row("greedy", "greedy", tree.prompt, tree.greedy)
+    yield "</tbody>"
+
+
+def text_row(kind: str, name: str, prompt: str, text: Text) -> str:
+    numbers = "".join(f"<td>{number}</td>" for number in (f"{text.score:.3f}", f"{text.total:.2f}", len(text.ids)))
+    told = f'<span class="prompt">{escape(prompt)}</span>{escape(text.text)}'
+    return f'<tr><td class="{kind}">{name}</td>{numbers}<td>{told}</td></tr>'
+
+
+class Layout:
+    """Where each node stands, in pixels: a column a step, a row a leaf, an inner node amid its children.
+
+    left: of the columns, 0 the prompt's. right: of each node's writing. y: the middle of its row.
+    """
+
+    def __init__(self, tree: BeamTree) -> None:
+        nodes = list(tree.root.walk())
+        self.y: dict[Node, float] = {}
+        for row, leaf in enumerate(node for node in nodes if not node.children):
+            self.y[leaf] = TOP + row * ROW + ROW / 2
+        for node in reversed(nodes):  # children before their parents
+            if node.children:
+                self.y[node] = (self.y[node.children[0]] + self.y[node.children[-1]]) / 2
+        self.left, self.right = [0.0], {tree.root: float(CHARACTER * len(short(tree.prompt)))}
+        for step in range(1, tree.steps + 1):
+            self.left.append(max(x for node, x in self.right.items() if node.beam.length == step - 1) + GAP)
+            for node in nodes:
+                if node.beam.length == step:
+                    self.right[node] = self.left[step] + width(tree, node)
+        self.width = max(self.right.values()) + ENDING
+        self.height = TOP + ROW * sum(not node.children for node in nodes)
+
+
+def short(prompt: str) -> str:
+    """Its end, on one line.
+
+    >>> short("Once upon a time there was a king who had three\\nsons")
+    '… was a king who had three sons'
+    """
+    line = " ".join(prompt.split())
+    return line if len(line) <= PROMPT else "… " + line[-PROMPT:].partition(" ")[2]
+
+
+def width(tree: BeamTree, node: Node) -> float:
+    return max(CHARACTER * len(tree.piece(node.beam.token)), SMALL * len(numbers(node)))
+
+
+def numbers(node: Node) -> str:
+    return f"{node.beam.logprob:.2f}  Σ {node.beam.total:.2f}"
+
+
+def drawing(tree: BeamTree) -> Iterator[str]:
+    """The tree as SVG."""
+    at = Layout(tree)
+    size = f'width="{at.width:g}" height="{at.height:g}" viewBox="0 0 {at.width:g} {at.height:g}"'
+    yield f'<svg class="tree" {size} role="img" aria-label="the tree of candidates">'
+    for step in range(1, tree.steps + 1):
+        yield f'<text class="step" x="{at.left[step]:g}" y="14">step {step}</text>'
+    for parent in tree.root.walk():
+        for child in sorted(parent.children, key=importance, reverse=True):  # the best last, on top of the others
+            yield edge(at, parent, child, kind(child))
+            if child.is_greedy:
+                yield edge(at, parent, child, "greedy")
+    yield f'<text x="0" y="{at.y[tree.root] + 4:g}">{escape(short(tree.prompt))}</text>'
+    for node in tree.nodes:
+        yield box(at, tree, node)
+    yield "</svg>"
+
+
+def kind(node: Node) -> str:
+    """Its name in LEGEND."""
+    if node.leads_to is not None:
+        return "best" if node.leads_to == 1 else "returned"
+    return "pruned" if node.beam.fate == "pruned" else "kept"
+
+
+def importance(node: Node) -> int:
+    return list(LEGEND).index(kind(node))
+
+
+def edge(at: Layout, parent: Node, child: Node, name: str) -> str:
+    """From a node's right side to the left side of one that follows it."""
+    step = child.beam.length
+    x0, x1, y0, y1 = at.right[parent] + 4, at.left[step] - 6, at.y[parent], at.y[child]
+    middle = (x0 + x1) / 2
+    return f'<path class="{name}" d="M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"/>'
+
+
+def box(at: Layout, tree: BeamTree, node: Node) -> str:
+    """A token: its piece, its numbers, and what became of a text that ends here."""
+    beam = node.beam
+    x, y, right = at.left[beam.length], at.y[node], at.right[node]
+    ending = tree.ending(node)
+    after = f'<text class="ending" x="{right + 8:g}" y="{y + 4:g}">{escape(ending)}</text>' if ending else ""
+    return (
+        f'<g class="{kind(node)}"><title>{escape(title(tree, node))}</title>'
+        f'<rect x="{x - 4:g}" y="{y - ROW / 2 + 1:g}" width="{right - x + 6:g}" height="{ROW - 2}" rx="4"/>'
+        f'<text class="piece" x="{x:g}" y="{y - 1:g}">{escape(tree.piece(beam.token))}</text>'
+        f'<text class="numbers" x="{x:g}" y="{y + 12:g}">{numbers(node)}</text>{after}</g>'
+    )
+
+
+def title(tree: BeamTree, node: Node) -> str:
+    """What is shown where one points at a token."""
+    beam = node.beam
+    lines = [
+        f"{tree.piece(beam.token)} (id {beam.token}), step {beam.length}: {beam.fate}",
+        f"p under the model {math.exp(beam.model_logprob):.4f}, ln p {beam.model_logprob:.4f}",
+        f"added to the sum {beam.logprob:.4f}, sum {beam.total:.4f}",
+    ]
+    if node.score is not None:
+        lines.append(f"score {node.score:.4f}" + (f", rank {node.rank}" if node.rank else ""))
+    if node.is_greedy:
+        lines.append("on the greedy text")
+    return "\n".join(lines)

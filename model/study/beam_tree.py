@@ -1,0 +1,223 @@
+"""The tree of a beam search: every candidate of every step, what became of it, and the greedy text beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+import torch
+
+from model.beam_search import Beam, BeamRules, Chooser, Search, beam_search
+from model.generation import prefill, rooms, written
+from model.llama import Llama
+from model.tokenizer import Tokenizer
+from samplers import SamplingParams
+from samplers.tracing import asdict_of, finite
+
+GREEDY = SamplingParams(temperature=0.0)
+
+
+@dataclass(eq=False)
+class Node:
+    """A token of the tree, and those that were tried after it, in the search's own order.
+
+    beam: its numbers and its fate. score: of a finished text, else None. rank: of a finished text that none drove out,
+    1 the best. leads_to: rank of the best of these that begins so. is_greedy: so does the greedy text.
+    """
+
+    beam: Beam
+    children: list[Node] = field(default_factory=list)
+    score: float | None = None
+    rank: int | None = None
+    leads_to: int | None = None
+    is_greedy: bool = False
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it, each before its children."""
+        waiting = [self]
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += reversed(node.children)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A whole continuation. total: nats, the sum of logprobs; score: total / len(ids) ** length_penalty."""
+
+    text: str
+    ids: list[int]
+    logprobs: list[float]
+    total: float
+    score: float
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class BeamTree:
+    """A prompt, the tree that grew after it, the finished texts (the best first), and the greedy text.
+
+    params: of the draws, by the seed; or at T = 0, of a search for the best, the penalties. greedy: None where beams
+    were drawn, as their sums are of other probabilities.
+    """
+
+    prompt: str
+    rules: BeamRules
+    params: SamplingParams
+    seed: int
+    root: Node
+    texts: list[Text]
+    greedy: Text | None
+    tokenizer: Tokenizer
+
+    @property
+    def is_drawn(self) -> bool:
+        return self.params.temperature != 0
+
+    def piece(self, token: int) -> str:
+        """How the vocabulary writes a token: `▁time`, `<0x0A>`, `</s>`."""
+        return self.tokenizer.pieces([token])[0]
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Every token of the tree, each before its children."""
+        return list(self.root.walk())[1:]
+
+    @cached_property
+    def steps(self) -> int:
+        return max(node.beam.length for node in self.root.walk())
+
+    def ending(self, node: Node) -> str:
+        """What became of a text that ends at this node; nothing where it goes on or was pruned at once."""
+        if node.score is not None:
+            return f"#{node.rank} score {node.score:.3f}" if node.rank else f"finished, score {node.score:.3f}"
+        if node.children or node.beam.fate == "pruned":
+            return ""
+        return "open at the end" if node.beam.length == self.steps else "given up"
+
+    def remark(self) -> str:
+        """Where the best text leaves the greedy one, and which of the two wins; nothing where there is none."""
+        if self.greedy is None:
+            return ""
+        best, greedy = self.texts[0], self.greedy
+        if best.ids == greedy.ids:
+            return "The best text is the greedy one."
+        step = next(i for i, (one, other) in enumerate(zip(best.ids, greedy.ids, strict=False)) if one != other)
+        taken, left = (f'"{self.piece(text.ids[step])}" ({text.logprobs[step]:.2f})' for text in (best, greedy))
+        scores = f"{best.score:.3f} against {greedy.score:.3f}"
+        if best.score < greedy.score:
+            end = "the search lost sight of a better one"
+        else:
+            end = "it begins worse and scores better"
+        return f"At step {step + 1} the best text takes {taken}, greedy {left}: {end}, {scores}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it: the nodes in one list, each with the number of its parent in it, null after the prompt."""
+        numbers: dict[Beam | None, int] = {node.beam: number for number, node in enumerate(self.nodes)}
+        rules = {name: getattr(self.rules, name) for name in ("num_beams", "length_penalty", "early_stopping")}
+        params = {n: v for n, v in asdict_of(self.params).items() if v != getattr(SamplingParams(), n)}
+        return {
+            "prompt": self.prompt,
+            "rules": rules | {"candidates": self.rules.candidates},
+            "params": finite(params),
+            "seed": self.seed if self.is_drawn else None,
+            "texts": [dataclasses.asdict(text) for text in self.texts],
+            "greedy": None if self.greedy is None else dataclasses.asdict(self.greedy),
+            "nodes": [
+                {
+                    "parent": numbers.get(node.beam.parent),
+                    "step": node.beam.length,
+                    "token": node.beam.token,
+                    "piece": self.piece(node.beam.token),
+                    "logprob": node.beam.logprob,
+                    "model_logprob": node.beam.model_logprob,
+                    "total": node.beam.total,
+                    "fate": node.beam.fate,
+                    "score": node.score,
+                    "rank": node.rank,
+                    "greedy": node.is_greedy,
+                }
+                for node in self.nodes
+            ],
+        }
+
+
+@torch.inference_mode()
+def grow(
+    model: Llama,
+    tokenizer: Tokenizer,
+    prompt: str,
+    params: SamplingParams = GREEDY,
+    *,
+    num_beams: int,
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
+    seed: int = 0,
+    max_new_tokens: int = 5,
+    eos_token_id: Sequence[int] | None = None,
+) -> BeamTree:
+    """Search as `generate` does with the same arguments (prompt 0), and keep every candidate.
+
+    params: at T = 0 beam search, in which the penalties hold; above, beam sampling. num_beams: int >= 1.
+    length_penalty, early_stopping: as `BeamRules`. max_new_tokens: int >= 1. eos_token_id: default the model's.
+    Raises: ValueError or TypeError naming the argument, and where prompt and continuation exceed the window.
+
+    >>> tree = grow(Llama.from_pretrained(), Tokenizer.from_pretrained(), "The king", num_beams=2, max_new_tokens=3)
+    >>> len(tree.nodes), len(tree.texts), [node.beam.fate for node in tree.root.children]
+    (12, 2, ['kept', 'kept', 'pruned', 'pruned'])
+    """
+    ids = tokenizer.encode(prompt)
+    (room,) = rooms([ids], max_new_tokens, None, model.config.max_position_embeddings)
+    ends = model.eos_token_ids if eos_token_id is None else tuple(eos_token_id)
+    rules = BeamRules(num_beams, length_penalty, early_stopping, ends)
+    search = Search(ids, room, rules)
+    root = searched_tree(model, search, params, seed)
+    greedy = None
+    if params.temperature == 0:  # one beam that ends at its first end is greedy
+        alone = Search(ids, room, dataclasses.replace(rules, num_beams=1, early_stopping=True))
+        searched_tree(model, alone, params)
+        (greedy,) = texts_of(alone, tokenizer)
+        mark_greedy(root, greedy.ids)
+    return BeamTree(prompt, rules, params, seed, root, texts_of(search, tokenizer), greedy, tokenizer)
+
+
+def searched_tree(model: Llama, search: Search, params: SamplingParams, seed: int = 0) -> Node:
+    """Run a search; the root of the tree of its candidates."""
+    root = Node(search.live[0])
+    nodes = {root.beam: root}
+
+    def on_step(search: Search, candidates: list[Beam]) -> None:
+        for beam in candidates:
+            nodes[beam] = Node(beam, score=search.score(beam) if beam.fate == "finished" else None)
+            nodes[cast(Beam, beam.parent)].children.append(nodes[beam])
+
+    logits, cache = prefill(model, [search.prompt], len(search.prompt) + search.room)
+    chooser = Chooser(params, search.rules, model.config.vocab_size, seed)
+    beam_search(model, logits, cache, [search], chooser, on_step)
+    for rank, finished in reversed(list(enumerate(search.finished, 1))):  # the best last, which thus rules
+        nodes[finished].rank = rank
+        for beam in finished.path():
+            nodes[beam].leads_to = rank
+    return root
+
+
+def texts_of(search: Search, tokenizer: Tokenizer) -> list[Text]:
+    texts = []
+    for beam in search.finished:
+        told = written(search, beam, tokenizer)
+        texts.append(Text(told.text, told.ids, told.logprobs, beam.total, search.score(beam), told.finish_reason))
+    return texts
+
+
+def mark_greedy(root: Node, ids: Sequence[int]) -> None:
+    """Follow the greedy text down the tree, as far as the search did."""
+    node = root
+    for token in ids:
+        following = [child for child in node.children if child.beam.token == token]
+        if not following:
+            return
+        (node,) = following
+        node.is_greedy = True

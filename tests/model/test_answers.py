@@ -1,0 +1,149 @@
+"""A file of answers that was stopped anywhere goes on to the file of a run that was not."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from model import batches
+from model.answers import AnswerFile
+from model.cli import main
+
+TEXTS = ["A", "Once upon a time there lived", "The wolf", "She said that the old man", "Ä king"]
+OPTIONS = ("-n", "6", "--top-p", "0.9", "--batch-size", "2", "-r", "2")
+
+
+@pytest.fixture
+def prompts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def run(capsys, *arguments: str) -> tuple[int, str, str]:
+    status = main(("generate", *arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def interrupt_after(monkeypatch, calls: int) -> None:
+    """A Ctrl-C in the batch after so many."""
+    real, made = batches.generate, []
+
+    def generate(*arguments, **options):
+        if len(made) == calls:
+            raise KeyboardInterrupt
+        made.append(None)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(batches, "generate", generate)
+
+
+def test_the_lines_are_those_of_json_in_the_order_of_the_prompts(capsys, prompts):
+    status, out, err = run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", "--seed", "5", *OPTIONS)
+    assert (status, out, err) == (0, "", "wrote out.jsonl: 10 texts of 5 prompts\n")
+    written = [json.loads(line) for line in (prompts / "out.jsonl").read_text().splitlines()]
+    assert [line.pop("prompt_number") for line in written] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    shown = run(capsys, "-f", "prompts.txt", "--json", "--seed", "5", *OPTIONS)[1]
+    assert written == [json.loads(line) for line in shown.splitlines()]
+    assert list(prompts.glob("*.part")) == []
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+@pytest.mark.parametrize("cut", [0, 5])
+def test_after_a_ctrl_c_the_same_command_goes_on(capsys, monkeypatch, prompts, calls, cut):
+    """Also where the process was killed within a line."""
+    command = ("-f", "prompts.txt", "--seed", "5", *OPTIONS)
+    run(capsys, *command, "-o", "whole.jsonl")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, calls)
+        status, _, err = run(capsys, *command, "-o", "out.jsonl")
+    assert status == 130
+    assert (
+        err == f"stopped: {min(2 * calls, 5)} of 5 prompts are in out.jsonl.part; the same command goes on from there\n"
+    )
+    part = prompts / "out.jsonl.part"
+    if cut and calls:
+        part.write_bytes(part.read_bytes()[:-cut])
+    drawn = []
+    monkeypatch.setattr(batches, "generate", spy(batches.generate, drawn))
+    status, _, err = run(capsys, *command, "-o", "out.jsonl")
+    assert status == 0 and ("going on after" in err) == bool(calls)
+    assert sum(drawn) == 5 - 2 * calls + bool(cut and calls)  # nothing is drawn twice but what was cut
+    assert texts_of(prompts / "out.jsonl") == texts_of(prompts / "whole.jsonl")
+
+
+def texts_of(path: Path) -> list[tuple[int, int, list[int]]]:
+    """Without the logprobs, whose last digits the model's float32 gives to the batch."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(line["prompt_number"], line["stream"], line["ids"]) for line in lines]
+
+
+def spy(generate, drawn: list[int]):
+    def counting(model, tokenizer, some, **options):
+        drawn.append(len(some))
+        return generate(model, tokenizer, some, **options)
+
+    return counting
+
+
+def test_without_a_seed_the_part_keeps_its_own(capsys, monkeypatch, prompts):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", *OPTIONS)[0] == 130
+    assert run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", *OPTIONS)[0] == 0
+    lines = [json.loads(line) for line in (prompts / "out.jsonl").read_text().splitlines()]
+    assert len({line["seed"] for line in lines}) == 1
+    again = run(capsys, "-f", "prompts.txt", "--json", "--seed", str(lines[0]["seed"]), *OPTIONS)[1]
+    assert [json.loads(line)["ids"] for line in again.splitlines()] == [line["ids"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (("--seed", "6", *OPTIONS), "seed is 5, not 6"),
+        (("--seed", "5", *OPTIONS, "--top-p", "0.8"), "top_p is 0.9, not 0.8"),
+        (("--seed", "5", *OPTIONS, "-p", "B"), "prompts_sha256 is"),
+        (("--seed", "5", *OPTIONS, "--dtype", "bfloat16"), "dtype is 'float32', not 'bfloat16'"),
+    ],
+)
+def test_a_part_of_another_run_is_left_alone(capsys, monkeypatch, prompts, changed, message):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", "--seed", "5", *OPTIONS)
+    before = (prompts / "out.jsonl.part").read_bytes()
+    status, _, err = run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", *changed)
+    assert status == 2 and message in err and err.count("\n") == 1
+    assert (prompts / "out.jsonl.part").read_bytes() == before
+
+
+def test_what_is_there_is_never_overwritten(capsys, prompts):
+    (prompts / "out.jsonl").write_text("mine\n")
+    status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "out.jsonl")
+    assert status == 2 and "--out must be a new file, got out.jsonl" in err
+    (prompts / "other.jsonl.part").write_text("mine\n")
+    status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "other.jsonl")
+    assert status == 2 and "must be written by alea generate, got 'mine'" in err
+    status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "nowhere/out.jsonl")
+    assert status == 2 and "nowhere: no such folder" in err
+    assert (prompts / "out.jsonl").read_text() == (prompts / "other.jsonl.part").read_text() == "mine\n"
+
+
+def test_jsonl_prompts(capsys, monkeypatch, prompts):
+    (prompts / "in.jsonl").write_text('{"id": 4, "prompt": "A\\nB"}\n\n{"prompt": "C"}\n')
+    lines = run(capsys, "-f", "in.jsonl", "-n", "2", "--json")[1].splitlines()
+    assert [json.loads(line)["prompt"] for line in lines] == ["A\nB", "C"]
+    (prompts / "bad.jsonl").write_text('{"prompt": "A"}\n{"text": "B"}\n')
+    status, _, err = run(capsys, "-f", "bad.jsonl", "-n", "2")
+    assert status == 2 and 'bad.jsonl line 2: must be an object with a text "prompt", got' in err
+    monkeypatch.setattr("sys.stdin", io.StringIO("A\n"))
+    assert run(capsys, "-f", "-", "-n", "2", "--seed", "1")[1].startswith("A")
+
+
+def test_a_prompt_with_too_few_texts_is_done_again(tmp_path):
+    path = tmp_path / "out.jsonl"
+    file = AnswerFile(path, {"seed": 1}, texts=2)
+    file.add(1, [{"text": "b"}, {"text": "c"}])
+    file.add(0, [{"text": "x"}])
+    assert AnswerFile(path, {"seed": 1}, texts=2).done == {1}

@@ -1,0 +1,67 @@
+"""Batches by length change nothing. Oracle: one call of `generate` with all prompts, and sorted lengths."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model import Llama, Tokenizer, generate, generate_many
+from model.batches import by_length
+
+PROMPTS = ["A", "Once upon a time there lived a king", "The wolf", "She said that the old man", [1, 310, 621]]
+OPTIONS = {"max_new_tokens": 6, "seed": 11, "top_p": 0.9}
+
+
+@pytest.fixture(scope="module")
+def storyteller():
+    return Llama.from_pretrained(), Tokenizer.from_pretrained()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 99])
+@pytest.mark.parametrize("more", [{}, {"num_return_sequences": 3}, {"stream": [9, 9, 4, 0, 2**63]}])
+def test_every_text_is_that_of_one_call(storyteller, batch_size, more):
+    together = generate(*storyteller, PROMPTS, **OPTIONS, **more)
+    several = dict(generate_many(*storyteller, PROMPTS, batch_size=batch_size, **OPTIONS, **more))
+    assert [[one.ids for one in several[i]] for i in range(5)] == [[one.ids for one in row] for row in together]
+
+
+def test_beams_keep_a_stream_a_prompt(storyteller):
+    options = {"num_beams": 3, "num_return_sequences": 2, "do_sample": True, "max_new_tokens": 5, "seed": 3}
+    together = generate(*storyteller, PROMPTS, **options)
+    several = dict(generate_many(*storyteller, PROMPTS, batch_size=2, **options))
+    assert [[one.ids for one in several[i]] for i in range(5)] == [[one.ids for one in row] for row in together]
+
+
+def test_what_is_skipped_is_left_out_and_the_others_stay_the_same(storyteller):
+    every = dict(generate_many(*storyteller, PROMPTS, **OPTIONS))
+    some = dict(generate_many(*storyteller, PROMPTS, skip={0, 3}, **OPTIONS))
+    assert {n: some[n][0].ids for n in some} == {n: every[n][0].ids for n in (1, 2, 4)}
+
+
+def test_the_longest_come_first(storyteller):
+    numbers = [number for number, _ in generate_many(*storyteller, PROMPTS, batch_size=1, **OPTIONS)]
+    assert numbers[0] in (1, 3) and numbers[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        (["A", "king " * 600], {}, r"prompts\[1\] has 60\d tokens"),
+        (["A", "B"], {"max_new_tokens": 9999}, r"prompts\[0\]: 2 prompt tokens \+ 9999 new"),
+        (["A"], {"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        (["A", "B"], {"stream": [1]}, "stream must hold one number for each of 2 sequences, got 1"),
+        ([], {}, "prompts must hold at least one prompt"),
+    ],
+)
+def test_bad_input_is_refused_before_the_first_batch(storyteller, prompts, options, message):
+    with pytest.raises(ValueError, match=message):
+        generate_many(*storyteller, prompts, **options)
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 9))
+def test_by_length(lengths, most):
+    """Every number once; no batch too large; no batch holds a longer prompt than one before it."""
+    batches = by_length(lengths, range(len(lengths)), most)
+    flat = [number for batch in batches for number in batch]
+    assert sorted(flat) == list(range(len(lengths)))
+    assert all(len(batch) == most for batch in batches[:-1])
+    assert [lengths[number] for number in flat] == sorted(lengths, reverse=True)
