@@ -7,19 +7,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from model.batches import generate_many
+    from model.chat import Conversation, encode_chat
+    from model.chat_session import ChatSession
     from model.config import LlamaConfig
     from model.generation import Generation, generate
     from model.llama import Llama
     from model.tokenizer import Tokenizer
 
 _HOMES = {
+    "ChatSession": "model.chat_session",
+    "Conversation": "model.chat",
     "Generation": "model.generation",
     "Llama": "model.llama",
     "LlamaConfig": "model.config",
     "Tokenizer": "model.tokenizer",
+    "encode_chat": "model.chat",
     "generate": "model.generation",
+    "generate_many": "model.batches",
 }
-__all__ = ["Generation", "Llama", "LlamaConfig", "Tokenizer", "generate"]
+__all__ = [
+    "ChatSession",
+    "Conversation",
+    "Generation",
+    "Llama",
+    "LlamaConfig",
+    "Tokenizer",
+    "encode_chat",
+    "generate",
+    "generate_many",
+]
 
 
 def __getattr__(name: str) -> Any:

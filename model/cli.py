@@ -16,6 +16,7 @@ from typing import Any
 
 COMMANDS = {
     "generate": "model.commands.generate",
+    "chat": "model.commands.chat",
     "trace": "model.commands.trace",
     "sweep": "model.commands.sweep",
     "score": "model.commands.score",

@@ -1,7 +1,11 @@
 """The docs are true: their commands run, their Python runs, their tables come from the records."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,19 +17,55 @@ from tests.test_architecture import ROOT, tracked
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/decoding.md", "model/storyteller/README.md")]
 
 
-def fenced(language: str) -> list[str]:
-    return [block for page in PAGES for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)]
+def chapters() -> dict[str, list[tuple[str, str]]]:
+    """{page and heading: [(language, code)]}: what a reader types in one place, from the top to the bottom."""
+    found = {}
+    for page in PAGES:
+        for number, chapter in enumerate(re.split(r"^## ", page.read_text(), flags=re.MULTILINE)):
+            blocks = re.findall(r"```(sh|python)\n(.*?)```", chapter, re.DOTALL)
+            if blocks:
+                found[f"{page.relative_to(ROOT)}, {chapter.splitlines()[0] if number else 'top'}"] = blocks
+    return found
 
 
-COMMANDS = [line for block in fenced("sh") for line in block.splitlines() if line and not line.startswith("#")]
+CHAPTERS = chapters()
+COMMANDS = [
+    line
+    for blocks in CHAPTERS.values()
+    for language, code in blocks
+    if language == "sh"
+    for line in code.splitlines()
+    if line and not line.startswith("#")
+]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("alea ")])
-def test_alea_commands(command: str, capsys, monkeypatch, tmp_path):
+def runs_alea(command: str) -> bool:
+    return command.startswith("alea ") or "| alea " in command
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_runs_from_top_to_bottom(chapter: str, capsys, monkeypatch, tmp_path):
+    """In one folder, where `model/` is the clone's: a later command may use what an earlier one wrote."""
     monkeypatch.chdir(tmp_path)
-    assert main(shlex.split(command)[1:]) == 0
-    captured = capsys.readouterr()
-    assert captured.out or "wrote" in captured.err
+    (tmp_path / "model").symlink_to(ROOT / "model")
+    for language, code in CHAPTERS[chapter]:
+        if language == "python":
+            exec(compile(code, chapter, "exec"), {})
+        for command in filter(runs_alea, code.splitlines()):
+            out, err = ran(command, capsys)
+            assert out or "wrote" in err, command
+
+
+def ran(command: str, capsys) -> tuple[str, str]:
+    """stdout and stderr of a command that must succeed; within this process, where it is no pipe."""
+    if "|" in command:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        shell = ["bash", "-o", "pipefail", "-c", command]
+        done = subprocess.run(shell, capture_output=True, text=True, check=True, env=os.environ | {"PATH": path})
+        return done.stdout, done.stderr
+    capsys.readouterr()
+    assert main(shlex.split(command)[1:]) == 0, command
+    return tuple(capsys.readouterr())
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
@@ -34,18 +74,13 @@ def test_make_commands_are_run_by_ci(command: str):
     assert command in (ROOT / ".ci/run").read_text()
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if not c.startswith(("make ", "alea "))])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not (runs_alea(c) or c.startswith("make "))])
 def test_other_commands_name_what_exists(command: str):
     for word in shlex.split(command):
         if word.startswith("tests/"):
             assert (ROOT / word).exists()
     module = re.search(r"-m (model[\w.]*)", command)
     assert module is None or (ROOT / (module[1].replace(".", "/") + ".py")).is_file()
-
-
-@pytest.mark.parametrize("code", fenced("python"))
-def test_python(code: str):
-    exec(compile(code, "docs", "exec"), {})
 
 
 def test_tables_come_from_the_records():
