@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from model.checkpoint import check_tensor, layout, opened
 from model.config import at_least_one, read_json
 from model.llama import Llama
-from model.weights import check_tensor, layout, opened
 
 T = TypeVar("T")
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
