@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ class Call:
         self.beams = given_beams(arguments)
         self.seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
 
+    @cached_property
     def options(self) -> dict[str, Any]:
         arguments = self.arguments
         return {
@@ -141,7 +143,7 @@ class Call:
             skip=skip,
             seed=self.seed,
             model_logprobs=as_json,
-            **self.options(),
+            **self.options,
         )
 
     def stream(self, on_text: Callable[[int, str], None]) -> Generation:
@@ -154,14 +156,14 @@ class Call:
             seed=self.seed,
             on_text=on_text,
             model_logprobs=False,
-            **self.options(),
+            **self.options,
         )
         return generation
 
     def settings(self) -> dict[str, Any]:
         """What every text hangs on, as JSON gives it back."""
         digest = hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
-        options = {name: value for name, value in self.options().items() if name != "backend"}
+        options = {name: value for name, value in self.options.items() if name != "backend"}
         model = in_settings(self.arguments, self.llama)
         return {"seed": self.seed, "prompts_sha256": digest[:16], **model, **options}
 
