@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.blank import blank
 from model.llama import Llama, Stacked
 
 SCHEMES = ("int8", "nf4", "fp4")
@@ -99,7 +100,7 @@ def prepare(model: Llama, quantize: str, double_quant: bool, dtype: torch.dtype)
         kind = unaligned() if rows % 32 or columns % BLOCK else bnb.nn.Linear4bit
         return kind(columns, rows, bias, compute_dtype=dtype, compress_statistics=double_quant, quant_type=quantize)
 
-    with torch.device("meta"):
+    with blank():
         for name, old in list(model.layers.named_modules()):
             if isinstance(old, Stacked):
                 parts = {part: empty(rows, old.in_features, old.bias is not None) for part, rows in old.parts.items()}

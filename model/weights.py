@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model import quantization
+from model.blank import blank
 from model.checkpoint import INDEX, SINGLE, check, layout, opened, stored_dtype, tensor_homes  # noqa: F401
 from model.config import LlamaConfig, read_json, token_ids
 from model.llama import Llama
@@ -45,7 +46,7 @@ def load(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give a folder with config.json and *.safetensors")
     quantization.check(quantize, double_quant)
-    with torch.device("meta"):
+    with blank():
         model = Llama(LlamaConfig.from_pretrained(folder))
     homes = tensor_homes(folder)
     check(model, homes, folder)

@@ -34,6 +34,12 @@ def test_help_loads_nothing_heavy():
         assert command in output
 
 
+def test_a_story_does_not_wait_for_torchs_compiler():
+    """Its import takes longer than all the rest of a start."""
+    story = 'main(["generate", "-p", "A", "-n", "2"])\nassert "torch._dynamo" not in sys.modules'
+    subprocess.run([sys.executable, "-c", f"import sys\nfrom model.cli import main\n{story}"], check=True)
+
+
 def test_generate_is_repeatable(capsys):
     a, b, c = (run(capsys, "generate", "-p", "Once upon a time", "-n", "20", "--seed", seed) for seed in "778")
     assert a == b and a[0] == 0
