@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("alea", "torch", "transformers", "numpy")
+PACKAGES = ("alea", "torch", "transformers", "bitsandbytes", "numpy")
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
@@ -33,12 +33,14 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int, warm_up
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
-    """p20, p50 and p80 of at least two values, to four digits.
+    """p20, p50 and p80, to four digits; one value is all three of them.
 
     >>> quantiles([4.0, 1.0, 2.0, 3.0, 5.0, 6.0])
     {'p20': 2.0, 'p50': 3.5, 'p80': 5.0}
+    >>> quantiles([0.123456])
+    {'p20': 0.1235, 'p50': 0.1235, 'p80': 0.1235}
     """
-    deciles = statistics.quantiles(values, n=10, method="inclusive")
+    deciles = statistics.quantiles(values, n=10, method="inclusive") if len(values) > 1 else values * 9
     return {f"p{q}": float(f"{deciles[q // 10 - 1]:.4g}") for q in (20, 50, 80)}
 
 

@@ -6,21 +6,21 @@ import argparse
 from functools import partial
 from typing import Any
 
-from bench import load, measure, runner
+from bench import measure, runner, schemes
+from bench.checkpoints import BUILT_IN
+from bench.loaders import ours
 
 HELP = "KL divergence, tokens that stay the same and speed of the built-in model in 16, 8 and 4 bits, against float32"
 EXACT = "float32"
-SCHEMES = [scheme for scheme in load.SCHEMES if scheme != EXACT]
+SCHEMES = [scheme for scheme in schemes.SCHEMES if scheme != EXACT]
 TEXTS, TOKENS = 16, 256  # that the model itself drew in float32, at T = 1
 PROMPT = "Once upon a time"
 TIMED = 32  # new tokens of a call of generate, one sequence
 SEED = 0
 CAPTION = (
-    "At each token of {texts} texts that the storyteller drew in float32 at T = 1 (seed {seed}): KL(p || q) in nats "
-    "between the model's own distribution in float32 and the scheme's, each text read in one forward pass. Same top: "
-    "the most probable token stays. Same draw: so does the token drawn at T = 1 with the same seed, stream and "
-    "position. Of quantised models embedding, norms and lm_head are in bfloat16. Tokens a second: of generate, one "
-    "sequence"
+    "KL(p || q) in nats at each token, from the model's distribution in float32 to the scheme's. Same top: the most "
+    "probable token stays. Same draw: so does the token drawn at T = 1 with the same random bits. Of quantised models "
+    "embedding, norms and lm_head are in bfloat16. Tokens/s: of generate, one sequence"
 )
 
 Record = dict[str, Any]
@@ -41,25 +41,20 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.texts, arguments.tokens, arguments.rounds = 2, 32, 2
     check_options(arguments)
     torch.set_num_threads(arguments.threads)
-    schemes, texts = [EXACT, *arguments.dtypes], drawn(arguments.texts, arguments.tokens)
-    speeds = tokens_a_second(schemes, arguments.rounds)
+    chosen, texts = [EXACT, *arguments.dtypes], drawn(arguments.texts, arguments.tokens)
+    speeds = tokens_a_second(chosen, arguments.rounds)
     record = partial(measured, texts=texts, exact=logits(EXACT, texts), rounds=arguments.rounds, speeds=speeds)
-    records = runner.collect("quantization", schemes, record, arguments.save, tell)
+    records = runner.collect("quantization", chosen, record, arguments.save, tell)
     if records:
-        caption = CAPTION.format(texts=arguments.texts, seed=SEED)
-        load.print_table("quantization, against float32", *rows(records), left=1, caption=f"{caption}.")
+        title = f"the storyteller beside itself in float32, over {arguments.texts} texts that it drew so at T = 1"
+        runner.print_table(title, *rows(records), caption=f"{CAPTION}.")
     return 0
 
 
 def check_options(arguments: argparse.Namespace) -> None:
     """Raises: ValueError naming the option."""
-    runner.check_options(arguments)
-    for name in ("texts", "tokens"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name} must be >= 1, got {getattr(arguments, name)}")
-    for scheme in arguments.dtypes:
-        if scheme not in SCHEMES:
-            raise ValueError(f"--dtypes must be of {', '.join(SCHEMES)}, got {scheme!r}")
+    runner.check_options(arguments, texts=1, tokens=1)
+    runner.check_names("dtypes", arguments.dtypes, SCHEMES)
 
 
 def drawn(texts: int, tokens: int) -> Any:
@@ -78,7 +73,7 @@ def drawn(texts: int, tokens: int) -> Any:
 
 
 def loaded(scheme: str) -> Any:
-    return load.ours(load.BUILT_IN, load.SCHEMES[scheme])
+    return ours(BUILT_IN, schemes.SCHEMES[scheme])
 
 
 def logits(scheme: str, texts: Any) -> Any:
@@ -140,13 +135,13 @@ def draws(logits: Any, texts: Any) -> Any:
     return samplers.sample(logits, samplers.SamplingParams(), seed=SEED, stream=streams, position=positions).tokens
 
 
-def tokens_a_second(schemes: list[str], rounds: int) -> dict[str, dict[str, float]]:
+def tokens_a_second(chosen: list[str], rounds: int) -> dict[str, dict[str, float]]:
     """Of generate, one sequence, as quantiles; the schemes take turns."""
     from model import Tokenizer, generate
 
     call = partial(generate, max_new_tokens=TIMED, eos_token_id=(), model_logprobs=False)
     tokenizer = Tokenizer.from_pretrained()
-    calls = {scheme: partial(call, loaded(scheme), tokenizer, [PROMPT]) for scheme in schemes}
+    calls = {scheme: partial(call, loaded(scheme), tokenizer, [PROMPT]) for scheme in chosen}
     seconds = measure.interleaved(calls, rounds)
     return {scheme: measure.quantiles([TIMED / each for each in times]) for scheme, times in seconds.items()}
 
@@ -157,7 +152,7 @@ def four_digits(value: Any) -> float:
 
 def rows(records: list[Record]) -> tuple[list[str], list[list[str]]]:
     """Headings and cells."""
-    headings = ["weights", "KL, mean", "99 % below", "greatest", "same top", "same draw", "tokens/s"]
+    headings = ["weights", "KL, mean", "KL, 99 % below", "KL, greatest", "same top", "same draw", "tokens/s"]
     return headings, [
         [
             record["dtype"],

@@ -1,18 +1,22 @@
-"""Tables and pictures of README.md from the committed records, and from nothing else; `alea bench report`."""
+"""Tables and pictures of the pages from the committed records, and from nothing else; `alea bench report`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench import hf, load, quantization
+from bench import hf, load, quantization, tutorial
+from bench.checkpoints import SHAPES
 from bench.measure import RESULTS
+from bench.schemes import SCHEMES
 
-HELP = "renew the tables and pictures of README.md from the records in bench/results/"
-README = Path(__file__).parents[1] / "README.md"
+HELP = "renew the tables and pictures of README.md and docs/decoding.md from the records in bench/results/"
+PAGES = [Path(__file__).parents[1] / name for name in ("README.md", "docs/decoding.md")]
+START, END = r"<!-- table: (.+) -->\n", "<!-- end -->"
 
 Record = dict[str, Any]
 
@@ -22,14 +26,16 @@ class NoRecords(ValueError):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--readme", type=Path, default=README, help="the file whose tables are renewed")
+    pages = "files whose tables are renewed; default README.md and docs/decoding.md"
+    parser.add_argument("--pages", type=Path, nargs="+", default=PAGES, metavar="FILE", help=pages)
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="of the pictures; default bench/results/plots")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    text = arguments.readme.read_text(encoding="utf-8")
-    arguments.readme.write_text(with_tables(text), encoding="utf-8")
-    print(f"renewed {arguments.readme}")
+    texts = with_tables({page: page.read_text(encoding="utf-8") for page in arguments.pages})
+    for page, text in texts.items():
+        page.write_text(text, encoding="utf-8")
+        print(f"renewed {page}")
     renew_plots(arguments.plots)
     return 0
 
@@ -49,15 +55,30 @@ def renew_plots(folder: Path | None) -> None:
         print(f"no pictures: {reason}")
 
 
-def with_tables(text: str) -> str:
-    """The text with each `<!-- table: NAME -->` ... `<!-- end -->` filled anew."""
-    for name, table in TABLES.items():
-        before, mark, rest = text.partition(f"<!-- table: {name} -->\n")
-        _, end, after = rest.partition("<!-- end -->")
+def with_tables(pages: dict[Path, str]) -> dict[Path, str]:
+    """The pages with each `<!-- table: NAME -->` ... `<!-- end -->` filled anew.
+
+    Raises: ValueError where a table stands in no page or in several places, is not known, or does not end.
+    """
+    names = [name for text in pages.values() for name in re.findall(START, text)]
+    for name in names:
+        if name not in TABLES:
+            raise ValueError(f"table must be one of {', '.join(TABLES)}, got {name!r}")
+    for name in TABLES:
+        if names.count(name) != 1:
+            raise ValueError(f"the pages must hold '<!-- table: {name} -->' once, got it {names.count(name)} times")
+    return {page: filled(text) for page, text in pages.items()}
+
+
+def filled(text: str) -> str:
+    """The page whose tables are all known."""
+    before, *parts = re.split(f"({START})", text)
+    for start, name, rest in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        _, end, after = rest.partition(END)
         if not end:
-            raise ValueError(f"README must hold '<!-- table: {name} -->' and '<!-- end -->', one line each")
-        text = before + mark + table() + end + after
-    return text
+            raise ValueError(f"'<!-- table: {name} -->' must be followed by '{END}' before the next table")
+        before += start + TABLES[name]() + end + after
+    return before
 
 
 def newest(
@@ -163,56 +184,57 @@ def hf_table() -> str:
 
 
 def load_table() -> str:
-    """Loading by shape and dtype, ours beside transformers'; then Llama-2-7B's shape beside the tutorial's figures."""
+    """Loading by shape and dtype, ours beside transformers'."""
     records = newest("load", key=load_case, wanted=lambda record: not record["shape"].startswith("7B"))
     headings, rows = load.rows(records)
     return (
         f"{markdown(headings, rows, left=1)}\nalea / transformers. Load: until from_pretrained returns; ready: until "
         f"every page of the weights has been read as well; peak: of resident memory above that before; the files were "
-        f"just written; {circumstances(records[-1], 'load')}\n\n{tutorial_table()}"
+        f"just written; {circumstances(records[-1], 'load')}\n"
     )
 
 
-def tutorial_table() -> str:
+def memory_table() -> str:
     """What the weights of Llama-2-7B take in memory."""
     records = newest("load", key=load_case, wanted=lambda record: record["shape"].startswith("7B"))
-    headings, rows = load.tutorial_rows(records)
-    depths = " and ".join(
-        f"{record['resident_mib']['alea']['p50']:,.0f} MiB of {record['shape'].split('-')[1]}"
-        for record in records
-        if record["shape"] != "7B"
-    )
-    layers = load.SHAPES["7B"].num_hidden_layers
+    headings, rows = tutorial.rows(records)
+    depths = [record["shape"].split("-")[1] for record in records if record["shape"] != "7B"]
+    latest = max(records, key=lambda record: record["time"])
     return (
-        f"{markdown(headings, rows, left=1)}\nLlama-2-7B's shape with random weights, stored in bfloat16, loaded by "
-        f"alea. Resident: memory of the process after loading, above that before. In float32 it is more than this "
-        f"machine has: the line through {depths} layers, drawn on to {layers}. In 8 and 4 bits embedding, norms and "
-        f"lm_head are in bfloat16; the first pass packs 4 bits anew on a CPU with AVX512-BF16. Loaded once each, "
-        f"beside other work; {circumstances(records[0], 'load')}\n"
+        f"{markdown(headings, rows, left=1)}\nLlama-2-7B's shape with random weights, stored in bfloat16, each loaded "
+        f"once by alea. Resident: memory of the process above that before; peak: its most while loading; after a "
+        f"token: with what the first forward pass leaves (a CPU with AVX512-BF16 packs 4 bits anew for it). "
+        f"Difference: of resident from the tutorial's, which is a GPU's. 32 bits do not fit this machine: the line "
+        f"through {' and '.join(depths)} layers, drawn on to {SHAPES['7B'].num_hidden_layers}. In 8 and 4 bits "
+        f"embedding, norms and lm_head stay in bfloat16. Measured {circumstances(latest, 'load', OURS)}\n"
     )
 
 
 def load_case(record: Record) -> tuple[int, int]:
-    return list(load.SHAPES).index(record["shape"]), list(load.SCHEMES).index(record["dtype"])
+    return list(SHAPES).index(record["shape"]), list(SCHEMES).index(record["dtype"])
 
 
 def quantization_table() -> str:
     """What fewer bits do to the built-in model."""
-    schemes = list(load.SCHEMES)
-    records = newest("quantization", key=lambda record: schemes.index(record["dtype"]))
+    records = newest("quantization", key=lambda record: list(SCHEMES).index(record["dtype"]))
     headings, rows = quantization.rows(records)
-    caption = quantization.CAPTION.format(texts=records[0]["texts"], seed=records[0]["seed"])
-    return f"{markdown(headings, rows, left=1)}\n{caption}; {circumstances(records[0], 'quantization')}\n"
+    where = circumstances(records[0], "quantization", OURS)
+    return f"{markdown(headings, rows, left=1)}\n{quantization.CAPTION}; {where}\n"
 
 
-def circumstances(record: Record, name: str) -> str:
+PEERS, OURS = ("torch", "transformers"), ("torch", "bitsandbytes")  # packages that a figure hangs on
+
+
+def circumstances(record: Record, name: str, packages: Iterable[str] = PEERS) -> str:
+    """On what and when it was measured, and where the record is."""
     machine, versions = record["machine"], record["versions"]
     rounds = f"medians of {record['rounds']} interleaved rounds " if record.get("rounds", 1) > 1 else ""
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
+    known = "".join(f"{package} {versions[package]}, " for package in packages if versions.get(package))
     return (
-        f"{rounds}on {gpu}{machine['cpu']} ({machine['isa']}), {threads}, torch {versions['torch']}, "
-        f"transformers {versions['transformers']}, {record['time'][:10]} (`bench/results/{name}.jsonl`)."
+        f"{rounds}on {gpu}{machine['cpu']} ({machine['isa']}), {threads}, {known}{record['time'][:10]} "
+        f"(`bench/results/{name}.jsonl`)."
     )
 
 
@@ -222,4 +244,6 @@ TABLES = {
     "decode": decode_table,
     "hf": hf_table,
     "load": load_table,
+    "memory": memory_table,
+    "quantization": quantization_table,
 }

@@ -1,14 +1,15 @@
-"""What all benchmarks share: their options, a progress bar on stderr, and records that a Ctrl-C leaves in place."""
+"""What benchmarks share: options, a progress bar on stderr, records that a Ctrl-C leaves in place, and a table."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from bench import measure
 
 Case = TypeVar("Case")
+WIDTH = 110  # of a table in a file or pipe, for which rich would take 80
 Record = dict[str, Any]
 
 
@@ -20,11 +21,21 @@ def add_options(parser: argparse.ArgumentParser, name: str, quick: str, rounds: 
     parser.add_argument("--save", action="store_true", help=f"append the records to bench/results/{name}.jsonl")
 
 
-def check_options(arguments: argparse.Namespace) -> None:
-    """Raises: ValueError naming the option."""
-    for name, least in (("rounds", 2), ("threads", 1)):
+def check_options(arguments: argparse.Namespace, rounds: int = 2, **more: int) -> None:
+    """At least so many rounds, one thread, and what more names with its least value.
+
+    Raises: ValueError naming the option.
+    """
+    for name, least in {"rounds": rounds, "threads": 1, **more}.items():
         if getattr(arguments, name) < least:
             raise ValueError(f"--{name} must be >= {least}, got {getattr(arguments, name)}")
+
+
+def check_names(option: str, names: Iterable[str], known: Collection[str]) -> None:
+    """Raises: ValueError naming the option."""
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--{option} must be of {', '.join(known)}, got {name!r}")
 
 
 def collect(
@@ -58,3 +69,19 @@ def collect(
     if save:
         print(f"saved {len(records)} records to {measure.RESULTS / name}.jsonl")
     return records
+
+
+def print_table(title: str, headings: list[str], rows: list[list[str]], caption: str) -> None:
+    """Rows below their headings, the first column to the left, the others to the right; the caption below."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for column, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if column else "left")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(width=None if Console().is_terminal else WIDTH)
+    console.print(table)
+    console.print(caption, highlight=False)

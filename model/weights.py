@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from model import quantization
 from model.blank import blank
-from model.checkpoint import INDEX, SINGLE, check, layout, opened, stored_dtype, tensor_homes  # noqa: F401
+from model.checkpoint import check, layout, opened, stored_dtype, tensor_homes
 from model.config import LlamaConfig, read_json, token_ids
 from model.llama import Llama
 from model.lora import Adapter

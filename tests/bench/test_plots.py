@@ -264,7 +264,7 @@ def readme(tmp_path, monkeypatch) -> Path:
 
 
 def test_report_renews_both(results, readme, tmp_path):
-    assert run_report("--readme", str(readme), "--plots", str(tmp_path / "plots")) == 0
+    assert run_report("--pages", str(readme), "--plots", str(tmp_path / "plots")) == 0
     assert "| peaked | 1,000 | none |" in readme.read_text() and (tmp_path / "plots/speed-up.svg").exists()
 
 
@@ -273,13 +273,13 @@ def test_without_matplotlib(results, readme, tmp_path, monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(plots, "FOLDER", tmp_path / "plots")
-    assert run_report("--readme", str(readme)) == 0
+    assert run_report("--pages", str(readme)) == 0
     assert "| peaked | 1,000 | none |" in readme.read_text()
     needed = "alea bench report --plots needs matplotlib: pip install 'alea[plot]'"
     assert f"no pictures: {needed}\n" in capsys.readouterr().out
     readme.write_text("<!-- table: sample -->\nold\n<!-- end -->\n")
     with pytest.raises(plots.NoMatplotlib) as error:
-        run_report("--readme", str(readme), "--plots", str(tmp_path / "plots"))
+        run_report("--pages", str(readme), "--plots", str(tmp_path / "plots"))
     assert str(error.value) == needed and "old" not in readme.read_text()
     assert not (tmp_path / "plots").exists()
 

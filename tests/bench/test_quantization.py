@@ -77,11 +77,18 @@ def test_each_token_is_drawn_with_the_bits_of_its_stream_and_position():
 
 
 def test_the_committed_record():
-    """Of float32 itself nothing is lost, and the fewer bits, the more."""
+    """Of float32 itself nothing is lost, and the fewer bits, the more; and what docs/decoding.md says of it."""
     lines = (ROOT / "bench/results/quantization.jsonl").read_text(encoding="utf-8").splitlines()
-    means = {record["dtype"]: record["kl"]["mean"] for record in map(json.loads, lines)}
+    records = {record["dtype"]: record for record in map(json.loads, lines)}
+    means = {scheme: record["kl"]["mean"] for scheme, record in records.items()}
     assert means.keys() == {"float32", *quantization.SCHEMES} and means["float32"] == 0
     assert means["float16"] < means["bfloat16"] < means["int8"] < means["nf4"] < means["fp4"] < 0.5
+    assert means["nf4-double"] == pytest.approx(means["nf4"], rel=0.05)
+    assert 1 - records["float16"]["same_draw"] == pytest.approx(1 / 20, rel=0.1)
+    speeds = {scheme: record["tokens_a_second"]["p50"] for scheme, record in records.items()}
+    for scheme in ("fp4", "nf4", "nf4-double"):
+        assert speeds[scheme] / speeds["float32"] == pytest.approx(1 / 2, rel=0.1)
+    assert speeds["int8"] / speeds["float32"] < 1 / 3
 
 
 @pytest.mark.parametrize(

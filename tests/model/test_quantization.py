@@ -321,7 +321,7 @@ def test_nothing_is_printed():
 MEASURE = """
 import sys, torch
 from pathlib import Path
-from bench.load import held
+from bench.memory import held
 from model import Llama
 
 def status(name):

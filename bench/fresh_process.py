@@ -1,0 +1,74 @@
+"""Run a function in a process of its own, where nothing that ran before has left memory or caches behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from typing import Any
+
+PRELOAD = ("torch", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
+
+
+def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What function returns in a process made for it alone, forked where the libraries are imported already.
+
+    Raises: RuntimeError with the message of what went wrong there.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOAD))  # one that is not installed is passed over
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=answer, args=(sender, function, *arguments), daemon=True)
+    with receiver:
+        try:
+            with interrupts_after():
+                process.start()
+            sender.close()
+            result, error = receiver.recv()
+        except EOFError:
+            process.join()
+            raise RuntimeError(f"the process that loads ended with {ending(process.exitcode)}") from None
+        finally:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+    if error is not None:
+        raise RuntimeError(error)
+    return result
+
+
+@contextmanager
+def interrupts_after() -> Iterator[None]:
+    """Puts a Ctrl-C off until a process is started and can be ended; the server itself, which imports, ignores it."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # is inherited
+    try:
+        forkserver.ensure_running()
+        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def answer(sender: Any, function: Callable[..., Any], *arguments: Any) -> None:
+    """The child's side: the result, or the error in words; a Ctrl-C is the parent's, which ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        sender.send((function(*arguments), None))
+    except Exception as error:
+        sender.send((None, f"{type(error).__name__}: {error}"))
+
+
+def ending(code: int | None) -> str:
+    """How a process ended that could not say so itself.
+
+    >>> ending(3), ending(-9)
+    ('exit code 3', 'signal 9, as when memory runs out')
+    """
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    return f"signal {-code}, as when memory runs out" if code == -signal.SIGKILL else f"signal {-code}"

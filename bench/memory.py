@@ -1,0 +1,67 @@
+"""Memory of the machine, of this process, and of a loaded model."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MIB = 2**20
+PAGE = 4096  # bytes
+
+
+def available_mib() -> float:
+    """Memory that can be had without swapping: Linux' own estimate, elsewhere the free pages."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 1024
+    with suppress(ValueError, OSError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
+    return math.inf
+
+
+def resident_mib(field: str) -> float:
+    """VmRSS (now) or VmHWM (peak) of this process; without Linux' /proc the peak for both."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (MIB if sys.platform == "darwin" else 1024)
+
+
+def forget_peak() -> None:
+    """VmHWM starts anew from here, where the system allows it."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
+def held(llama: Any) -> Iterator[Any]:
+    """Every tensor of the weights, those of bitsandbytes' scales as well."""
+    for parameter in llama.parameters():
+        yield parameter.detach()
+        state = getattr(parameter, "quant_state", None)
+        if state is not None:
+            yield from [state.absmax, *([state.offset, state.state2.absmax] if state.nested else [])]
+        elif getattr(parameter, "SCB", None) is not None:
+            yield parameter.SCB
+
+
+def count_weights(llama: Any) -> int:
+    """How many it has; in 4 bits two lie in a byte."""
+    states = ((parameter, getattr(parameter, "quant_state", None)) for parameter in llama.parameters())
+    return sum(parameter.numel() if state is None else state.shape.numel() for parameter, state in states)
+
+
+def read_pages(llama: Any) -> None:
+    """A byte of every page of the weights, so that none is left in a file."""
+    import torch
+
+    for value in held(llama):
+        flat = (value if value.is_contiguous() else value.t()).reshape(-1)  # a view: t() undoes storage by columns
+        flat.view(torch.uint8)[::PAGE].sum()
