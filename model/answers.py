@@ -38,33 +38,35 @@ class AnswerFile:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], texts: int, any_seed: bool = False) -> None:
-        self.path, self.part = path, path.with_name(path.name + ".part")
         if path.exists():
             raise ValueError(f"--out must be a new file, got {path}, which is there already: delete it")
         if not path.parent.is_dir():
             raise FileNotFoundError(f"{path.parent}: no such folder; --out {path.name} needs one that exists")
+        self.path, self.part = path, path.with_name(path.name + ".part")
         header, *lines = files.whole_lines(self.part) or [json.dumps(dict(settings), ensure_ascii=False)]
         self.settings = self.same_settings(self.parsed(header), settings, any_seed)
-        self.lines = complete([self.parsed(line) for line in lines], texts)
+        self.lines = complete([self.parsed(line, "prompt_number") for line in lines], texts)
+        self.done = {line["prompt_number"] for line in self.lines}  # the prompts whose texts are all there
         kept = [json.dumps(self.settings, ensure_ascii=False), *map(as_line, self.lines)]
         files.replace(self.part, "".join(f"{line}\n" for line in kept))
-
-    @property
-    def done(self) -> set[int]:
-        """Numbers of the prompts whose texts are all there."""
-        return {line["prompt_number"] for line in self.lines}
 
     def add(self, number: int, texts: Sequence[Mapping[str, Any]]) -> None:
         """All texts of a prompt, in one write."""
         lines = [{"prompt_number": number, **text} for text in texts]
         files.append(self.part, "".join(f"{as_line(line)}\n" for line in lines))
         self.lines += lines
+        self.done.add(number)
 
     def finish(self) -> None:
         """Every prompt is there: the file itself, in their order."""
         ordered = sorted(self.lines, key=lambda line: line["prompt_number"])  # stable: a prompt's texts stay in order
         files.replace(self.path, "".join(f"{as_line(line)}\n" for line in ordered))
         self.part.unlink()
+
+    def give_up(self) -> None:
+        """After an error: no part stays where nothing was drawn."""
+        if not self.lines:
+            self.part.unlink(missing_ok=True)
 
     def same_settings(self, there: dict[str, Any], wanted: Mapping[str, Any], any_seed: bool) -> dict[str, Any]:
         """Those of the part. Raises: ValueError naming what is other than wanted."""
@@ -75,12 +77,12 @@ class AnswerFile:
             raise ValueError(f"{self.part}: of another run: {changes}: delete it, or give another --out")
         return there
 
-    def parsed(self, line: str) -> dict[str, Any]:
+    def parsed(self, line: str, key: str = "seed") -> dict[str, Any]:
         try:
             value = json.loads(line)
         except ValueError:
             value = None
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or key not in value:
             raise ValueError(f"{self.part}: must be written by alea generate, got {line[:40]!r}: delete it")
         return value
 
@@ -91,5 +93,5 @@ def as_line(value: Mapping[str, Any]) -> str:
 
 def complete(lines: list[dict[str, Any]], texts: int) -> list[dict[str, Any]]:
     """The lines of prompts that have all their texts; the last may have been cut off between two."""
-    held = Counter(line.get("prompt_number") for line in lines)
-    return [line for line in lines if held[line.get("prompt_number")] == texts]
+    held = Counter(line["prompt_number"] for line in lines)
+    return [line for line in lines if held[line["prompt_number"]] == texts]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from model.generation import Generation, Prompt, checked_streams, encoded, generate, random_seed, rooms
@@ -24,6 +24,7 @@ def generate_many(
     max_length: int | None = None,
     seed: int | None = None,
     stream: Sequence[int] | None = None,
+    on_text: Callable[[int, str], None] | None = None,
     **options: Any,
 ) -> Iterator[tuple[int, list[Generation]]]:
     """Continue any number of prompts, batch by batch, the longest first; each as `generate` would in one call.
@@ -49,7 +50,8 @@ def generate_many(
     sequences = integer("num_return_sequences", num_return_sequences, 1)
     streams_each = 1 if num_beams > 1 else sequences  # the beams of a prompt are drawn together
     streams = checked_streams(stream, streams_each * len(prompt_ids))
-    left = [number for number in range(len(prompt_ids)) if number not in set(skip)]
+    skipped = set(skip)
+    left = [number for number in range(len(prompt_ids)) if number not in skipped]
     batches = by_length([len(ids) for ids in prompt_ids], left, integer("batch_size", batch_size, 1))
     shared = options | {
         "num_return_sequences": sequences,
@@ -59,10 +61,17 @@ def generate_many(
         "seed": random_seed() if seed is None else seed,
     }
 
+    def teller(batch: Sequence[int]) -> Callable[[int, str], None] | None:
+        """on_text for a batch, which counts its own sequences."""
+        if on_text is None:
+            return None
+        return lambda i, text: on_text(batch[i // sequences] * sequences + i % sequences, text)
+
     def continued() -> Iterator[tuple[int, list[Generation]]]:
         for batch in batches:
             own = [s for i in batch for s in streams[i * streams_each : (i + 1) * streams_each]]
-            results = generate(model, tokenizer, [prompt_ids[i] for i in batch], stream=own, **shared)
+            some = [prompt_ids[i] for i in batch]
+            results = generate(model, tokenizer, some, stream=own, on_text=teller(batch), **shared)
             yield from zip(batch, results, strict=True)
 
     return continued()

@@ -93,7 +93,7 @@ def own_template(folder: Path) -> str | None:
     """The Jinja text of a folder's chat template, None where it has none."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="replace")  # it is looked at, never run
     own = optional_json(folder / "tokenizer_config.json").get("chat_template")
     return own if own is None or isinstance(own, str) else str(own)  # a list: several, by name
 
@@ -123,7 +123,10 @@ def steps(rule: Any, parts: str) -> list[Mapping[str, Any]]:
     """A rule of tokenizer.json as the list of those that it is made of."""
     if not isinstance(rule, Mapping):
         return []
-    return [rule] if rule.get("type") != "Sequence" else [one for part in rule[parts] for one in steps(part, parts)]
+    if rule.get("type") != "Sequence":
+        return [rule]
+    several = rule.get(parts)
+    return [one for part in several for one in steps(part, parts)] if isinstance(several, list) else []
 
 
 def optional_json(path: Path) -> dict[str, Any]:

@@ -26,6 +26,9 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    for name in ("stdout", "stderr"):  # closed by `>&-`: what is written there is lost, as its user wants it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123  # for as long as the process lives
     arguments = parser().parse_args(argv)
     try:
         status = arguments.run(arguments)

@@ -134,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; ValueError naming the file where there is none."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: must hold a JSON object, got {type(raw).__name__}")

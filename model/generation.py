@@ -92,7 +92,8 @@ def generate(
             say) and T above 0 beam sampling. Not together with streamer, on_text, logprobs.
         length_penalty, early_stopping: of beams, as `BeamRules` has them.
         backend: of the sampler.
-        sampling: any field of `samplers.SamplingParams`, default the model's generation_config.
+        sampling: any field of `samplers.SamplingParams`, default the model's generation_config (of which do_sample and
+            eos_token_id are heeded as well, beams and lengths are not).
 
     Raises: ValueError or TypeError naming the argument; ValueError with the arithmetic where a prompt and its
         continuation exceed the model's window.
@@ -189,11 +190,12 @@ def searched(
     length = max(len(search.prompt) + search.room for search in searches)
     logits, cache = prefill(model, [search.prompt for search in searches], length)
     beam_search(model, logits, cache, searches, chooser)
-    for number, search in enumerate(searches):
+    for search in searches:
         if len(search.finished) < count:
+            prompt = tokenizer.decode(search.prompt)[:40]
             raise ValueError(
-                f"num_return_sequences must be at most the {len(search.finished)} texts that prompts[{number}] has "
-                f"under these filters, this vocabulary and length, got {count}"
+                f"num_return_sequences must be at most {len(search.finished)}, the texts there are after {prompt!r} "
+                f"under these filters, this vocabulary and length; got {count}"
             )
     return [
         [written(search, beam, tokenizer, stops, model_logprobs) for beam in search.finished[:count]]

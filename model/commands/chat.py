@@ -68,7 +68,10 @@ def run(arguments: argparse.Namespace) -> int:
     template_of(template)  # before the weights, which may take a while
     llama, tokenizer = load_model(arguments)
     window = llama.config.max_position_embeddings
-    reserved = min(NEW_TOKENS, window // 4) if arguments.max_new_tokens is None else arguments.max_new_tokens
+    given = arguments.max_new_tokens
+    if given is not None and not 1 <= given < window:
+        raise ValueError(f"--max-new-tokens must be in 1 .. {window - 1}, the window less a token, got {given}")
+    reserved = min(NEW_TOKENS, window // 4) if given is None else given
     conversation = Conversation(
         tokenizer,
         window=window,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import sys
 from contextlib import AbstractContextManager
@@ -33,6 +34,8 @@ class Screen:
         self.notes = Console(stderr=True, highlight=False, markup=False, emoji=False, width=width)
         look = Console()
         self.has_colour = self.interactive and look.color_system is not None and not look.no_color
+        if isinstance(sys.stdin, io.TextIOWrapper):  # a byte that is no text: its line is refused, and nothing ends
+            sys.stdin.reconfigure(errors="surrogateescape")
         if self.interactive:
             with contextlib.suppress(ImportError):  # not on Windows
                 import readline  # noqa: F401  # input() then edits lines and remembers them

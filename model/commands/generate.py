@@ -188,6 +188,9 @@ def write_answers(call: Call) -> int:
     except KeyboardInterrupt:
         tell(f"stopped: {len(file.done)} of {total} prompts are in {file.part}; the same command goes on from there")
         return 130
+    except BaseException:
+        file.give_up()
+        raise
     file.finish()
     tell(f"wrote {out}: {call.texts} texts of {total} prompts")
     report_speed(tokens, time.perf_counter() - began, call.seed)
@@ -235,7 +238,7 @@ def show_text(call: Call, prompt_number: int, place: int, generation: Generation
 
 
 def json_line(call: Call, prompt_number: int, place: int, generation: Generation) -> dict[str, Any]:
-    sequences = 1 if call.beams else call.arguments.num_return_sequences
+    sequences = 1 if call.beams.get("num_beams", 1) > 1 else call.arguments.num_return_sequences
     stream = prompt_number if sequences == 1 else prompt_number * sequences + place
     return {"prompt": call.prompts[prompt_number], **json_fields(generation), "seed": call.seed, "stream": stream}
 

@@ -32,10 +32,8 @@ def read_prompts(arguments: argparse.Namespace) -> list[str]:
     if name is not None:
         if name == "-" and sys.stdin is not None and sys.stdin.isatty():
             print(f"alea {arguments.command}: type a prompt, end with Ctrl-D", file=sys.stderr)
-        found = lines(file_text(name))
-        prompts += (
-            [jsonl_prompt(name, i, line) for i, line in found] if name.endswith(".jsonl") else [t for _, t in found]
-        )
+        found = file_prompts(name)
+        prompts += found
         if not found and arguments.file is not None:
             raise ValueError(f"--file must hold a prompt, one a line, got none in {name}")
     if not prompts:

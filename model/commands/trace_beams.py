@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from model.study.beam_tree import BeamTree, Node
 
+INDENT = 4  # characters a step, rich's
+
 
 def run(arguments: argparse.Namespace) -> int:
     from model.study.beam_tree import grow
@@ -52,7 +54,8 @@ def show(tree: BeamTree) -> None:
     from rich.console import Console
 
     console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
-    console.print(drawn(tree), no_wrap=True, overflow="ignore", crop=False)
+    wide = Console(width=console.width + INDENT * tree.steps, highlight=False)  # else rich leaves out what is deep
+    wide.print(drawn(tree), no_wrap=True, overflow="ignore", crop=False)
     console.print()
     console.print(texts_table(tree))
     console.print(f"seed {tree.seed}" if tree.is_drawn else tree.remark(), markup=False)

@@ -161,7 +161,8 @@ def grow(
 ) -> BeamTree:
     """Search as `generate` does with the same arguments (prompt 0), and keep every candidate.
 
-    params: at T = 0 beam search, in which the penalties hold; above, beam sampling. num_beams: int >= 1.
+    params: nothing is taken from the model's generation_config; at T = 0 beam search, in which the penalties hold;
+    above, beam sampling. num_beams: int >= 1.
     length_penalty, early_stopping: as `BeamRules`. max_new_tokens: int >= 1. eos_token_id: default the model's.
     Raises: ValueError or TypeError naming the argument, and where prompt and continuation exceed the window.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model import batches
+from model import Llama, Tokenizer, batches, generate
 from model.answers import AnswerFile
 from model.cli import main
 
@@ -122,12 +122,55 @@ def test_what_is_there_is_never_overwritten(capsys, prompts):
     (prompts / "out.jsonl").write_text("mine\n")
     status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "out.jsonl")
     assert status == 2 and "--out must be a new file, got out.jsonl" in err
-    (prompts / "other.jsonl.part").write_text("mine\n")
+    for text in ("{}\n", '{"seed": 1}\n{}\n', "mine\n"):
+        (prompts / "other.jsonl.part").write_text(text)
+        status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "other.jsonl")
+        assert status == 2 and err.count("\n") == 1 and (prompts / "other.jsonl.part").read_text() == text
     status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "other.jsonl")
     assert status == 2 and "must be written by alea generate, got 'mine'" in err
     status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "nowhere/out.jsonl")
     assert status == 2 and "nowhere: no such folder" in err
     assert (prompts / "out.jsonl").read_text() == (prompts / "other.jsonl.part").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("wrong", [("--top-p", "3"), ("--batch-size", "0"), ("--backend", "abacus")])
+def test_a_refused_call_leaves_no_part(capsys, prompts, wrong):
+    """It would refuse the right call as that of another run."""
+    assert run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", *OPTIONS, *wrong)[0] == 2
+    assert [path.name for path in prompts.iterdir()] == ["prompts.txt"]
+    assert run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", *OPTIONS)[0] == 0
+
+
+def test_an_error_keeps_what_was_drawn(capsys, monkeypatch, prompts):
+    real, made = batches.generate, []
+
+    def generate(*arguments, **options):
+        if made:
+            raise RuntimeError("out of memory")
+        made.append(None)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(batches, "generate", generate)
+    assert run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", *OPTIONS)[0] == 2
+    assert len((prompts / "out.jsonl.part").read_text().splitlines()) == 1 + 2 * 2
+
+
+@pytest.mark.parametrize("beams", [(), ("--beams", "1", "--sample"), ("--beams", "2", "--sample")])
+def test_the_stream_in_a_line_draws_its_text_again(capsys, prompts, beams):
+    """Oracle: the text drawn alone, by the seed and stream that its line tells."""
+    options = ("-n", "4", "--top-p", "0.9", "--seed", "5")
+    out = run(capsys, "-p", "A", "-p", "The wolf", "-r", "2", "--json", *options, *beams)[1]
+    model, tokenizer = Llama.from_pretrained(), Tokenizer.from_pretrained()
+    several = {"num_beams": 2, "num_return_sequences": 2} if "2" in beams else {}
+    for place, line in enumerate(map(json.loads, out.splitlines())):
+        again = {"stream": [line["stream"]], "seed": line["seed"], "top_p": 0.9, "do_sample": True, **several}
+        (row,) = generate(model, tokenizer, line["prompt"], max_new_tokens=4, **again)
+        assert row[place % 2 if several else 0].ids == line["ids"]
+
+
+def test_a_folder_is_no_new_file(capsys, prompts):
+    status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", ".")
+    assert status == 2 and "--out must be a new file, got ., which is there already" in err
 
 
 def test_jsonl_prompts(capsys, monkeypatch, prompts):

@@ -31,6 +31,17 @@ def test_beams_keep_a_stream_a_prompt(storyteller):
     assert [[one.ids for one in several[i]] for i in range(5)] == [[one.ids for one in row] for row in together]
 
 
+def test_on_text_counts_through_all_batches(storyteller):
+    told: dict[int, str] = {}
+
+    def on_text(number: int, text: str) -> None:
+        told[number] = told.get(number, "") + text
+
+    options = {**OPTIONS, "num_return_sequences": 2, "on_text": on_text}
+    results = dict(generate_many(*storyteller, PROMPTS, batch_size=2, **options))
+    assert told == {2 * i + place: one.text for i, row in results.items() for place, one in enumerate(row)}
+
+
 def test_what_is_skipped_is_left_out_and_the_others_stay_the_same(storyteller):
     every = dict(generate_many(*storyteller, PROMPTS, **OPTIONS))
     some = dict(generate_many(*storyteller, PROMPTS, skip={0, 3}, **OPTIONS))

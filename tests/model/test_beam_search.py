@@ -180,7 +180,7 @@ def test_many_beams_find_the_best_of_all_texts(tmp_path, penalty):
     )
     assert [one.ids for one in row] == [ids for _, ids in expected]
     assert [one.score for one in row] == pytest.approx([score for score, _ in expected], rel=1e-4)
-    with pytest.raises(ValueError, match=f"at most the {len(texts)} texts that prompts\\[0\\] has"):
+    with pytest.raises(ValueError, match=f"at most {len(texts)}, the texts there are after"):
         count = dict(num_beams=len(texts) + 1, num_return_sequences=len(texts) + 1)
         generate(ours, TOKENIZER, [[1]], do_sample=False, max_new_tokens=length, eos_token_id=end, **count)
 

@@ -108,6 +108,17 @@ def test_printed(capsys):
     assert re.search(r"greedy +-0.848 +-5.09 +6 +There was once a man who had three sons", printed)
 
 
+def test_a_deep_tree_is_printed_whole(capsys):
+    """Deeper than the terminal is wide: a line a candidate, none of them cut or wrapped."""
+    tree = grow(Llama.from_pretrained(), Tokenizer.from_pretrained(), "The king", num_beams=2, max_new_tokens=50)
+    assert main(["trace", "-p", "The king", "--beams", "2", "-n", "50"]) == 0
+    lines = capsys.readouterr().out.partition("\n\n")[0].splitlines()
+    assert len(lines) == 1 + len(tree.nodes)
+    for line, node in zip(lines[1:], tree.nodes, strict=True):
+        assert line.index("── ") == 4 * (node.beam.length - 1) + 1
+        assert f"  {node.beam.logprob:.2f}  Σ {node.beam.total:.2f}" in line
+
+
 def test_json(capsys):
     assert main([*COMMAND, "--json", "--length-penalty", "0", "--early-stopping", "never"]) == 0
     told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"JSON has no {name}"))

@@ -246,6 +246,24 @@ def test_the_space_of_other_folders(tmp_path):
     assert has_space_after_special(tmp_path) is True
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"normalizer": {"type": "Sequence"}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": 3}},
+        {"normalizer": {"type": "Sequence", "normalizers": [None, 3, "Prepend"]}},
+    ],
+)
+def test_rules_that_are_none_tell_nothing(tmp_path, rules):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(rules))
+    assert has_space_after_special(tmp_path) is True
+
+
+def test_a_template_that_is_no_utf_8_is_looked_at_all_the_same(tmp_path):
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff [INST]")
+    assert default_template(tmp_path) == "llama-2"
+
+
 def test_the_tutorials_arithmetic():
     assert Budget(window=4096, reserved=512, system=124, trigger=11, history=390).left == 3059
 

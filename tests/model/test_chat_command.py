@@ -157,11 +157,20 @@ def test_a_folder_with_another_template(chat, folder):
     assert chat("The king\n", str(folder), "--seed", "1", "-n", "5", "--template", "plain")[0] == 0
 
 
+def test_bytes_that_are_no_text_cost_their_line_alone(capsys, monkeypatch):
+    lines = io.TextIOWrapper(io.BytesIO(b"A k\xffng\nThe king\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", lines)
+    status = main(["chat", "--temperature", "0", "-n", "9"])
+    out, err = capsys.readouterr()
+    assert status == 2 and err.count("\n") == 1 and "text must be valid Unicode" in err
+    assert out == answer([("user", "The king")], 0, do_sample=False, max_new_tokens=9) + "\n"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--template", "vicuna"], "template must be one of llama-2, alpaca, plain, got 'vicuna'"),
-        (["-n", "512"], "reserved must be in 1 .. 511"),
+        (["-n", "512"], "--max-new-tokens must be in 1 .. 511, the window less a token, got 512"),
         (["--top-p", "1.5"], "top_p must be in [0, 1], got 1.5"),
         (["nowhere"], "nowhere: no such folder"),
         (["a", "-m", "b"], "MODEL must be given once"),

@@ -145,6 +145,13 @@ def test_a_closed_pipe_is_no_error(reader):
     assert done.stdout.endswith("0\n") and done.stderr == ""
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_outputs_are_no_error(closed):
+    command = f"{sys.executable} -m model.cli generate -p The -n 3 --seed 1 {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+
+
 def test_control_c(capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
