@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench import report
+from model import Llama, Tokenizer, generate
 from model.cli import main
 from samplers import textbook
 from tests.test_architecture import ROOT, tracked
@@ -81,6 +82,15 @@ def test_other_commands_name_what_exists(command: str):
             assert (ROOT / word).exists()
     module = re.search(r"-m (model[\w.]*)", command)
     assert module is None or (ROOT / (module[1].replace(".", "/") + ".py")).is_file()
+
+
+@pytest.mark.parametrize(("beams", "total"), [(1, "-53.0"), (5, "-41.1"), (20, "-40.0")])
+def test_the_sums_in_the_chapter_of_beams(beams: int, total: str):
+    chapter = next(text for text in (ROOT / "docs/decoding.md").read_text().split("## ") if text.startswith("Beams"))
+    model, tokenizer = Llama.from_pretrained(), Tokenizer.from_pretrained()
+    ((best,),) = generate(model, tokenizer, "The dragon", num_beams=beams, do_sample=False, max_new_tokens=40)
+    assert total in chapter
+    assert sum(best.model_logprobs) == pytest.approx(float(total), abs=0.1)
 
 
 def test_tables_come_from_the_records():
