@@ -12,11 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import model
 from bench.memory import MIB
-from model.config import LlamaConfig
+from model.config import BUILT_IN, LlamaConfig
 
-BUILT_IN = Path(model.__file__).parent / "storyteller"  # as model.weights.BUILT_IN, which would load torch
 SHAPES = {
     "tiny": LlamaConfig(512, 64, 172, 5, 8, 4, 8, 512, 1e-5),
     "storyteller": LlamaConfig.from_pretrained(BUILT_IN),

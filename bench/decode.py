@@ -48,7 +48,7 @@ def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One record a batch size."""
     import torch
 
-    from model.weights import BUILT_IN
+    from model.config import BUILT_IN
 
     if arguments.threads:
         torch.set_num_threads(arguments.threads)

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from bench import measure, runner, schemes
-from bench.checkpoints import BUILT_IN
 from bench.loaders import ours
+from model.config import BUILT_IN
 
 HELP = "KL divergence, tokens that stay the same and speed of the built-in model in 16, 8 and 4 bits, against float32"
 EXACT = "float32"

@@ -70,10 +70,8 @@ class AnswerFile:
 
     def same_settings(self, there: dict[str, Any], wanted: Mapping[str, Any], any_seed: bool) -> dict[str, Any]:
         """Those of the part. Raises: ValueError naming what is other than wanted."""
-        names = sorted((there.keys() | wanted.keys()) - ({"seed"} if any_seed else set()))
-        other = [name for name in names if there.get(name) != wanted.get(name)]
-        if other:
-            changes = "; ".join(f"{name} is {there.get(name)!r}, not {wanted.get(name)!r}" for name in other)
+        changes = files.differences(there, {**wanted, "seed": there["seed"]} if any_seed else wanted)
+        if changes:
             raise ValueError(f"{self.part}: of another run: {changes}: delete it, or give another --out")
         return there
 

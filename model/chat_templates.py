@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.config import read_json
+from model.config import optional_json
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,3 @@ def steps(rule: Any, parts: str) -> list[Mapping[str, Any]]:
         return [rule]
     several = rule.get(parts)
     return [one for part in several for one in steps(part, parts)] if isinstance(several, list) else []
-
-
-def optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}

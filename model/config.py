@@ -14,6 +14,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+BUILT_IN = Path(__file__).parent / "storyteller"
 ROPE_TYPES = ("default", "linear", "llama3")
 _LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 
@@ -139,6 +140,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: must hold a JSON object, got {type(raw).__name__}")
     return raw
+
+
+def optional_json(path: Path) -> dict[str, Any]:
+    """The same, {} where the file is missing."""
+    return read_json(path) if path.is_file() else {}
 
 
 def _refuse_other_architectures(raw: Mapping[str, Any]) -> None:

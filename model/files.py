@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def replace(path: Path, text: str) -> None:
@@ -29,3 +31,17 @@ def whole_lines(path: Path) -> list[str]:
     if not path.exists():
         return []
     return [line.decode() for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """In which settings what is there is of another run than the one wanted, in words; "" where in none.
+
+    >>> differences({"seed": 5, "top_p": 0.9}, {"seed": 6, "top_p": 0.9})
+    'seed is 5, not 6'
+    """
+    changes = [
+        f"{name} is {there.get(name)!r}, not {wanted.get(name)!r}"
+        for name in sorted(there.keys() | wanted.keys())
+        if there.get(name) != wanted.get(name)
+    ]
+    return "; ".join(changes)

@@ -106,7 +106,7 @@ def generate(
     prompt_ids = encoded(prompts, tokenizer, model.config.vocab_size)
     room = rooms(prompt_ids, max_new_tokens, max_length, model.config.max_position_embeddings)
     count = integer("num_return_sequences", num_return_sequences, 1)
-    ends = model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
+    ends = ending_ids(model, eos_token_id)
     rules = BeamRules(num_beams, length_penalty, early_stopping, ends)
     if num_beams > 1:
         check_beams(count, rules, streamer=streamer, on_text=on_text, logprobs=logprobs)
@@ -338,6 +338,11 @@ def encoded_prompt(name: str, prompt: Prompt, tokenizer: Tokenizer, vocabulary: 
             pieces = f"(the tokenizer has {tokenizer.vocab_size} pieces)"
             raise ValueError(f"{name} must hold token ids in 0 .. {vocabulary - 1}, got {token} {pieces}")
     return ids
+
+
+def ending_ids(model: Llama, eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
+    """The ids that end a text: those given, else the model's. Raises: ValueError naming eos_token_id."""
+    return model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
 
 
 def check_beams(count: int, rules: BeamRules, **others: Any) -> None:

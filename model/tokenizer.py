@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 
+from model.config import BUILT_IN
+
 SPACE = "\u2581"  # how SentencePiece writes a space within a piece
 
 
@@ -39,7 +41,7 @@ class Tokenizer:
     @classmethod
     def from_pretrained(cls, folder: str | Path | None = None) -> Tokenizer:
         """Read `folder/tokenizer.model`; no folder: the storyteller's. FileNotFoundError where there is none."""
-        folder = Path(__file__).parent / "storyteller" if folder is None else Path(folder)
+        folder = BUILT_IN if folder is None else Path(folder)
         path = folder / "tokenizer.model"
         if not folder.is_dir():
             raise FileNotFoundError(

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from model import quantization
 from model.blank import blank
 from model.checkpoint import check, layout, opened, stored_dtype, tensor_homes
-from model.config import LlamaConfig, read_json, token_ids
+from model.config import BUILT_IN, LlamaConfig, optional_json, token_ids
 from model.llama import Llama
 from model.lora import Adapter
 from samplers import SamplingParams
 
-BUILT_IN = Path(__file__).parent / "storyteller"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -67,9 +66,7 @@ def load(
 def read_generation_config(folder: Path) -> dict[str, Any]:
     """`folder/generation_config.json` as it stands, {} where there is none; what is used of it is checked here."""
     path = folder / "generation_config.json"
-    if not path.is_file():
-        return {}
-    raw = read_json(path)
+    raw = optional_json(path)
     try:
         token_ids(raw.get("eos_token_id"))
         SamplingParams.from_generation_config({**raw, "do_sample": True})
@@ -115,7 +112,7 @@ def read(
         with opened(homes[name]) as file:
             stored = file.get_tensor(name)
             target.copy_(stored if lora is None else lora.merged(name, stored))
-    return by_columns(value)
+    return value
 
 
 def by_columns(value: Tensor) -> Tensor:
@@ -131,4 +128,4 @@ def put(model: Llama, name: str, value: Tensor) -> None:
     if leaf == "weight" and quantization.is_quantized(module):
         module.weight = quantization.quantized(module, value)
     else:
-        setattr(module, leaf, nn.Parameter(value, requires_grad=False))
+        setattr(module, leaf, nn.Parameter(by_columns(value), requires_grad=False))

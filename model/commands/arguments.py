@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,11 @@ def given_sampling(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
+def chosen_seed(arguments: argparse.Namespace) -> int:
+    """--seed, or a random one."""
+    return int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
+
+
 def given_beams(arguments: argparse.Namespace) -> dict[str, Any]:
     """The beam options by their names in Python, {} without --beams.
 
@@ -107,6 +113,12 @@ def model_folder(arguments: argparse.Namespace) -> str | None:
     if folder == "":
         raise ValueError("MODEL must be a folder, got ''")
     return folder
+
+
+def model_name(arguments: argparse.Namespace) -> str:
+    """As a person calls it."""
+    folder = model_folder(arguments)
+    return "the built-in storyteller" if folder is None else Path(folder).resolve().name
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:

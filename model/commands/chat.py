@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.commands.arguments import (
     SAMPLING,
     add_model_arguments,
     add_sampling_arguments,
+    chosen_seed,
     given_sampling,
     load_model,
     model_folder,
+    model_name,
 )
 from model.commands.chat_screen import Screen
 
@@ -82,12 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
         drop_oldest=arguments.drop_oldest,
         space_after_special=has_space_after_special(folder),
     )
-    seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
-    session = ChatSession(llama, tokenizer, conversation, seed, **given_sampling(arguments))
+    session = ChatSession(llama, tokenizer, conversation, chosen_seed(arguments), **given_sampling(arguments))
     screen = Screen()
     if screen.interactive:
-        name = "the built-in storyteller" if folder is None else Path(folder).resolve().name
-        screen.note(f"{name}, template {template}, window {window}, seed {seed}; /help helps")
+        screen.note(f"{model_name(arguments)}, template {template}, window {window}, seed {session.seed}; /help helps")
     return converse(session, screen)
 
 

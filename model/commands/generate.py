@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
@@ -16,6 +15,7 @@ from model.commands.arguments import (
     add_beam_arguments,
     add_model_arguments,
     add_sampling_arguments,
+    chosen_seed,
     given_beams,
     given_sampling,
     in_settings,
@@ -76,10 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    given_beams(arguments)  # or its error, before anything is loaded
-    prompts = read_prompts(arguments)
-    llama, tokenizer = load_model(arguments)
-    call = Call(arguments, llama, tokenizer, prompts)
+    beams, prompts = given_beams(arguments), read_prompts(arguments)
+    call = Call(arguments, prompts, beams, *load_model(arguments))
     began = time.perf_counter()
     if arguments.out is not None:
         return write_answers(call)
@@ -94,11 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
 class Call:
     """The prompts and options of one run, and `generate`'s keywords made of them."""
 
-    def __init__(self, arguments: argparse.Namespace, llama: Llama, tokenizer: Tokenizer, prompts: list[str]) -> None:
-        self.arguments, self.llama, self.tokenizer, self.prompts = arguments, llama, tokenizer, prompts
+    def __init__(
+        self,
+        arguments: argparse.Namespace,
+        prompts: list[str],
+        beams: dict[str, Any],
+        llama: Llama,
+        tokenizer: Tokenizer,
+    ) -> None:
+        self.arguments, self.prompts, self.beams = arguments, prompts, beams
+        self.llama, self.tokenizer = llama, tokenizer
+        self.prompt_ids = [tokenizer.encode(prompt) for prompt in prompts]
         self.texts = len(prompts) * arguments.num_return_sequences
-        self.beams = given_beams(arguments)
-        self.seed = int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
+        self.seed = chosen_seed(arguments)
 
     @cached_property
     def options(self) -> dict[str, Any]:
@@ -120,7 +126,7 @@ class Call:
         given: int | None = self.arguments.max_new_tokens
         if given is not None or self.arguments.max_length is not None:
             return given
-        longest = max(len(self.tokenizer.encode(prompt)) for prompt in self.prompts)
+        longest = max(map(len, self.prompt_ids))
         left = self.llama.config.max_position_embeddings - longest
         return min(NEW_TOKENS, left) if left > 0 else None  # None: generate's error says what is too long
 
@@ -138,7 +144,7 @@ class Call:
         return generate_many(
             self.llama,
             self.tokenizer,
-            self.prompts,
+            self.prompt_ids,
             batch_size=self.arguments.batch_size,
             skip=skip,
             seed=self.seed,
@@ -152,7 +158,7 @@ class Call:
         ((generation,),) = generate(
             self.llama,
             self.tokenizer,
-            self.prompts,
+            self.prompt_ids,
             seed=self.seed,
             on_text=on_text,
             model_logprobs=False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from datetime import date
 from importlib.metadata import version
@@ -16,10 +15,11 @@ from model.commands.arguments import (
     add_beam_arguments,
     add_model_arguments,
     add_sampling_arguments,
+    chosen_seed,
     given_beams,
     given_sampling,
     load_model,
-    model_folder,
+    model_name,
 )
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    given_beams(arguments)  # or its error, before anything is loaded
-    if arguments.beams is not None:
+    beams = given_beams(arguments)
+    if beams:
         from model.commands import trace_beams
 
-        return trace_beams.run(arguments)
+        return trace_beams.run(arguments, beams)
     from model.study.walk import walk
     from samplers import SamplingParams
 
@@ -74,16 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def chosen_seed(arguments: argparse.Namespace) -> int:
-    return int.from_bytes(os.urandom(4), "little") if arguments.seed is None else arguments.seed
-
-
 def settings(arguments: argparse.Namespace, params: dict[str, float], seed: int) -> dict[str, str]:
     """What a page says of how it was made."""
-    folder = model_folder(arguments)
     versions = {name: version(name) for name in ("alea", "torch", "numpy")}
     return {
-        "model": "the built-in storyteller" if folder is None else Path(folder).name,
+        "model": model_name(arguments),
         "sampling": ", ".join(f"{name} {value:g}" for name, value in params.items()) or "none",
         "seed": str(seed),
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),

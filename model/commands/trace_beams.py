@@ -7,8 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from model.commands.arguments import given_beams, given_sampling, load_model
-from model.commands.trace import WIDTH, chosen_seed, settings, visible
+from model.commands.arguments import chosen_seed, given_sampling, load_model
+from model.commands.trace import WIDTH, settings, visible
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INDENT = 4  # characters a step, rich's
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, beams: dict[str, Any]) -> int:
     from model.study.beam_tree import grow
     from samplers import SamplingParams
 
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         params,
         seed=seed,
         max_new_tokens=arguments.max_new_tokens,
-        **given_beams(arguments),
+        **beams,
     )
     if arguments.json:
         print(json.dumps(tree.to_dict(), ensure_ascii=False, allow_nan=False))

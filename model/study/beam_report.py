@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 
 from model.study.beam_tree import BeamTree, Node, Text
-from model.study.html_report import PARTS, put
+from model.study.page import filled, part, put
 
-MARK = re.compile(r"\{\{ ([\w.]+) \}\}")
 ROW, TOP, GAP = 36, 34, 46  # pixels: a leaf, above the first, between two columns
 CHARACTER, SMALL = 8, 5.8  # pixels: the width of a character of a piece, and of the numbers below it
 PROMPT = 30  # characters of it that are shown beside the tree
@@ -36,9 +34,9 @@ def write(tree: BeamTree, path: Path, settings: Mapping[str, str]) -> None:
 def render(tree: BeamTree, settings: Mapping[str, str]) -> str:
     """The page as text."""
     shown = [name for name in LEGEND if name != "greedy" or tree.greedy is not None]
-    parts = {
-        "page.css": (PARTS / "page.css").read_text(encoding="utf-8"),
-        "beams.css": (PARTS / "beams.css").read_text(encoding="utf-8"),
+    values = {
+        "page.css": part("page.css"),
+        "beams.css": part("beams.css"),
         "summary": escape(summary(tree)),
         "length_penalty": f"{tree.rules.length_penalty:g}",
         "added": "its ln p, after penalties" + (" and over the temperature" if tree.is_drawn else ""),
@@ -48,8 +46,7 @@ def render(tree: BeamTree, settings: Mapping[str, str]) -> str:
         "tree": "\n".join(drawing(tree)),
         "settings": "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in settings.items()),
     }
-    page = (PARTS / "beams.html").read_text(encoding="utf-8")
-    return MARK.sub(lambda mark: parts[mark[1]], page)  # in one pass, so that no token text is taken for a mark
+    return filled("beams.html", values)
 
 
 def summary(tree: BeamTree) -> str:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from model.beam_search import Beam, BeamRules, Chooser, Search, beam_search
-from model.generation import prefill, rooms, written
+from model.generation import ending_ids, prefill, rooms, written
 from model.llama import Llama
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams
@@ -172,7 +172,7 @@ def grow(
     """
     ids = tokenizer.encode(prompt)
     (room,) = rooms([ids], max_new_tokens, None, model.config.max_position_embeddings)
-    ends = model.eos_token_ids if eos_token_id is None else tuple(eos_token_id)
+    ends = ending_ids(model, eos_token_id)
     rules = BeamRules(num_beams, length_penalty, early_stopping, ends)
     search = Search(ids, room, rules)
     root = searched_tree(model, search, params, seed)

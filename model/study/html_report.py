@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model import files
+from model.study.page import filled, part, put
 from model.study.walk import Walk
 from samplers import SamplingParams, Trace
 from samplers.tracing import finite
 
-PARTS = Path(__file__).parent / "report"
-MARK = re.compile(r"\{\{ (page\.css|engine\.js|page\.js|data) \}\}")
 SLIDERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "min_tokens_to_keep")
 
 
@@ -33,23 +30,12 @@ def write(walk: Walk, path: Path, settings: dict[str, str]) -> None:
     put(Path(path), render(walk, settings))
 
 
-def put(path: Path, page: str) -> None:
-    """Write a page, whole or not at all. Raises: FileNotFoundError, IsADirectoryError with the path."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder; the report {path.name} needs one that exists")
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder; the report needs the name of a file")
-    files.replace(path, page)
-
-
 def render(walk: Walk, settings: dict[str, str]) -> str:
     """The page as text. Raises: ValueError for a walk without steps."""
     if not walk.steps:
         raise ValueError("walk must have at least one step, got none")
-    inlined = {name: (PARTS / name).read_text(encoding="utf-8") for name in ("page.css", "engine.js", "page.js")}
-    inlined["data"] = script_json(data(walk, settings))
-    page = (PARTS / "page.html").read_text(encoding="utf-8")
-    return MARK.sub(lambda mark: inlined[mark[1]], page)  # in one pass, so that no token text is taken for a mark
+    inlined = {name: part(name) for name in ("page.css", "engine.js", "page.js")}
+    return filled("page.html", inlined | {"data": script_json(data(walk, settings))})
 
 
 def script_json(value: Any) -> str:

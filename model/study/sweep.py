@@ -258,14 +258,11 @@ def as_json(settings: Settings) -> dict[str, Any]:
 def check_same(path: Path, wanted: Mapping[str, Any], greedy: Mapping[str, Any]) -> None:
     """Raises: ValueError where another sweep is there already; rows of two would not compare."""
     there = read_json(path)
-    old = there["settings"]
-    changes = [
-        f"{name} is {old.get(name)!r}, not {value!r}" for name, value in wanted.items() if old.get(name) != value
-    ]
+    changes = files.differences(there["settings"], wanted)
     if not changes and there["greedy"]["ids"] != greedy["ids"]:
-        changes = ["its model wrote another greedy text"]
+        changes = "its model wrote another greedy text"
     if changes:
-        raise ValueError(f"{path}: of another sweep: {'; '.join(changes)}: give another --out, or the same settings")
+        raise ValueError(f"{path}: of another sweep: {changes}: give another --out, or the same settings")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from model.generation import Prompt, encoded_prompt, prefill
+from model.generation import Prompt, encoded_prompt, ending_ids, prefill
 from model.kv_cache import Slots
 from model.llama import Llama
 from model.tokenizer import Tokenizer
@@ -87,7 +87,7 @@ def walk(
         raise ValueError(
             f"prompt and max_new_tokens must fit the window of {window}, got {len(ids)} + {max_new_tokens}"
         )
-    ends = model.eos_token_ids if eos_token_id is None else tuple(eos_token_id)
+    ends = ending_ids(model, eos_token_id)
     logits, cache = prefill(model, [ids], len(ids) + max_new_tokens)
     steps: list[Trace] = []
     for position in range(max_new_tokens):

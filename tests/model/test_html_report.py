@@ -22,6 +22,7 @@ from PIL import Image
 
 from model import Llama, Tokenizer
 from model.study import html_report
+from model.study.page import PARTS
 from model.study.walk import Walk, walk
 from samplers import SamplingParams, sample, trace
 from samplers.reference.draw import draw
@@ -73,7 +74,7 @@ class Engine:
     """engine.js in one Node process, a line a draw."""
 
     def __init__(self) -> None:
-        command = [NODE, "-e", SERVER, str(html_report.PARTS / "engine.js")]
+        command = [NODE, "-e", SERVER, str(PARTS / "engine.js")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def draw(self, logits: np.ndarray, changed: np.ndarray, params: SamplingParams, *keys: int) -> dict[str, Any]:
