@@ -4,6 +4,7 @@ to the bit; the papers' definitions, by hand in float64; and plain Llamas that h
 
 import json
 import logging
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -343,5 +344,8 @@ def test_peak_memory_stays_near_the_quantised_weights(llama_folder):
     size = dict(vocab_size=64, hidden_size=512, intermediate_size=1536, num_hidden_layers=13, num_attention_heads=8)
     large = llama_folder("large", dtype=torch.bfloat16, **size)
     command = [sys.executable, "-c", MEASURE, str(small), str(large), "int8"]
-    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd()).stdout
-    assert 0.9 < float(output) < 1.6
+    peaks = [
+        float(subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path.cwd()).stdout)
+        for _ in range(3)  # the kernel's own pages add up to a half on a busy machine, now and then
+    ]
+    assert 0.9 < statistics.median(peaks) < 1.6
