@@ -116,9 +116,14 @@ def model_folder(arguments: argparse.Namespace) -> str | None:
 
 
 def model_name(arguments: argparse.Namespace) -> str:
-    """As a person calls it."""
+    """As a person calls it, with what was changed in it."""
     folder = model_folder(arguments)
-    return "the built-in storyteller" if folder is None else Path(folder).resolve().name
+    names = ["the built-in storyteller" if folder is None else Path(folder).resolve().name]
+    if arguments.adapter is not None:
+        names.append(f"adapter {Path(arguments.adapter).resolve().name}")
+    if arguments.quantize is not None:
+        names.append(arguments.quantize + " with double quantisation" * arguments.double_quant)
+    return ", ".join(names)
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:

@@ -9,12 +9,14 @@ import sys
 import pytest
 
 from model import Llama, Tokenizer, generate
-from model.cli import main
+from model.cli import main, parser
+from model.commands.arguments import model_name
 from model.weights import BUILT_IN
 
 HELP = """
 import sys
-from model.cli import main
+from model.cli import main, parser
+from model.commands.arguments import model_name
 try:
     main(["--help"])
 finally:
@@ -38,6 +40,20 @@ def test_a_story_does_not_wait_for_torchs_compiler():
     """Its import takes longer than all the rest of a start."""
     story = 'main(["generate", "-p", "A", "-n", "2"])\nassert "torch._dynamo" not in sys.modules'
     subprocess.run([sys.executable, "-c", f"import sys\nfrom model.cli import main\n{story}"], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ([], "the built-in storyteller"),
+        (["tales/", "--quantize", "int8"], "tales, int8"),
+        (["--adapter", "a/dragons", "--quantize", "nf4", "--double-quant"], "nf4 with double quantisation"),
+    ],
+)
+def test_the_name_of_a_model_tells_what_was_changed(options, name):
+    """Pages and the chat say it."""
+    told = model_name(parser().parse_args(["trace", "-p", "A", *options]))
+    assert told.endswith(name) and ("adapter dragons" in told) == ("--adapter" in options)
 
 
 def test_generate_is_repeatable(capsys):
