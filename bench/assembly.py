@@ -38,21 +38,22 @@ def amd_figures(amdgcn: str) -> dict[str, int]:
 
 
 def float32_in_ptx(ptx: str) -> dict[str, int]:
-    """How many instructions are not one float32 operation rounded once to nearest, as the definition asks.
+    """How many float32 operations are not a single one rounded once to nearest.
 
-    fused: multiply-adds, and what ptxas would be free to fuse. approximate: ex2, lg2, rcp, a division not rounded.
-    flushing: subnormals become 0.
+    fused: multiply-adds, which the definition has in its weights and nowhere else. contractible: what ptxas would be
+    free to fuse. approximate: ex2, lg2, rcp, a division not rounded. flushing: subnormals become 0.
 
     >>> float32_in_ptx("fma.rn.f32 %f1, %f2, %f3, %f4;")
-    {'fused': 1, 'approximate': 0, 'flushing': 0}
-    >>> float32_in_ptx("@%p1 mul.rn.f32 %f1, %f2, %f3;"), float32_in_ptx("mul.f32 %f1, %f2, %f3;")["fused"]
-    ({'fused': 0, 'approximate': 0, 'flushing': 0}, 1)
+    {'fused': 1, 'contractible': 0, 'approximate': 0, 'flushing': 0}
+    >>> float32_in_ptx("@%p1 mul.rn.f32 %f1, %f2, %f3;")["contractible"], float32_in_ptx("mul.f32 %f1;")["contractible"]
+    (0, 1)
     """
     opcodes = re.findall(r"^\s*(?:@!?%p\d+\s+)?([a-z]\w*(?:\.\w+)+)", ptx, re.MULTILINE)
     operations = [parts for parts in (opcode.split(".") for opcode in opcodes) if {"f32", "f32x2"} & set(parts)]
-    fused = [name in ("fma", "mad") or (name in ("add", "sub", "mul") and "rn" not in how) for name, *how in operations]
+    operations += [parts for parts in operations if "f32x2" in parts]  # two in one instruction
     return {
-        "fused": sum(fused),
+        "fused": sum(parts[0] in ("fma", "mad") for parts in operations),
+        "contractible": sum(parts[0] in ("add", "sub", "mul") and "rn" not in parts for parts in operations),
         "approximate": sum("approx" in parts or "full" in parts for parts in operations),
         "flushing": sum("ftz" in parts for parts in operations),
     }
@@ -60,11 +61,13 @@ def float32_in_ptx(ptx: str) -> dict[str, int]:
 
 def float32_in_llvm(llir: str) -> dict[str, int]:
     """As `float32_in_ptx`, from LLVM's language: AMD's assembly divides integers by float32 multiply-adds."""
-    fusible = re.findall(r"= f(?:add|sub|mul) (?:\w+ )*(?:contract|fast) (?:\w+ )*(?:<\d+ x )?float", llir)
-    fused = re.findall(r"float @llvm\.(?:fma|fmuladd)\.", llir)
-    approximate = re.findall(r"float @llvm\.(?:exp2|log2|amdgcn\.(?:exp2|log|rcp))\.|fdiv (?:\w+ )*(?:afn|arcp)", llir)
-    flushing = re.findall(r'"denormal-fp-math(?:-f32)?"="(?!ieee)', llir)
-    return {"fused": len(fused) + len(fusible), "approximate": len(approximate), "flushing": len(flushing)}
+    patterns = {
+        "fused": r"@llvm\.fma\.f32",
+        "contractible": r"= f(?:add|sub|mul) (?:\w+ )*(?:contract|fast) (?:\w+ )*(?:<\d+ x )?float|@llvm\.fmuladd\.f32",
+        "approximate": r"float @llvm\.(?:exp2|log2|amdgcn\.(?:exp2|log|rcp))\.|fdiv (?:\w+ )*(?:afn|arcp)",
+        "flushing": r'"denormal-fp-math(?:-f32)?"="(?!ieee)',
+    }
+    return {name: len(re.findall(pattern, llir)) for name, pattern in patterns.items()}
 
 
 @dataclass

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from bench import conformance, decode, gpu, growth, hf, identity, kernels, load, quantization, report, sample
+from bench import conformance, decode, gpu, growth, hf, identity, isa, kernels, load, quantization, report, sample
 
 HELP = "measure speed beside other implementations"
 BENCHMARKS = {
     "sample": sample,
     "growth": growth,
+    "isa": isa,
     "decode": decode,
     "hf": hf,
     "load": load,

@@ -25,10 +25,13 @@ TARGETS: dict[str, tuple[str, int | str, int]] = {  # backend, architecture, thr
 DTYPES = ("float32", "float16", "bfloat16")
 EVEN, ODD = 32_000, 32_001  # vocabularies: where rows are divisible by 16, loads are of 16 bytes
 CHANGES = (("bias",), ("allowed",), ("history",), ("bias", "allowed", "history"))  # what step 0 may have to do
-FAULTS = ("spill_stores", "spill_loads", "fused", "approximate", "flushing")
+FAULTS = ("spill_stores", "spill_loads", "contractible", "approximate", "flushing")
+FUSED_IN_A_WEIGHT = 8
+WEIGHS_NOTHING = ("maxima_kernel", "count_kernel", "penalise_kernel")
 CAPTION = (
     "Compiled as the launcher launches them, in an empty cache. Registers of a thread and bytes that it spills: ptxas "
-    "-v of the very binary. Inexact: float32 instructions that fuse, approximate or flush subnormals, in the PTX. "
+    "-v of the very binary. Fused: float32 multiply-adds in the PTX, eight a weight, as the definition has them. "
+    "Inexact: float32 operations that could be fused besides, that approximate or flush subnormals. "
     "Instructions a logit: machine code of the loops over a row, along a turn's shortest way through and along its "
     "longest that lists no token. AMD, where nothing has run yet, is shown and not judged."
 )
@@ -84,6 +87,7 @@ def variants() -> list[Variant]:
     return [
         *(Variant(kernel, *row, details) for kernel, row, details in drawing),
         *(Variant(kernel, *row) for kernel in ("maxima_kernel", "filtered_kernel") for row in rows),
+        Variant("weights_kernel"),
         *(Variant("count_kernel", vocabulary=vocabulary, changes=("history",)) for vocabulary in (EVEN, ODD)),
         *(Variant("penalise_kernel", *row, changes=changes) for row in rows for changes in CHANGES),
     ]
@@ -95,6 +99,7 @@ def some_variants(dtype: str = "float32") -> list[Variant]:
         *(Variant(kernel, dtype, details=True) for kernel in ("row_kernel", "choice_kernel")),
         *(Variant(kernel, dtype) for kernel in ("maxima_kernel", "filtered_kernel")),
         *(Variant(kernel, dtype, changes=CHANGES[-1]) for kernel in ("count_kernel", "penalise_kernel")),
+        Variant("weights_kernel"),
     ]
 
 
@@ -137,8 +142,19 @@ def is_judged(target: str) -> bool:
 
 
 def faults(record: dict[str, Any]) -> list[str]:
-    """What must not be in a target that is judged: spilled bytes, inexact instructions."""
-    return [f"{name} {record[name]}" for name in FAULTS if is_judged(record["target"]) and record[name]]
+    """What must not be in a target that is judged: spilled bytes, inexact operations, fused ones of no weight."""
+    if not is_judged(record["target"]):
+        return []
+    found = {name: record[name] for name in FAULTS} | {"fused": fused_elsewhere(record)}
+    return [f"{name} {count}" for name, count in found.items() if count]
+
+
+def fused_elsewhere(record: dict[str, Any]) -> int:
+    """How many fused operations are no weight's; where weights are computed, up to a multiple of eight."""
+    fused: int = record["fused"]
+    if record["kernel"] in WEIGHS_NOTHING:
+        return fused
+    return fused - FUSED_IN_A_WEIGHT if record["kernel"] == "weights_kernel" else fused % FUSED_IN_A_WEIGHT
 
 
 def show(records: list[dict[str, Any]]) -> None:
@@ -148,7 +164,7 @@ def show(records: list[dict[str, Any]]) -> None:
     table = Table(title=f"kernels, compiled by Triton {records[0]['triton']}", caption=CAPTION, caption_justify="left")
     for title in ("target", "kernel", "variant"):
         table.add_column(title)
-    for title in ("registers", "spilled", "shared", "inexact", "instructions a logit", "seconds"):
+    for title in ("registers", "spilled", "shared", "fused", "inexact", "instructions a logit", "seconds"):
         table.add_column(title, justify="right")
     for one in records:
         table.add_row(*cells(one))
@@ -172,7 +188,7 @@ def cells(record: dict[str, Any]) -> list[str]:
     if "unavailable" in record:
         return [*first, record["unavailable"]]
     spilled, inexact = (sum(record[name] for name in names) for names in (FAULTS[:2], FAULTS[2:]))
-    figures = (record["registers"], spilled, record["shared"], inexact)
+    figures = (record["registers"], spilled, record["shared"], record["fused"], inexact)
     loops = [f"{name} {span(*ends)}" for name, ends in record.get("instructions_a_logit", {}).items()]
     return [*first, *(f"{value:,}" for value in figures), "\n".join(loops), f"{record['seconds']:.1f}"]
 

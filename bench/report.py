@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench import hf, load, quantization, tutorial
+from bench import hf, isa, load, quantization, tutorial
 from bench.checkpoints import SHAPES
 from bench.measure import RESULTS
 from bench.schemes import SCHEMES
 
-HELP = "renew the tables and pictures of README.md and docs/decoding.md from the records in bench/results/"
-PAGES = [Path(__file__).parents[1] / name for name in ("README.md", "docs/decoding.md")]
+HELP = "renew the tables and pictures of README.md and docs/ from the records in bench/results/"
+PAGES = [Path(__file__).parents[1] / name for name in ("README.md", "docs/decoding.md", "docs/definition.md")]
 START, END = r"<!-- table: (.+) -->\n", "<!-- end -->"
 
 Record = dict[str, Any]
@@ -26,7 +26,7 @@ class NoRecords(ValueError):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    pages = "files whose tables are renewed; default README.md and docs/decoding.md"
+    pages = "files whose tables are renewed; default README.md and those in docs/"
     parser.add_argument("--pages", type=Path, nargs="+", default=PAGES, metavar="FILE", help=pages)
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="of the pictures; default bench/results/plots")
 
@@ -222,6 +222,16 @@ def quantization_table() -> str:
     return f"{markdown(headings, rows, left=1)}\n{quantization.CAPTION}; {where}\n"
 
 
+def isa_table() -> str:
+    """The C++ backend by instruction set."""
+    records = newest("isa", key=lambda record: (isa.KINDS.index(record["kind"]), isa.FILTERS.index(record["filters"])))
+    headings, rows = isa.rows(records)
+    return (
+        f"{markdown(headings, rows, left=2)}\nMicroseconds a row of {isa.VOCABULARY:,} logits at T = 0.8, in "
+        f"parentheses as a multiple of the first; {circumstances(records[0], 'isa', ())}\n"
+    )
+
+
 PEERS, OURS = ("torch", "transformers"), ("torch", "bitsandbytes")  # packages that a figure hangs on
 
 
@@ -246,4 +256,5 @@ TABLES = {
     "load": load_table,
     "memory": memory_table,
     "quantization": quantization_table,
+    "isa": isa_table,
 }

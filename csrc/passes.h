@@ -12,6 +12,8 @@
 
 #if defined(__SSE2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #define ALEA_CONCAT(a, b) a##b
@@ -120,10 +122,6 @@ inline float greatest(Floats lanes) {
   return folded<float, kLanes>(lanes, [](auto a, auto b) { return a > b ? a : b; });
 }
 
-inline int64_t sum(Masses lanes) {
-  return folded<int64_t, kLanes>(lanes, [](auto a, auto b) { return a + b; });
-}
-
 inline int64_t sum(Integers lanes) {
   return folded<int32_t, kLanes>(lanes, [](auto a, auto b) { return a + b; });
 }
@@ -136,36 +134,63 @@ inline Floats distance(Floats x, float m, float inverse_temperature, float lowes
   return greater((x - m) * inverse_temperature, fill(lowest));
 }
 
-// A weight in two parts: w = significand 2^16 >> right.
-struct Parts {
-  Integers significand, right;
-};
+// a b + c, rounded once; without the instruction through float64, which gives the same weights
+// (docs/definition.md step 3).
+inline Floats fma(Floats a, Floats b, Floats c) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  using Doubles [[gnu::vector_size(8 * kLanes)]] = double;
+  const auto exact = [](Floats lanes) { return __builtin_convertvector(lanes, Doubles); };
+  return __builtin_convertvector(exact(a) * exact(b) + exact(c), Floats);
+#endif
+}
 
-// At d = -32 every weight is 0 and right - 16 still is below 32; so it is below, where it is not asked for.
+// At d = -32 every weight is 0, and so it is below, where it is not asked for.
 constexpr float kWeightless = -32.0f;
 
-inline Parts parts(Floats d) {
+// scale e^d, for a scale that is a power of two; d from 0 down to kWeightless.
+inline Floats exponential(Floats d, float scale) {
   constexpr float kRound = 0x1.8p+23f;
-  constexpr int32_t kRoundBits = 0x4B400000;  // of kRound; those of kRound + k are greater by k
-  // 1. d = k ln 2 + r
-  const Floats shifted = d * 0x1.715476p+0f + kRound;
-  const Floats k = shifted - kRound;
-  const Floats r = (d - k * 0x1.62e400p-1f) - k * 0x1.7f7d1cp-20f;
-  // 2. e^r 2^24: each constant 2^24 times that of fixed_point.h, which changes no rounding
-  Floats q = fill(0x1.0fa834p+17f);
-  q = q * r + 0x1.573a54p+19f;
-  q = q * r + 0x1.555a6ap+21f;
-  q = q * r + 0x1.fffdc6p+22f;
-  q = q * r + 0x1.fffff6p+23f;
-  q = q * r + 0x1p+24f;
-  // 3. 2^40 2^k e^r
-  return {__builtin_convertvector(q, Integers), kRoundBits - (Integers)shifted};
+  // 1. d = j ln 2 + s
+  const Floats shifted = fma(d, fill(0x1.715476p+0f), fill(kRound));
+  const Floats j = shifted - kRound;
+  const Floats s = fma(-j, fill(0x1.7f7d1cp-20f), fma(-j, fill(0x1.62e400p-1f), d));
+  // 2. scale e^s: each constant is multiplied, which changes no rounding
+  Floats e = fill(0x1.0fa834p-7f * scale);
+  e = fma(e, s, fill(0x1.573a54p-5f * scale));
+  e = fma(e, s, fill(0x1.555a6ap-3f * scale));
+  e = fma(e, s, fill(0x1.fffdc6p-2f * scale));
+  e = fma(e, s, fill(0x1.fffff6p-1f * scale));
+  e = fma(e, s, fill(scale));
+  // 3. times 2^j, by the exponent: of `shifted` only the last bits are left, which hold j
+  return (Floats)((Integers)e + ((Integers)shifted << 23));
 }
 
-inline Masses weight(Floats d) {
-  const Parts w = parts(greater(d, fill(kWeightless)));
-  return (__builtin_convertvector(w.significand, Masses) << 16) >> __builtin_convertvector(w.right, Masses);
+// A mass in two pieces of 32 bits, high 2^20 + low: sums of a block's masses never need wider lanes.
+struct Pieces {
+  Integers high, low;
+
+  void add(Pieces other) {
+    high += other.high;
+    low += other.low;
+  }
+};
+
+// W(d); exact, since a float of 24 digits is cut at a whole number twice.
+inline Pieces weight(Floats d) {
+  const Floats x = exponential(d, 0x1p+20f);
+  const Integers high = __builtin_convertvector(x, Integers);
+  const Floats rest = x - __builtin_convertvector(high, Floats);
+  return {high, __builtin_convertvector(rest * 0x1p+20f, Integers)};
 }
+
+// Of at most kBlock masses, so that neither piece passes 2^27.
+inline int64_t sum(Pieces mass) { return (sum(mass.high) << 20) + sum(mass.low); }
 
 // The lanes that are set, one bit each.
 inline uint32_t bits_of(Integers lanes) {
@@ -218,29 +243,29 @@ Extremes maxima(const void* x, size_t n, float* blocks) {
   return {any(invalid) ? kNaN : greatest(highest), has_gaps};
 }
 
-// The mass of one block, in whose lanes no weight needs more than 32 bits.
+// The mass of one block, whose sum fits 32 bits.
 template <typename Logits>
 inline int64_t light_mass(const void* x, size_t begin, size_t end, float m, float inverse_temperature) {
   Integers mass{};
   for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t) {
-    const Parts w = parts(distance(lanes, m, inverse_temperature, kWeightless));
-    mass += w.significand >> (w.right - 16);
+    const Floats d = distance(lanes, m, inverse_temperature, kWeightless);
+    mass += __builtin_convertvector(exponential(d, 0x1p+40f), Integers);
   });
-  return sum(__builtin_convertvector(mass, Masses));
+  return sum(mass);
 }
 
 template <typename Logits>
 inline int64_t heavy_mass(const void* x, size_t begin, size_t end, float m, float inverse_temperature) {
-  Masses mass{};
+  Pieces mass{};
   for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t) {
-    mass += weight(distance(lanes, m, inverse_temperature, kWeightless));
+    mass.add(weight(distance(lanes, m, inverse_temperature, kWeightless)));
   });
   return sum(mass);
 }
 
 template <typename Logits>
 int64_t masses(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, int64_t* blocks) {
-  constexpr float kLight = -11.0f;  // from there down the shift is at least 16, so that 2^16 can be left out
+  constexpr float kLight = -11.25f;  // from there down the mass of a block is below 2^31
   int64_t total = 0;
   for (size_t begin = 0; begin < n; begin += kBlock, ++blocks, ++maxima) {
     const float top = (*maxima - m) * inverse_temperature;
@@ -262,14 +287,13 @@ Above masses_above(const void* x, size_t n, float m, float inverse_temperature, 
                    int64_t* blocks) {
   Above above{0, 0};
   for (size_t begin = 0; begin < n; begin += kBlock, ++blocks) {
-    Masses mass{};
+    Pieces mass{};
     Integers count{};
     if (*maxima++ > limit) {
       for_lanes<Logits>(x, begin, least(n, begin + kBlock), [&](Floats lanes, size_t) {
         const Integers is_above = lanes > limit;
-        Parts w = parts(distance(lanes, m, inverse_temperature, kWeightless));
-        w.significand &= is_above;
-        mass += (__builtin_convertvector(w.significand, Masses) << 16) >> __builtin_convertvector(w.right, Masses);
+        const Pieces w = weight(distance(lanes, m, inverse_temperature, kWeightless));
+        mass.add({w.high & is_above, w.low & is_above});
         count -= is_above;
       });
     }
@@ -320,7 +344,9 @@ void weigh(const float* x, size_t n, float m, float inverse_temperature, float* 
   for_lanes<Float32>(x, 0, n, [&](Floats lanes, size_t i) {
     const size_t count = least(kLanes, n - i);
     const Floats below = distance(lanes, m, inverse_temperature, -60.0f);
-    const Masses mass = weight(below);
+    const Pieces pieces = weight(greater(below, fill(kWeightless)));
+    const Masses mass =
+        (__builtin_convertvector(pieces.high, Masses) << 20) + __builtin_convertvector(pieces.low, Masses);
     std::memcpy(d + i, &below, count * sizeof(float));
     std::memcpy(w + i, &mass, count * sizeof(int64_t));
   });

@@ -1,4 +1,5 @@
-// From a row of logits to a token: the steps of SPEC.md in their order. The same as samplers/reference/sampler.py.
+// From a row of logits to a token: the steps of docs/definition.md in their order.
+// The same as samplers/reference/sampler.py.
 #pragma once
 
 #include <algorithm>

@@ -2,7 +2,8 @@
 
 `sample` draws, `SamplingParams` says how, `filter_logits` shows the distribution, `trace` what each stage did to it,
 `backends` what can run here.
-`samplers.textbook` holds the formulas, `samplers.reference` the exact definition, `samplers.hf` makes transformers'
+`samplers.textbook` holds the formulas, `samplers.reference` the exact definition (in words: docs/definition.md, in the
+version `samplers.DEFINITION`), `samplers.hf` makes transformers'
 models draw with this engine.
 """
 
@@ -11,10 +12,12 @@ from types import ModuleType
 
 from samplers.backends import backends
 from samplers.params import PackedParams, SamplingParams, pack
+from samplers.reference import DEFINITION
 from samplers.sampler import InvalidLogits, SampleOutput, filter_logits, sample
 from samplers.tracing import Trace, trace
 
 __all__ = [
+    "DEFINITION",
     "InvalidLogits",
     "PackedParams",
     "SampleOutput",

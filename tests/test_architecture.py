@@ -1,4 +1,4 @@
-"""The house of DESIGN.md: which package may import which, and one basename a concept on every backend."""
+"""Which package may import which, and one basename a concept on every backend."""
 
 import ast
 import subprocess

@@ -15,7 +15,8 @@ from model.cli import main
 from samplers import textbook
 from tests.test_architecture import ROOT, tracked
 
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/decoding.md", "model/storyteller/README.md")]
+NAMES = ("README.md", "CONTRIBUTING.md", "docs/decoding.md", "docs/definition.md", "model/storyteller/README.md")
+PAGES = [ROOT / name for name in NAMES]
 
 
 def chapters() -> dict[str, list[tuple[str, str]]]:
@@ -105,7 +106,7 @@ def test_links_lead_somewhere():
 
 
 def test_file_names_in_the_pages_exist():
-    for page in (ROOT / "README.md", ROOT / "docs/decoding.md"):
+    for page in (ROOT / "README.md", ROOT / "docs/decoding.md", ROOT / "docs/definition.md"):
         for name in re.findall(r"`((?:samplers|model|bench|csrc|tests)/[\w./]*)`", page.read_text()):
             assert (ROOT / name).exists(), f"{page}: {name}"
 

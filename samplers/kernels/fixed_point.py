@@ -1,11 +1,12 @@
 """Probability mass as integers: the weight of a logit, and the comparison of masses with a fraction.
 
-SPEC.md steps 3 and 4; the same as samplers/reference/fixed_point.py. Launch with enable_fp_fusion=False: a fused
-multiply-add would round once where the definition rounds twice.
+docs/definition.md steps 3 and 4; the same as samplers/reference/fixed_point.py. Launch with enable_fp_fusion=False:
+nothing is fused but what is written as fma.
 """
 
 import triton
 import triton.language as tl
+from triton import knobs
 
 ONE: tl.constexpr = tl.constexpr(1 << 40)  # the weight of the most probable token
 LOWEST: tl.constexpr = tl.constexpr(-60.0)  # e^-60 is far below one unit
@@ -21,6 +22,8 @@ C2: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffdc6p-2"))
 C1: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffff6p-1"))
 C0: tl.constexpr = tl.constexpr(1.0)
 TWO_24: tl.constexpr = tl.constexpr(float(1 << 24))
+TWO_40: tl.constexpr = tl.constexpr(float(1 << 40))
+IS_INTERPRETED: tl.constexpr = tl.constexpr(knobs.runtime.interpret)  # TRITON_INTERPRET=1, when this is imported
 
 
 @triton.jit
@@ -38,20 +41,29 @@ def distance(x, m, inverse_temperature):
 
 
 @triton.jit
+def fma(a, b, c):
+    """a·b + c, rounded once; in the interpreter, whose own rounds twice before Triton 3.9, as the reference does."""
+    if IS_INTERPRETED:
+        return (a.to(tl.float64) * b + c).to(tl.float32)
+    return tl.fma(a, b, c)
+
+
+@triton.jit
 def weight(d):
     """W(d) = floor(2^40·e^d) to about 2e-7 relative: float32 d in [-60, 0] -> int64."""
-    # 1. d = k·ln 2 + r, with |r| <= ln 2 / 2
-    k = (d * LOG2_E + ROUND) - ROUND
-    r = (d - k * LN2_HIGH) - k * LN2_LOW
-    # 2. e^r, a polynomial by Horner's rule
-    q = r * C5 + C4
-    q = q * r + C3
-    q = q * r + C2
-    q = q * r + C1
-    q = q * r + C0
-    # 3. 2^40·2^k·e^r, cut to an integer
-    significand = (q * TWO_24).to(tl.int32).to(tl.int64)
-    return (significand << 16) >> tl.minimum(63, -k.to(tl.int32)).to(tl.int64)
+    # 1. d = j·ln 2 + s, with |s| <= ln 2 / 2
+    shifted = fma(d, LOG2_E, ROUND)
+    j = shifted - ROUND
+    s = fma(-j, LN2_LOW, fma(-j, LN2_HIGH, d))
+    # 2. 2^40·e^s, a polynomial by Horner's rule: a power of two in each constant changes no rounding
+    e = fma(s, C5 * TWO_40, C4 * TWO_40)
+    e = fma(e, s, C3 * TWO_40)
+    e = fma(e, s, C2 * TWO_40)
+    e = fma(e, s, C1 * TWO_40)
+    e = fma(e, s, C0 * TWO_40)
+    # 3. times 2^j, by the exponent, cut to an integer: of `shifted` only the last bits are left, which hold j
+    bits = e.to(tl.int32, bitcast=True) + (shifted.to(tl.int32, bitcast=True) << 23)
+    return bits.to(tl.float32, bitcast=True).to(tl.int64)
 
 
 @triton.jit

@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from samplers.kernels.fixed_point import ONE, widened
+from samplers.kernels.fixed_point import ONE, weight, widened
 from samplers.kernels.kept import LIMITS, Tokens, is_kept, mass
 from samplers.kernels.penalties import penalised_rows
 from samplers.kernels.philox import random_bits
@@ -41,7 +41,7 @@ ROOM = 4096  # ids in a row's list; a row that needs more is looked at as a whol
 STATE: tl.constexpr = tl.constexpr(3)  # int64 numbers that the programs of a row share
 PROGRAMS_PER_SM = 2
 GREATEST: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffffep+127"))
-# A fused multiply-add would round once where the definition rounds twice.
+# Nothing is fused but what is written as fma.
 OPTIONS = {"num_warps": 16, "enable_fp_fusion": False}
 
 
@@ -203,6 +203,13 @@ def filtered_kernel(rows, out, limits, filtered):
     tl.store(filtered + row * rows.vocabulary + place, tl.where(kept, scaled, -INFINITY), mask=there)
 
 
+@triton.jit
+def weights_kernel(d, w, size, BLOCK: tl.constexpr):
+    """W alone, of each d [N]. Grid (N / BLOCK,)."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(w + i, weight(tl.load(d + i, mask=i < size, other=0.0)), mask=i < size)
+
+
 def sample(batch: Any, details: bool) -> tuple[Any, ...]:
     """As `samplers.reference.sampler.sample`, bit for bit in tokens, weight, total and kept; tensors on the device.
 
@@ -231,6 +238,14 @@ def filter_logits(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
             grid = (size, triton.cdiv(rows.vocabulary, TILE.value))
             filtered_kernel[grid](rows, out, limits, filtered, **OPTIONS)
         return filtered, out.integers[0] >= 0
+
+
+def weights(d: torch.Tensor) -> torch.Tensor:
+    """As `samplers.reference.fixed_point.weights`: float32 d [N] in [-60, 0] -> int64 [N]."""
+    w = torch.empty(d.shape, dtype=torch.int64, device=d.device)
+    block = 32 * int(OPTIONS["num_warps"])  # one weight a thread
+    weights_kernel[(triton.cdiv(len(d), block),)](d, w, len(d), block, **OPTIONS)
+    return w
 
 
 def launch(rows: Rows, size: int, details: bool, limits: torch.Tensor | None = None) -> Output:

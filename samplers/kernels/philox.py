@@ -15,7 +15,7 @@ LOW: tl.constexpr = tl.constexpr(0xFFFFFFFF)
 
 @triton.jit
 def random_bits(seed, position, stream):
-    """The 64 random bits of a draw as an int64, from three int64 (SPEC.md step 5)."""
+    """The 64 random bits of a draw as an int64, from three int64 (docs/definition.md step 5)."""
     k0, k1 = seed & LOW, (seed >> 32) & LOW
     c0, c1 = position & LOW, (position >> 32) & LOW
     c2, c3 = stream & LOW, (stream >> 32) & LOW

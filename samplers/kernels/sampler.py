@@ -1,4 +1,6 @@
-"""From a row of logits to a token: the steps of SPEC.md in their order. The same as samplers/reference/sampler.py.
+"""From a row of logits to a token: the steps of docs/definition.md in their order.
+
+The same as samplers/reference/sampler.py.
 
 Three passes a row, each a function: `write_maxima`, `weigh`, `choose`. With many rows one program does all three for
 each; with few, many programs share a row, and the last of them to have weighed its part chooses (see `launch.py`).

@@ -1,7 +1,7 @@
 """Probability mass as integers: the weight of a logit, and the comparison of masses with a fraction.
 
-SPEC.md steps 3 and 4. A weight is 2^40·e^d as int64. Only float32 subtraction, multiplication and addition
-come before it, each rounded once, so that every backend finds the same integers; sums of integers have no order.
+docs/definition.md steps 3 and 4. A weight is 2^40·e^d as int64. Only float32 operations come before it, each rounded
+once, so that every backend finds the same integers; sums of integers have no order.
 """
 
 import math
@@ -30,22 +30,30 @@ def distances(x: np.ndarray, m: np.float32, temperature: float) -> np.ndarray:
         return np.maximum((x - m) * np.float32(1 / temperature), LOWEST)
 
 
+def fma(a: np.ndarray, b: np.ndarray | np.float32, c: np.ndarray | np.float32) -> np.ndarray:
+    """a·b + c through float64, float32 in and out.
+
+    The product is exact in float64; the sum rounds there, then again to float32. For every d in [-60, 0] the weights
+    are those of the fused operation, which rounds once: `make identity` tries them all.
+    """
+    return (a.astype(np.float64) * b + c).astype(np.float32)
+
+
 def weights(d: np.ndarray) -> np.ndarray:
     """W(d) = floor(2^40·e^d) to about 2e-7 relative: float32 d in [-60, 0] -> int64.
 
     >>> weights(np.array([0, -1, -60], np.float32)) / ONE
     array([1.        , 0.36787948, 0.        ])
     """
-    # 1. d = k·ln 2 + r, with |r| <= ln 2 / 2
-    k = (d * LOG2_E + ROUND) - ROUND
-    r = (d - k * LN2_HIGH) - k * LN2_LOW
-    # 2. e^r, a polynomial by Horner's rule
-    q = C5
-    for c in (C4, C3, C2, C1, C0):
-        q = q * r + c
-    # 3. 2^40·2^k·e^r, cut to an integer
-    significand = (q * np.float32(1 << 24)).astype(np.int64)
-    return (significand << 16) >> np.minimum(63, -k.astype(np.int64))
+    # 1. d = j·ln 2 + s, with |s| <= ln 2 / 2
+    j = fma(d, LOG2_E, ROUND) - ROUND
+    s = fma(-j, LN2_LOW, fma(-j, LN2_HIGH, d))
+    # 2. e^s, a polynomial by Horner's rule
+    e = fma(s, C5, C4)
+    for c in (C3, C2, C1, C0):
+        e = fma(e, s, c)
+    # 3. 2^40·2^j·e^s, cut to an integer: a power of two changes no digit
+    return np.ldexp(e, FRACTION_BITS + j.astype(np.int32)).astype(np.int64)
 
 
 def fraction(q: float) -> int:

@@ -15,7 +15,7 @@ def penalise(
     presence: float = 0.0,
     frequency: float = 0.0,
 ) -> np.ndarray:
-    """x float32 [V] after each step of SPEC.md step 0, in its order, as a new array.
+    """x float32 [V] after each step of docs/definition.md step 0, in its order, as a new array.
 
     history: int64 ids, those outside 0 .. V - 1 are skipped. repetition (Keskar et al. 2019, eq. 4) acts on all of
     it, presence and frequency (OpenAI's definition) on what stands from history_start on.

@@ -26,7 +26,7 @@ def philox(counter: list[np.ndarray], key: list[np.ndarray]) -> list[np.ndarray]
 
 
 def random_bits(seed: np.ndarray, position: np.ndarray, stream: np.ndarray) -> np.ndarray:
-    """The 64 random bits of each draw: uint64 [B] from three uint64 [B] (SPEC.md step 5).
+    """The 64 random bits of each draw: uint64 [B] from three uint64 [B] (docs/definition.md step 5).
 
     >>> one = np.array([1], np.uint64)
     >>> random_bits(one, one, one)

@@ -1,4 +1,4 @@
-"""From a row of logits to a token: the steps of SPEC.md in their order."""
+"""From a row of logits to a token: the steps of docs/definition.md in their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The golden rows, draws worked out by independent big-integer arithmetic (SPEC.md), as arguments of `sample`."""
+"""The golden rows of docs/definition.md, worked out by independent big-integer arithmetic, as arguments of `sample`."""
 
 from __future__ import annotations
 
@@ -61,5 +61,11 @@ def numbers(values: list[str | float]) -> np.ndarray:
 
 
 def digest(kept: np.ndarray) -> str:
-    """SPEC.md's digest of a kept set, bool [V]."""
+    """A kept set, bool [V], as the golden rows write it."""
     return hashlib.sha256(np.packbits(kept, bitorder="little").tobytes()).hexdigest()[:16]
+
+
+def read_weights() -> tuple[np.ndarray, np.ndarray]:
+    """The golden weights: float32 d and int64 w, [1525]."""
+    pairs = [json.loads(line) for line in (DATA / "weights.jsonl").read_text().splitlines()]
+    return numbers([pair["d"] for pair in pairs]), np.array([pair["w"] for pair in pairs], np.int64)

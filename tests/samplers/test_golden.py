@@ -1,28 +1,34 @@
 """Oracle: golden rows worked out by independent big-integer arithmetic. Integers are compared exactly."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from samplers import InvalidLogits, filter_logits, sample
+from samplers.reference import fixed_point
 from samplers.reference.penalties import penalise
 from samplers.reference.philox import random_bits
-from tests.samplers.golden import GoldenRow, digest, read
+from samplers.reference.sampler import keep, sample_row
+from tests.samplers.golden import GoldenRow, digest, read, read_weights
 
-ROWS, PENALTIES = read("rows"), read("penalties")
+ROWS, PENALTIES, CLAMPED = read("rows"), read("penalties"), read("clamped")
+ALL = ROWS + PENALTIES + CLAMPED
+D, W = read_weights()
 
 
 def test_all_golden_rows_are_there():
-    assert (len(ROWS), len(PENALTIES)) == (400, 100)
+    assert (len(ROWS), len(PENALTIES), len(CLAMPED), len(W)) == (400, 100, 60, 1525)
 
 
-@pytest.mark.parametrize("row", ROWS + PENALTIES)
+@pytest.mark.parametrize("row", ALL)
 def test_draw(row: GoldenRow, backend: str):
     out = sample(row.logits, row.params, **row.seeds, **row.changes, backend=backend, on_invalid="mark")
     drawn = tuple(int(column[0]) for column in (out.tokens, out.weight, out.total, out.kept))
     assert drawn == row.drawn
 
 
-@pytest.mark.parametrize("row", ROWS + PENALTIES)
+@pytest.mark.parametrize("row", ALL)
 def test_kept_set(row: GoldenRow, backend: str):
     if row.kept_digest is None:
         with pytest.raises(InvalidLogits):
@@ -30,6 +36,47 @@ def test_kept_set(row: GoldenRow, backend: str):
         return
     filtered = filter_logits(row.logits, row.params, **row.changes, backend=backend)
     assert digest(filtered[0] > -np.inf) == row.kept_digest
+
+
+def test_weights(backend: str):
+    for weights in ways_to_weigh(backend):
+        np.testing.assert_array_equal(weights(D), W)
+
+
+def ways_to_weigh(backend: str) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """Each function of a backend that computes W; the public calls show few of its digits."""
+    if backend == "reference":
+        return [fixed_point.weights]
+    if backend == "native":
+        from bench.weights import by_native
+        from samplers import _native
+
+        passes = [lambda d, isa=isa: by_native(d, isa) for isa in _native.available_isas()]
+        return [*passes, _native.fused_weights]
+    from bench.weights import by_triton
+
+    return [by_triton]
+
+
+def test_unfused_weights_would_be_seen(monkeypatch):
+    """The negative control: 90 pairs tell version 1, which rounded each product, from the definition."""
+    monkeypatch.setattr(fixed_point, "fma", lambda a, b, c: a * b + c)  # float32
+    assert (fixed_point.weights(D) != W).sum() == 90
+
+
+def test_a_missing_clamp_would_be_seen(monkeypatch):
+    """The negative control: without the -60 of step 3, 40 rows are drawn or cut otherwise."""
+    monkeypatch.setattr(fixed_point, "LOWEST", np.float32(-np.inf))
+    assert sum(differs(row) for row in CLAMPED) == 40
+
+
+def differs(row: GoldenRow) -> bool:
+    try:
+        drawn, kept = sample_row(row.logits, row.params, row.bits), keep(row.logits, row.params)
+    except (ValueError, OverflowError):
+        return True
+    mask = np.isin(np.arange(len(row.logits)), kept.ids)
+    return tuple(drawn)[:4] != row.drawn or digest(mask) != row.kept_digest
 
 
 def test_penalties_of_different_rows_in_one_batch(backend: str):
@@ -55,7 +102,7 @@ def test_penalties_of_different_rows_in_one_batch(backend: str):
         assert list(drawn) == [row.drawn for row in rows]
 
 
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", ROWS + CLAMPED)
 def test_random_bits(row: GoldenRow):
     key = [np.array([row.seeds[name] % 2**64], np.uint64) for name in ("seed", "position", "stream")]
     assert int(random_bits(*key)[0]) == row.bits

@@ -1,4 +1,4 @@
-"""Every parameter of SPEC.md step 7: what is accepted, and that anything else is refused by name, range and value."""
+"""Every parameter of docs/definition.md step 7: what is accepted; anything else is refused by name, range and value."""
 
 import copy
 import dataclasses

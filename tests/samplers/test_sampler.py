@@ -1,4 +1,4 @@
-"""The public contract of DESIGN.md: shapes, dtypes, devices, what is read and what never is written, every error."""
+"""The public contract: shapes, dtypes, devices, what is read and what never is written, every error."""
 
 import numpy as np
 import pytest

@@ -1,9 +1,9 @@
 "use strict";
-// A draw as SPEC.md defines it and samplers/reference computes it: the same names, the same numbered steps, the same
-// integers. Lay the two side by side; that is why the names here are Python's.
+// A draw as docs/definition.md defines it and samplers/reference computes it: the same names, the same numbered steps,
+// the same integers. Lay the two side by side; that is why the names here are Python's.
 //
 // float32: a double operation on float32 values, rounded once by Math.fround, is the float32 operation, as
-// 53 >= 2·24 + 2. So every operation stands in an f( ) of its own. Integers: a weight is below 2^41 and exact in a
+// 53 >= 2·24 + 2. So every operation stands in an f( ) of its own; fma has two, as in the reference. Integers: a weight is below 2^41 and exact in a
 // double; a sum of up to 2^20 weights is not, so totals, products and bounds are BigInt.
 
 const f = Math.fround;
@@ -24,7 +24,7 @@ const C3 = hex(0x1555a6a, -3);
 const C2 = hex(0x1fffdc6, -2);
 const C1 = hex(0x1fffff6, -1);
 const C0 = 1;
-const SHIFTED = Float64Array.from({ length: 64 }, (_, s) => 2 ** -s);
+const POWERS = Float64Array.from({ length: 88 }, (_, n) => 2 ** (40 - n)); // d >= -60, so that j >= -87
 
 /** d = (x - m) / T, from 0 down to -60. */
 function distances(x, m, temperature) {
@@ -32,21 +32,23 @@ function distances(x, m, temperature) {
   return x.map((one) => Math.max(f(f(one - m) * inverse), LOWEST));
 }
 
+/** a·b + c: the product is exact in a double; the weights are those of the operation that rounds once. */
+const fma = (a, b, c) => f(a * b + c);
+
 /** W(d) = floor(2^40·e^d) to about 2e-7 relative, for one float32 d in [-60, 0]. */
 function weight_of(d) {
-  // 1. d = k·ln 2 + r, with |r| <= ln 2 / 2
-  const k = f(f(f(d * LOG2_E) + ROUND) - ROUND);
-  const r = f(f(d - f(k * LN2_HIGH)) - f(k * LN2_LOW));
-  // 2. e^r, a polynomial by Horner's rule
-  let q = C5;
-  q = f(f(q * r) + C4);
-  q = f(f(q * r) + C3);
-  q = f(f(q * r) + C2);
-  q = f(f(q * r) + C1);
-  q = f(f(q * r) + C0);
-  // 3. 2^40·2^k·e^r, cut to an integer; powers of two scale without rounding
-  const significand = Math.trunc(q * 2 ** 24);
-  return Math.floor(significand * 2 ** 16 * SHIFTED[Math.min(63, -k)]);
+  // 1. d = j·ln 2 + s, with |s| <= ln 2 / 2
+  const j = f(fma(d, LOG2_E, ROUND) - ROUND);
+  const s = fma(-j, LN2_LOW, fma(-j, LN2_HIGH, d));
+  // 2. e^s, a polynomial by Horner's rule
+  let e = C5;
+  e = fma(s, e, C4);
+  e = fma(s, e, C3);
+  e = fma(s, e, C2);
+  e = fma(s, e, C1);
+  e = fma(s, e, C0);
+  // 3. 2^40·2^j·e^s, cut to an integer: a power of two changes no digit
+  return Math.floor(e * POWERS[-j]);
 }
 
 const weights = (d) => Float64Array.from(d, weight_of);

@@ -147,8 +147,8 @@ def test_kept(library: Any, name: str, args: Args, scores: torch.Tensor, kept: l
 
 
 def test_typical_sixty_nats_below_the_first(library: Any):
-    """There ours tells tokens no longer apart (SPEC.md, step 3): the second that min_tokens_to_keep asks for may be
-    another than transformers', and is never drawn."""
+    """There ours tells tokens no longer apart (docs/definition.md step 3): the second that min_tokens_to_keep asks for
+    may be another than transformers', and is never drawn."""
     out = call(made(library, TYPICAL, mass=0.7, **TWO_TO_ZERO), STEEP)
     assert (out != 0).sum(-1).tolist() == [2, 2]
     assert out[:, 9].tolist() == STEEP[:, 9].tolist()
