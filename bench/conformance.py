@@ -7,9 +7,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench import measure
+from bench import measure, runner
 
 if TYPE_CHECKING:
     import torch
@@ -27,28 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first call; default 0")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these samplers")
     parser.add_argument("--device", default="cpu", help="where the logits lie; default cpu")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_DRAWS:,} draws")
-    parser.add_argument("--save", action="store_true", help="append the records to bench/results/conformance.jsonl")
+    runner.add_record_options(parser, "conformance", f"{QUICK_DRAWS:,} draws")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.draws < 1:
-        raise ValueError(f"--draws must be >= 1, got {arguments.draws}")
+    runner.check_least(arguments, draws=1)
     if arguments.quick:
         arguments.draws = QUICK_DRAWS
-    candidates = chosen(contestants(arguments.device), arguments.only)
-    records = [record(name, sampler, arguments) for name, sampler in candidates.items()]
-    show(records)
-    if arguments.save:
-        print(f"saved to {measure.append('conformance', records)}")
+    candidates = contestants(arguments.device)
+    runner.check_names("only", arguments.only or [], candidates)
+    chosen = [name for name in candidates if not arguments.only or name in arguments.only]
+    measured = partial(record, candidates=candidates, arguments=arguments)
+    records = runner.collect("conformance", chosen, measured, arguments.save, tell)
+    if records:
+        show(records)
     return 0
-
-
-def chosen(candidates: dict[str, Sampler], only: list[str] | None) -> dict[str, Sampler]:
-    unknown = set(only or []) - set(candidates)
-    if unknown:
-        raise ValueError(f"--only must name some of {', '.join(candidates)}, got {', '.join(sorted(unknown))}")
-    return {name: sampler for name, sampler in candidates.items() if not only or name in only}
 
 
 def contestants(device: str) -> dict[str, Sampler]:
@@ -70,14 +64,13 @@ def contestants(device: str) -> dict[str, Sampler]:
     return candidates | {f"torch {name}": torch_chain(draw) for name, draw in draws.items()}
 
 
-def record(name: str, sampler: Sampler, arguments: argparse.Namespace) -> dict[str, Any]:
+def record(name: str, candidates: dict[str, Sampler], arguments: argparse.Namespace) -> dict[str, Any]:
     """One sampler's findings, with the circumstances."""
     from samplers import conformance
 
     draws = max(1, arguments.draws // REFERENCE_SHARE) if name == "alea reference" else arguments.draws
-    print(f"{name}: {draws:,} draws of each row ...", flush=True)
     began = time.perf_counter()
-    findings = conformance.run(sampler, draws, arguments.seed, arguments.device)
+    findings = conformance.run(candidates[name], draws, arguments.seed, arguments.device)
     return {
         "benchmark": "conformance",
         "sampler": name,
@@ -183,6 +176,12 @@ def inversion(logits: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     running = logits.softmax(-1).cumsum(-1)
     uniform = torch.rand(len(logits), 1, generator=rng, device=logits.device)
     return torch.searchsorted(running, uniform, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def tell(record: dict[str, Any]) -> None:
+    """A line as soon as a sampler is checked; the table comes at the end."""
+    found = (f"{finding['check']} {word(finding)}" for finding in record["findings"])
+    print(f"{record['sampler']}, {record['draws']:,} draws of each row: {', '.join(found)}", flush=True)
 
 
 def show(records: list[dict[str, Any]]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import measure
+from bench import measure, runner
+from model.config import BUILT_IN
 
 HELP = "tokens a second of generate, beside transformers' on the same weights"
 SAMPLING = {"temperature": 0.8, "top_p": 0.95}
@@ -20,61 +21,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a Llama folder; default the built-in storyteller")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], metavar="B", help="default 1 8")
     parser.add_argument("-n", "--new-tokens", type=int, default=128, metavar="N", help="per sequence; default 128")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="default 9")
-    parser.add_argument("--threads", type=int, metavar="N", help="of torch; default its own choice")
-    parser.add_argument("--quick", action="store_true", help="three rounds of 32 tokens")
-    parser.add_argument("--save", action="store_true", help="append the records to bench/results/decode.jsonl")
+    runner.add_options(parser, "decode", "three rounds of 32 tokens", rounds=9, threads=None)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    for name, least in (("rounds", 2), ("new_tokens", 1), ("threads", 1)):
-        value = getattr(arguments, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name.replace('_', '-')} must be >= {least}, got {value}")
+    import torch
+
+    runner.check_options(arguments, new_tokens=1)
     if min(arguments.batch) < 1:
         raise ValueError(f"--batch must be >= 1, got {min(arguments.batch)}")
     if arguments.quick:
         arguments.rounds, arguments.new_tokens = 3, 32
-    records = []
-    for record in measured(arguments):
-        records.append(record)
-    show(records)
-    if arguments.save:
-        print(f"saved to {measure.append('decode', records)}")
-    return 0
-
-
-def measured(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One record a batch size."""
-    import torch
-
-    from model.config import BUILT_IN
-
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     folder = Path(arguments.model) if arguments.model else BUILT_IN
-    for batch in arguments.batch:
-        contestants = {"alea": ours(folder, batch)}
-        try:
-            contestants["transformers"] = theirs(folder, batch)
-        except ImportError as error:
-            print(f"skipped: transformers ({error})")
-        check(contestants)
-        calls = {name: partial(run, arguments.new_tokens, **SAMPLING) for name, run in contestants.items()}
-        seconds = measure.interleaved(calls, arguments.rounds)
-        tokens = batch * arguments.new_tokens
-        yield {
-            "benchmark": "decode",
-            "model": "storyteller" if folder == BUILT_IN else folder.name,
-            "batch": batch,
-            "new_tokens": arguments.new_tokens,
-            "rounds": arguments.rounds,
-            "sampling": SAMPLING,
-            "tokens_a_second": {
-                name: measure.quantiles([tokens / s for s in times]) for name, times in seconds.items()
-            },
-            **measure.circumstances(),
-        }
+    record = partial(measured, folder=folder, new_tokens=arguments.new_tokens, rounds=arguments.rounds)
+    records = runner.collect("decode", arguments.batch, record, arguments.save, tell)
+    if records:
+        show(records)
+    return 0
+
+
+def measured(batch: int, folder: Path, new_tokens: int, rounds: int) -> dict[str, Any]:
+    """The record of a batch size."""
+    contestants, skipped = {"alea": ours(folder, batch)}, {}
+    try:
+        contestants["transformers"] = theirs(folder, batch)
+    except ImportError as error:
+        skipped["transformers"] = str(error)
+    check(contestants)
+    calls = {name: partial(run, new_tokens, **SAMPLING) for name, run in contestants.items()}
+    seconds = measure.interleaved(calls, rounds)
+    tokens = batch * new_tokens
+    return {
+        "benchmark": "decode",
+        "model": "storyteller" if folder == BUILT_IN else folder.name,
+        "batch": batch,
+        "new_tokens": new_tokens,
+        "rounds": rounds,
+        "sampling": SAMPLING,
+        "tokens_a_second": {name: measure.quantiles([tokens / s for s in times]) for name, times in seconds.items()},
+        "skipped": skipped,
+        **measure.circumstances(),
+    }
 
 
 Contestant = Callable[..., list[list[int]]]  # (new tokens, **sampling; none: greedy) -> ids by row
@@ -134,6 +123,13 @@ def check(contestants: dict[str, Contestant]) -> None:
     for name, rows in texts.items():
         if rows != texts["alea"]:
             raise RuntimeError(f"{name} and alea differ in their greedy continuation; nothing was measured")
+
+
+def tell(record: dict[str, Any]) -> None:
+    """A line as soon as a batch size is measured; the table comes at the end."""
+    figures = (f"{name} {q['p50']:,.0f} tokens/s" for name, q in record["tokens_a_second"].items())
+    without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
+    print(f"batch {record['batch']}: {', '.join([*figures, *without])}")
 
 
 def show(records: list[dict[str, Any]]) -> None:

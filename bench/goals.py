@@ -66,7 +66,7 @@ GOALS = [
     *on_peaked_rows("p.9", llama_cpp=12, limit=6, transformers={32000: 60, 128256: 100}),
     *on_peaked_rows("none", llama_cpp=12, limit=5, transformers={32000: 20, 128256: 30}),
     Goal("kernel", "max", kinds=("flat", "tied"), batch=None, at_most=15),
-    Goal("kernel", "kernel, 2 threads", batch=16, at_least=1.7),  # until the engine has threads: not measured
+    Goal("kernel", "kernel, 2 threads", batch=16, at_least=1.7),
 ]
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     records = list(measured(chosen, watch, arguments.seconds, arguments.out / "gpu.jsonl"))
     show(records)
     for case in chosen[len(records) :]:
-        print(f"left out, its time was up: {case}")
+        print(f"left out: {case}")
     return 0
 
 
@@ -107,11 +108,11 @@ def toy_stopwatch() -> Stopwatch:
 
 
 def measured(chosen: Sequence[Case], watch: Stopwatch, seconds: float, path: Path) -> Iterator[dict[str, Any]]:
-    """One record a case, written as soon as it is there, until the time is up."""
+    """One record a case, written as soon as it is there, until the time is up or a Ctrl-C."""
     deadline = time.monotonic() + seconds
     path.parent.mkdir(parents=True, exist_ok=True)
     here = circumstances(watch)
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8") as file, suppress(KeyboardInterrupt):
         for case in chosen:
             if time.monotonic() > deadline:
                 return

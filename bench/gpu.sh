@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # On a machine with a GPU: `bash bench/gpu.sh` tests the kernels, lets compute-sanitizer watch them, and times them.
 # Under 8 minutes; nothing is installed or fetched. Logs and gpu.jsonl go to $OUT (default bench/results).
-# Without one, `bash bench/gpu.sh --toy` takes every step in Triton's interpreter, at toy sizes: a minute, and then
-# nothing is kept unless $OUT is given or a step failed. $PYTHON is the interpreter (default python3).
+# Without one, `bash bench/gpu.sh --toy` takes every step but compute-sanitizer's in Triton's interpreter, at toy sizes:
+# a minute, and then nothing is kept unless $OUT is given or a step failed. $PYTHON is the interpreter (default python3).
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 toy=${1-}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import Any
@@ -35,27 +35,25 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     runner.check_options(arguments)
-    for name in arguments.contestants:
-        if name not in CONTESTANTS:
-            raise ValueError(f"contestants must be some of {', '.join(CONTESTANTS)}, got {name!r}")
+    runner.check_names("contestants", arguments.contestants, CONTESTANTS)
     vocabularies, batches = VOCABULARIES, BATCHES
     if arguments.quick:
         arguments.rounds, arguments.filters, arguments.contestants = 3, ["k50+p.9"], ["alea", "torch"]
         vocabularies, batches = VOCABULARIES[::2], BATCHES[::2]
     torch.set_num_threads(arguments.threads)
     scans = {"vocabulary": [(v, 1) for v in vocabularies], "batch": [(SHORT, b) for b in batches]}
-    cases: list[Any] = list(product(scans.items(), arguments.filters, arguments.contestants))
-    runner.collect("growth", cases, partial(measured, rounds=arguments.rounds), arguments.save, show)
+    cases = product(scans, arguments.filters, arguments.contestants)
+    runner.collect("growth", cases, partial(measured, scans=scans, rounds=arguments.rounds), arguments.save, show)
     tell(CAPTION)
     return 0
 
 
-def measured(case: tuple[tuple[str, list[tuple[int, int]]], str, str], rounds: int) -> dict[str, Any]:
+def measured(case: tuple[str, str, str], scans: Mapping[str, Sequence[tuple[int, int]]], rounds: int) -> dict[str, Any]:
     """One contestant's record of one scan."""
     from bench.cases import Case
 
-    (scan, sizes), filters, name = case
-    contestant = contestants()[name]
+    scan, filters, name = case
+    sizes, contestant = scans[scan], contestants()[name]
     cases = {size: Case("peaked", *size, filters) for size in sizes}
     draws = {f"{v} {b}": contestant(case) for (v, b), case in cases.items()}
     for one, draw in zip(cases.values(), draws.values(), strict=True):

@@ -54,9 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     runner.check_options(arguments)
-    for chain in arguments.chains:
-        if chain not in CHAINS:
-            raise ValueError(f"chain must be one of {', '.join(CHAINS)}, got {chain!r}")
+    runner.check_names("chains", arguments.chains, CHAINS)
     if arguments.quick:
         arguments.rounds = 3
         arguments.vocabulary, arguments.batch = arguments.vocabulary[:1], arguments.batch[:1]

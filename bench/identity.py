@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
+from typing import Any
 
-from bench import measure
+from bench import measure, runner
 from samplers import DEFINITION, backends
 
 HELP = "compare a backend with the definition to the bit: W of every float32; generated rows, kept set to token"
+PART = 1_000  # rows compared at a time, so that a Ctrl-C leaves those before it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,19 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.rows < 1:
-        raise ValueError(f"--rows must be >= 1, got {arguments.rows}")
-    from bench import compare, weights
-
+    runner.check_least(arguments, rows=1)
     began = time.perf_counter()
-    distances = weights.check(arguments.backend, every=1 if is_fast(arguments.backend) else 512)
+    records = runner.collect("identity", parts(arguments), partial(checked, arguments), False, lambda _: None)
+    distances, compared = (sum(record[what] for record in records) for what in ("distances", "rows"))
     seconds = time.perf_counter() - began
-    print(f"{distances:,} distances: {arguments.backend} has the definition's weights ({seconds:,.0f} s)", flush=True)
-    began = time.perf_counter()
-    compared = compare.check(arguments.backend, arguments.rows, arguments.seed)
-    seconds = time.perf_counter() - began
-    print(f"{compared:,} rows: {arguments.backend} equals the reference to the bit ({seconds:,.0f} s)")
-    if arguments.save:
+    print(f"{distances:,} distances: {arguments.backend} has the weights of the definition, to the bit")
+    print(f"{compared:,} rows: {arguments.backend} equals the reference to the bit ({seconds:,.0f} s in all)")
+    if arguments.save and (distances or compared):
         record = {
             "benchmark": "identity",
             "backend": arguments.backend,
@@ -47,9 +45,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def is_fast(backend: str) -> bool:
-    """Fast enough for all 1.1·10^9 distances: all but Triton's interpreter."""
-    return backends()[backend] == "ok"
+def parts(arguments: argparse.Namespace) -> list[tuple[str, int]]:
+    """All distances, of which Triton's interpreter could not do so many, then the rows: (what, where it begins)."""
+    from bench import weights
+
+    chunks = weights.chunks(every=1 if backends()[arguments.backend] == "ok" else 512)
+    return [("distances", start) for start in chunks] + [("rows", first) for first in range(0, arguments.rows, PART)]
+
+
+def checked(arguments: argparse.Namespace, part: tuple[str, int]) -> dict[str, Any]:
+    """How many distances, or rows, of a part were equal; its rows are generated from a seed of its own."""
+    from bench import compare, weights
+
+    what, first = part
+    if what == "distances":
+        return {"distances": weights.check(arguments.backend, first), "rows": 0}
+    rows, seed = min(PART, arguments.rows - first), arguments.seed + (first << 64)
+    return {"distances": 0, "rows": compare.check(arguments.backend, rows, seed)}
 
 
 def isa(backend: str) -> str | None:

@@ -6,14 +6,16 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from bench import measure
+from bench import measure, runner
 
 HELP = "compile every Triton kernel without a GPU: registers, spills, instructions, and whether float32 is exact"
 TARGETS: dict[str, tuple[str, int | str, int]] = {  # backend, architecture, threads of a warp
@@ -56,27 +58,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     targets = f"some of {', '.join(TARGETS)}; default all"
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), metavar="NAME", help=targets)
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="that compile side by side; default 2")
-    parser.add_argument("--quick", action="store_true", help="each kernel once, for sm_90 in float32")
     parser.add_argument("--json", action="store_true", help="print the records, one a line, and no table")
-    parser.add_argument("--save", action="store_true", help="append the records to bench/results/kernels.jsonl")
+    runner.add_record_options(parser, "kernels", "each kernel once, for sm_90 in float32")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    unknown = [name for name in arguments.targets if name not in TARGETS]
-    if unknown:
-        raise ValueError(f"--targets must name some of {', '.join(TARGETS)}, got {', '.join(unknown)}")
-    if arguments.processes < 1:
-        raise ValueError(f"--processes must be >= 1, got {arguments.processes}")
+    runner.check_names("targets", arguments.targets, TARGETS)
+    runner.check_least(arguments, processes=1)
     targets = ["sm_90"] if arguments.quick else arguments.targets
     chosen = some_variants() if arguments.quick else variants()
-    records = list(measured(chosen, targets, arguments.processes))
-    if arguments.json:
-        print("\n".join(map(json.dumps, records)))
-    else:
+    with closing(measured(chosen, targets, arguments.processes)) as found:
+        records = runner.collect(
+            "kernels",
+            product(targets, chosen),
+            lambda _: next(found) | measure.circumstances(),
+            arguments.save,
+            tell_in_json if arguments.json else tell,
+        )
+    if records and not arguments.json:
         show(records)
-    if arguments.save:
-        here = measure.circumstances()
-        print(f"saved to {measure.append('kernels', [record | here for record in records])}")
     return int(any(map(faults, records)))
 
 
@@ -105,7 +105,7 @@ def some_variants(dtype: str = "float32") -> list[Variant]:
 
 def measured(
     chosen: Sequence[Variant], targets: Sequence[str], processes: int = 1, **options: Any
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """One record a variant and target, in order; `options` overrule the launcher's.
 
     In processes of their own, where Triton compiles even if it interprets in this one.
@@ -114,11 +114,15 @@ def measured(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes, context, initializer=prepare, initargs=(cache,)) as pool:
             jobs = [pool.submit(record, variant, target, options) for target, variant in product(targets, chosen)]
-            yield from (job.result() for job in jobs)
+            try:
+                yield from (job.result() for job in jobs)
+            finally:
+                pool.shutdown(cancel_futures=True)  # what a Ctrl-C or a fault has left
 
 
 def prepare(cache: str) -> None:
     """Before a process imports Triton."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C ends it without a traceback
     os.environ.pop("TRITON_INTERPRET", None)
     os.environ["TRITON_CACHE_DIR"] = cache
 
@@ -155,6 +159,16 @@ def fused_elsewhere(record: dict[str, Any]) -> int:
     if record["kernel"] in WEIGHS_NOTHING:
         return fused
     return fused - FUSED_IN_A_WEIGHT if record["kernel"] == "weights_kernel" else fused % FUSED_IN_A_WEIGHT
+
+
+def tell(record: dict[str, Any]) -> None:
+    """A line as soon as a kernel is compiled; the table comes at the end."""
+    found = record.get("unavailable") or f"{record['registers']} registers"
+    print(f"{named(record)}: {', '.join([found, *faults(record)])}")
+
+
+def tell_in_json(record: dict[str, Any]) -> None:
+    print(json.dumps(record))
 
 
 def show(records: list[dict[str, Any]]) -> None:

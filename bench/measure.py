@@ -9,12 +9,13 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from model.versions import DISTRIBUTION, installed
+
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("alea", "torch", "transformers", "bitsandbytes", "numpy")
+PACKAGES = (DISTRIBUTION, "torch", "transformers", "bitsandbytes", "numpy")
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
@@ -84,10 +85,3 @@ def cpu_name() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

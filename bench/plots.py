@@ -21,6 +21,7 @@ from bench import report
 from bench.report import Record
 from model.study.picture import GREY
 from model.study.picture import SETTINGS as PAGE
+from samplers.extras import how_to_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parent / "results/plots"
-NEEDED = "alea bench report --plots needs matplotlib: pip install 'alea[plot]'"
 
 
 class NoMatplotlib(RuntimeError):
@@ -90,7 +90,7 @@ def write(folder: Path = FOLDER) -> None:
     try:
         from matplotlib import style
     except ImportError:
-        raise NoMatplotlib(NEEDED) from None
+        raise NoMatplotlib(f"alea bench report --plots needs matplotlib: {how_to_install('plot')}") from None
     folder.mkdir(parents=True, exist_ok=True)
     for name, plot in PLOTS.items():
         path, records = folder / f"{name}.svg", plot.records()

@@ -13,10 +13,18 @@ WIDTH = 110  # of a table in a file or pipe, for which rich would take 80
 Record = dict[str, Any]
 
 
-def add_options(parser: argparse.ArgumentParser, name: str, quick: str, rounds: int = 21) -> None:
-    """--rounds, --threads, --quick and --save; quick says what it leaves."""
+def add_options(
+    parser: argparse.ArgumentParser, name: str, quick: str, rounds: int = 21, threads: int | None = 1
+) -> None:
+    """--rounds, --threads, --quick and --save, for what is timed; threads None: as many as torch takes."""
+    chosen = "its own choice" if threads is None else threads
     parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"default {rounds}")
-    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch; default 1")
+    parser.add_argument("--threads", type=int, default=threads, metavar="N", help=f"of torch; default {chosen}")
+    add_record_options(parser, name, quick)
+
+
+def add_record_options(parser: argparse.ArgumentParser, name: str, quick: str) -> None:
+    """--quick, which says what it leaves, and --save."""
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--save", action="store_true", help=f"append the records to bench/results/{name}.jsonl")
 
@@ -26,16 +34,22 @@ def check_options(arguments: argparse.Namespace, rounds: int = 2, **more: int) -
 
     Raises: ValueError naming the option.
     """
-    for name, least in {"rounds": rounds, "threads": 1, **more}.items():
-        if getattr(arguments, name) < least:
-            raise ValueError(f"--{name} must be >= {least}, got {getattr(arguments, name)}")
+    check_least(arguments, rounds=rounds, threads=1, **more)
+
+
+def check_least(arguments: argparse.Namespace, **least: int) -> None:
+    """Raises: ValueError naming the option; None, a value that was not given, passes."""
+    for name, bound in least.items():
+        value = getattr(arguments, name)
+        if value is not None and value < bound:
+            raise ValueError(f"--{name.replace('_', '-')} must be >= {bound}, got {value}")
 
 
 def check_names(option: str, names: Iterable[str], known: Collection[str]) -> None:
     """Raises: ValueError naming the option."""
     for name in names:
         if name not in known:
-            raise ValueError(f"--{option} must be of {', '.join(known)}, got {name!r}")
+            raise ValueError(f"--{option} must be among {', '.join(known)}, got {name!r}")
 
 
 def collect(
@@ -54,7 +68,7 @@ def collect(
         task = progress.add_task(name, total=len(chosen))
         try:
             for case in chosen:
-                progress.update(task, description=f"{name}: {case}")
+                progress.update(task, description=f"{name}: {in_words(case)}")
                 record = measured(case)
                 if record is not None:
                     records.append(record)
@@ -69,6 +83,14 @@ def collect(
     if save:
         print(f"saved {len(records)} records to {measure.RESULTS / name}.jsonl")
     return records
+
+
+def in_words(case: Any) -> str:
+    """
+    >>> in_words(("sm_90", 8))
+    'sm_90, 8'
+    """
+    return ", ".join(map(str, case)) if isinstance(case, tuple) else str(case)
 
 
 def print_table(title: str, headings: list[str], rows: list[list[str]], caption: str) -> None:

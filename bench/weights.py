@@ -6,7 +6,7 @@ the weights come out the same is no theorem, so all distances are tried.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,39 +14,41 @@ import torch
 from samplers.reference import fixed_point
 
 Weigh = Callable[[np.ndarray], np.ndarray]
-CHUNK = 1 << 20
 FIRST, LAST = (int(np.float32(d).view(np.uint32)) for d in (-0.0, -60.0))  # as bits, which grow as d falls
+CHUNK = 1 << 20  # neighbouring distances
 REFERENCE_EVERY = 16  # chunks: NumPy does what the passes without fma do, and takes ten times as long
 
 
-def check(backend: str, every: int = 1, chunk: int = CHUNK) -> int:
-    """Compares the weights of all d from -0 to -60, or of one chunk in `every`, with the fused operations, std::fma.
+def chunks(every: int = 1, size: int = CHUNK) -> range:
+    """Where each chunk of d from -0 to -60 begins, or one in `every`."""
+    return range(FIRST, LAST + 1, size * every)
 
-    backend: "native", with each instruction set that this processor has, or "triton". The reference is compared in
-        one chunk of REFERENCE_EVERY.
 
-    Returns how many d were compared. Raises: AssertionError at the first that differs.
+def check(backend: str, start: int, size: int = CHUNK) -> int:
+    """Compares the weights of a chunk with those of the fused operations, std::fma; returns of how many d.
+
+    backend: "native", with each instruction set that this processor has, or "triton"; and the reference, in one chunk
+        of REFERENCE_EVERY.
+
+    Raises: AssertionError at the first that differs.
     """
     from samplers import _native
 
-    compared = 0
-    for number, d in enumerate(distances(every, chunk)):
-        expected = _native.fused_weights(d)
-        for name, weigh in ways(backend).items():
-            if name == "reference" and number % REFERENCE_EVERY:
-                continue
-            w = weigh(d)
-            if not np.array_equal(w, expected):
-                i = int(np.flatnonzero(w != expected)[0])
-                raise AssertionError(f"W({float(d[i]).hex()}) is {w[i]} by {name}, not {expected[i]}")
-        compared += len(d)
-    return compared
+    d = distances(start, size)
+    expected = _native.fused_weights(d)
+    for name, weigh in ways(backend).items():
+        if name == "reference" and (start - FIRST) // size % REFERENCE_EVERY:
+            continue
+        w = weigh(d)
+        if not np.array_equal(w, expected):
+            i = int(np.flatnonzero(w != expected)[0])
+            raise AssertionError(f"W({float(d[i]).hex()}) is {w[i]} by {name}, not {expected[i]}")
+    return len(d)
 
 
-def distances(every: int, chunk: int) -> Iterator[np.ndarray]:
-    """Neighbouring float32 from -0 down to -60, chunk by chunk."""
-    for start in range(FIRST, LAST + 1, chunk * every):
-        yield np.arange(start, min(start + chunk, LAST + 1), dtype=np.uint32).view(np.float32)
+def distances(start: int, size: int) -> np.ndarray:
+    """Neighbouring float32, downwards, none below -60."""
+    return np.arange(start, min(start + size, LAST + 1), dtype=np.uint32).view(np.float32)
 
 
 def ways(backend: str) -> dict[str, Weigh]:

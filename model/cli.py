@@ -11,8 +11,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from typing import Any
+
+from model.versions import DISTRIBUTION, installed
 
 COMMANDS = {
     "generate": "model.commands.generate",
@@ -49,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="alea", description="Exact, reproducible sampling for language models, and a small Llama that feeds it."
     )
-    top.add_argument("--version", action="version", version=f"alea {own_version()}")
+    top.add_argument("--version", action="version", version=f"alea {installed(DISTRIBUTION) or '(not installed)'}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, module in command_modules().items():
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
@@ -66,13 +68,6 @@ def command_modules() -> dict[str, Any]:
         except ImportError as error:
             print(f"alea: the command {point.name} can't be loaded: {error}", file=sys.stderr)
     return modules
-
-
-def own_version() -> str:
-    try:
-        return version("alea")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

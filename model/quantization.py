@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from model.blank import blank
 from model.llama import Llama, Stacked
+from samplers.extras import how_to_install
 
 SCHEMES = ("int8", "nf4", "fp4")
 BLOCK = 64  # weights that share a scale in 4 bits
@@ -49,7 +50,7 @@ def check(quantize: str | None, double_quant: bool) -> None:
     if double_quant and quantize not in ("nf4", "fp4"):
         raise ValueError(f"double_quant must go with quantize='nf4' or 'fp4', got quantize={quantize!r}")
     if quantize is not None and find_spec("bitsandbytes") is None:
-        raise RuntimeError(f"quantize={quantize!r} needs bitsandbytes: pip install 'alea[quant]'")
+        raise RuntimeError(f"quantize={quantize!r} needs bitsandbytes: {how_to_install('quant')}")
 
 
 def library() -> Any:

@@ -106,9 +106,55 @@ def test_links_lead_somewhere():
 
 
 def test_file_names_in_the_pages_exist():
-    for page in (ROOT / "README.md", ROOT / "docs/decoding.md", ROOT / "docs/definition.md"):
-        for name in re.findall(r"`((?:samplers|model|bench|csrc|tests)/[\w./]*)`", page.read_text()):
-            assert (ROOT / name).exists(), f"{page}: {name}"
+    for page in PAGES:
+        for name in re.findall(r"`((?:samplers|model|bench|csrc|tests|docs)/[\w./]*)`", page.read_text()):
+            assert (ROOT / name).exists() or Path(name).stem == "NAME", f"{page}: {name}"
+
+
+def test_files_that_comments_name_exist():
+    named = re.compile(
+        r"(?<![\w/.])(?:samplers|model|bench|csrc|tests|docs)/[\w./-]+\.(?:py|h|cpp|js|html|css|md|sh)\b"
+    )
+    for path in tracked():
+        if path.endswith((".py", ".h", ".cpp", ".js", ".sh", ".toml")):
+            for name in named.findall((ROOT / path).read_text(encoding="utf-8")):
+                assert (ROOT / name).exists(), f"{path}: {name}"
+
+
+def filter_recipe() -> list[str]:
+    """The numbered steps of CONTRIBUTING's chapter on filters."""
+    chapter = (ROOT / "CONTRIBUTING.md").read_text().partition("## Add a filter")[2].partition("\n## ")[0]
+    return re.findall(r"^\d+\. (.*)$", chapter, re.MULTILINE)
+
+
+def test_what_the_recipe_of_a_filter_names_exists():
+    """Each name in a file of its step."""
+    for step in filter_recipe():
+        spans = re.findall(r"`([^`]+)`", step)
+        files = [ROOT / span for span in spans if "/" in span and "NAME" not in span]
+        text = "".join(file.read_text(encoding="utf-8") for file in files)
+        for name in spans:
+            assert "/" in name or name == "alea trace" or re.search(rf"\b{name}\b", text), name
+
+
+TYPICAL = re.compile(r"typical[-_]p\b|TYPICAL_P|Typical[A-Z]")  # a filter that there is
+FUNCTION = re.compile(r"^ *(?:def|inline \w+|bool|function) (\w+)\(.*[:{]", re.MULTILINE)
+
+
+def test_the_recipe_of_a_filter_names_every_file():
+    recipe = "".join(filter_recipe())
+    for path in tracked():
+        if path.startswith(("samplers/", "csrc/", "model/", "bench/")) and path.endswith((".py", ".js", ".h", ".cpp")):
+            assert f"`{path}`" in recipe or not TYPICAL.search((ROOT / path).read_text(encoding="utf-8")), path
+
+
+@pytest.mark.parametrize("path", ["csrc/sampler.h", "samplers/kernels/sampler.py", "model/study/report/engine.js"])
+def test_the_recipe_of_a_filter_names_every_function(path: str):
+    """Also those that choose a fast path."""
+    step = next(step for step in filter_recipe() if f"`{path}`" in step)
+    _, *parts = FUNCTION.split((ROOT / path).read_text(encoding="utf-8"))
+    asking = {name for name, body in zip(parts[::2], parts[1::2], strict=True) if TYPICAL.search(body)}
+    assert asking and asking - {"use_typical_p"} <= set(re.findall(r"`(\w+)`", step))
 
 
 def test_functions_of_the_textbook_exist():

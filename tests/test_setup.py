@@ -1,6 +1,7 @@
-"""Installation without a compiler: the package builds without its C++ backend, unless that is demanded."""
+"""What installation promises: the names that stand in pyproject.toml, and a package that builds without a compiler."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_architecture import ROOT
+from model.versions import DISTRIBUTION, installed
+from samplers.extras import how_to_install
+from tests.test_architecture import ROOT, SOURCES, tracked
+
+PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+SOMEBODY_ELSES = re.compile(rb"pip3? install(?: -\S+)* ['\"]?alea(?![-\w])")
+
+
+def test_the_installed_project_is_this_one():
+    name, number = re.search(r'\[project\]\nname = "(.+)"\nversion = "(.+)"', PROJECT).groups()
+    assert (name, installed(name)) == (DISTRIBUTION, number), "installed under an older name? `make` installs it anew"
+    assert f"'{name}[study]'" in how_to_install("study")
+
+
+def test_extras_that_messages_name_exist():
+    extras = re.search(r"\[project.optional-dependencies\]\n(.*?)\n\n", PROJECT, re.DOTALL)[1]
+    named = {name for path in SOURCES for name in re.findall(r"how_to_install\([\"'](\w+)", path.read_text())}
+    assert named and named <= set(re.findall(r"^(\w+) =", extras, re.MULTILINE))
+
+
+def test_nobody_is_told_to_install_somebody_elses_alea():
+    """On the package index that name is not ours."""
+    for path in tracked():
+        if (ROOT / path).is_file():
+            assert not SOMEBODY_ELSES.search((ROOT / path).read_bytes()), path
+
+
+@pytest.mark.parametrize(
+    ("requirement", "is_found"),
+    [("alea", True), ("-U 'alea'", True), ("'alea[study]'", True), ("alea-sampling", False), ("-e '.[study]'", False)],
+)
+def test_how_that_is_looked_for(requirement: str, is_found: bool):
+    assert bool(SOMEBODY_ELSES.search(f"pip install {requirement}".encode())) == is_found
 
 
 @pytest.mark.parametrize("demanded", [False, True])

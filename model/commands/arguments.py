@@ -66,7 +66,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter as PEFT saves it, merged into the weights")
     parser.add_argument(
-        "--quantize", choices=("int8", "nf4", "fp4"), help="the layers' matrices, by bitsandbytes: alea[quant]"
+        "--quantize", choices=("int8", "nf4", "fp4"), help="the layers' matrices, by bitsandbytes (the extra quant)"
     )
     parser.add_argument("--double-quant", action="store_true", help="with nf4 or fp4: quantise their scales as well")
 

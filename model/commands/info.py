@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from importlib.metadata import PackageNotFoundError, version
+
+from model.versions import DISTRIBUTION, installed
 
 HELP = "versions, devices, and which sampling backends work here, and why not"
-PACKAGES = ("alea", "torch", "triton", "numpy", "safetensors", "sentencepiece", "transformers", "bitsandbytes")
+PACKAGES = (DISTRIBUTION, "torch", "triton", "numpy", "safetensors", "sentencepiece", "transformers", "bitsandbytes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: installed(name) for name in PACKAGES}
-
-
-def installed(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
+    return {"python": platform.python_version()} | {name: installed(name) or "not installed" for name in PACKAGES}
 
 
 def devices() -> dict[str, str]:

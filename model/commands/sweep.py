@@ -112,7 +112,9 @@ def check_packages() -> None:
     """Before anything is loaded. Raises: RuntimeError naming what is missing and how to get it."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise RuntimeError(f"needs {' and '.join(missing)}: pip install 'alea[study]'")
+        from samplers.extras import how_to_install
+
+        raise RuntimeError(f"needs {' and '.join(missing)}: {how_to_install('study')}")
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:

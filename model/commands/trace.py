@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from model.commands.arguments import (
     load_model,
     model_name,
 )
+from model.versions import DISTRIBUTION, installed
 
 if TYPE_CHECKING:
     from model.study.walk import Walk
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def settings(arguments: argparse.Namespace, params: dict[str, float], seed: int) -> dict[str, str]:
     """What a page says of how it was made."""
-    versions = {name: version(name) for name in ("alea", "torch", "numpy")}
+    versions = {name: installed(name) or "not installed" for name in (DISTRIBUTION, "torch", "numpy")}
     return {
         "model": model_name(arguments),
         "sampling": ", ".join(f"{name} {value:g}" for name, value in params.items()) or "none",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-NEEDED = "Self-BLEU needs sacrebleu: pip install 'alea[study]'"
+from samplers.extras import how_to_install
 
 
 def self_bleu(texts: Sequence[str]) -> float:
-    """How far each text can be told from all the others: 100 where they are equal, 0 where they share no word.
+    """How much each text resembles all the others: 100 where they are equal, 0 where they share no word.
 
     The mean over texts of `sacrebleu.sentence_bleu(text, all other texts)`: BLEU-4, 13a words, exponential smoothing,
     effective order. Every text is once the hypothesis, so no order of the texts counts; its value grows with their
@@ -38,7 +38,7 @@ def bleu() -> Callable[..., Any]:
     try:
         from sacrebleu import sentence_bleu
     except ImportError:
-        raise RuntimeError(NEEDED) from None
+        raise RuntimeError(f"Self-BLEU needs sacrebleu: {how_to_install('study')}") from None
     return sentence_bleu
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model.study.picture import GREY, SETTINGS
 from model.study.sweep import Point, Spread, Sweep, mean, over_seeds
+from samplers.extras import how_to_install
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NEEDED = "the pictures of a sweep need matplotlib: pip install 'alea[study]'"
 ANCHORS = ("#1F80C0", "#009A70", "#A97F00", "#D55E00", "#C8508C")  # cold to hot; 3 to 1 or more on both pages
 LIGHT, DARK = (0.80, 0.88, 0.95), (0.03, 0.19, 0.42)  # of the heat map: no diversity is dark
 SMALL = 7.5  # points
@@ -32,7 +32,7 @@ def write(sweep: Sweep, folder: Path) -> list[Path]:
     try:
         from matplotlib import style
     except ImportError:
-        raise RuntimeError(NEEDED) from None
+        raise RuntimeError(f"the pictures of a sweep need matplotlib: {how_to_install('study')}") from None
     paths = []
     for name, draw in PICTURES.items():
         with style.context(["default", SETTINGS]):  # whatever the user's own matplotlibrc says

@@ -10,10 +10,12 @@ multinomial, one fused call draws: see `chain` (what is replaced), `fused` (by w
 transformers, with a warning that names it: beam sampling, assisted decoding, options that it doesn't know.
 """
 
+from samplers.extras import how_to_install
+
 try:
     import transformers  # noqa: F401
 except ImportError as error:
-    raise ImportError("samplers.hf needs transformers 5: pip install 'alea[transformers]'") from error
+    raise ImportError(f"samplers.hf needs transformers 5: {how_to_install('transformers')}") from error
 
 from samplers.hf.attach import attach, detach
 from samplers.hf.call import generate

@@ -62,7 +62,7 @@ class Rows(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Scratch of all rows."""
+    """What the programs of a launch write down for each other: room for a `Scratch` a row, one behind the other."""
 
     maxima: Any
     masses: Any

@@ -1,4 +1,4 @@
-"""The order of tokens, (x descending, id ascending), as integers, least first. The same as csrc/order.h."""
+"""The order of tokens, (x descending, id ascending), as integers, least first: csrc/order.h's order, by other keys."""
 
 import triton
 import triton.language as tl

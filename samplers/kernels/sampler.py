@@ -55,7 +55,7 @@ WIDTH: tl.constexpr = tl.constexpr(11)
 
 
 class Scratch(NamedTuple):
-    """Memory of one row."""
+    """What a pass over a row writes down for the next, and programs that share the row for each other."""
 
     maxima: tl.tensor  # float32, of each GROUP of logits
     masses: tl.tensor  # int64, of each TILE

@@ -43,7 +43,7 @@ def test_infinity_becomes_null():
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--draws", "0"], "--draws must be >= 1, got 0"), (["--only", "dice"], "--only must name some of .*, got dice")],
+    [(["--draws", "0"], "--draws must be >= 1, got 0"), (["--only", "dice"], "--only must be among .*, got 'dice'")],
 )
 def test_wrong_options(words: list[str], message: str):
     with pytest.raises(ValueError, match=message):

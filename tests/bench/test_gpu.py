@@ -85,7 +85,7 @@ def test_what_there_was_no_time_for_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu.time, "monotonic", lambda: next(clock))
     assert gpu.main(["--seconds", "3", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    left_out = [line for line in lines if line.startswith("left out, its time was up: ")]
+    left_out = [line for line in lines if line.startswith("left out: ")]
     assert len((tmp_path / "gpu.jsonl").read_text().splitlines()) == 3 and len(left_out) == 61
     assert left_out[0].endswith("peaked float32, V = 600, batch 1, all")
 

@@ -62,13 +62,13 @@ def test_wrong_contestants_are_not_timed(monkeypatch, name: str):
 
     monkeypatch.setitem(peers.OURS if name in peers.OURS else peers.PEERS, name, greedy)
     with pytest.raises(RuntimeError, match=f"{name} "):
-        growth.measured((("vocabulary", [(300, 1)]), "p.9", name), rounds=2)
+        growth.measured(("vocabulary", "p.9", name), {"vocabulary": [(300, 1)]}, rounds=2)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--contestants alea us", "contestants must be some of kernel, .*, got 'us'"),
+        ("--contestants alea us", "--contestants must be among kernel, .*, got 'us'"),
         ("--rounds 1", "--rounds must be >= 2, got 1"),
         ("--filters k7", "filters must be one of none, .*, got 'k7'"),
     ],

@@ -175,7 +175,7 @@ def test_goal(capsys):
     [
         ("--rounds 1", "--rounds must be >= 2, got 1"),
         ("--threads 0", "--threads must be >= 1, got 0"),
-        ("--chains none T+q", "chain must be one of none, .*, got 'T\\+q'"),
+        ("--chains none T+q", "--chains must be among none, .*, got 'T\\+q'"),
         ("--vocabulary 300 0", "vocabulary must be in 1 .. 1048576, got 0"),
         ("--batch 1 0", "batch must be >= 1, got 0"),
     ],

@@ -5,6 +5,7 @@ Oracle: the compilers' own reports. The negative control lets the compilers fuse
 
 import argparse
 import json
+from typing import Any
 
 import pytest
 
@@ -72,19 +73,24 @@ def test_a_fault_fails(monkeypatch, capsys):
         "changes": (),
     }
     record |= {"triton": "", "registers": 1, "shared": 0, "seconds": 0.0, **clean}
-    monkeypatch.setattr(kernels, "measured", lambda *_: [record | {"fused": 2}, record, record | {"spill_loads": 4}])
+
+    def found(*records: dict[str, Any]) -> None:
+        monkeypatch.setattr(kernels, "some_variants", lambda: [Variant("k")] * len(records))
+        monkeypatch.setattr(kernels, "measured", lambda *_: (one for one in records))
+
     monkeypatch.setenv("COLUMNS", "160")
+    found(record | {"fused": 2}, record, record | {"spill_loads": 4})
     assert run("--quick") == 1
     out = capsys.readouterr().out
     assert [line.split(": ")[1] for line in out.splitlines() if line.startswith("FAIL")] == ["fused 2", "spill_loads 4"]
-    monkeypatch.setattr(kernels, "measured", lambda *_: [record | {"target": "gfx942", "spill_stores": 4}])
+    found(record | {"target": "gfx942", "spill_stores": 4})
     assert run("--quick") == 0  # shown, not judged
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--targets", "sm_90", "z80"], "--targets must name some of sm_80, .*, got z80"),
+        (["--targets", "sm_90", "z80"], "--targets must be among sm_80, .*, got 'z80'"),
         (["--processes", "0"], "--processes must be >= 1, got 0"),
     ],
 )

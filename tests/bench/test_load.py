@@ -188,10 +188,10 @@ def test_too_little_disk_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "refusal"),
     [
-        (["--shapes", "8B"], "--shapes must be of tiny, storyteller, 110M, 1B, 7B, .*, got '8B'"),
-        (["--dtypes", "int4"], "--dtypes must be of float32, bfloat16, float16, int8, .*, got 'int4'"),
-        (["--loaders", "vllm"], "--loaders must be of alea, transformers, got 'vllm'"),
-        (["--stored", "float16"], "--stored must be of bfloat16, float32, got 'float16'"),
+        (["--shapes", "8B"], "--shapes must be among tiny, storyteller, 110M, 1B, 7B, .*, got '8B'"),
+        (["--dtypes", "int4"], "--dtypes must be among float32, bfloat16, float16, int8, .*, got 'int4'"),
+        (["--loaders", "vllm"], "--loaders must be among alea, transformers, got 'vllm'"),
+        (["--stored", "float16"], "--stored must be among bfloat16, float32, got 'float16'"),
         (["--rounds", "0"], "--rounds must be >= 1, got 0"),
         (["--threads", "0"], "--threads must be >= 1, got 0"),
     ],

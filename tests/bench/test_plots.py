@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import plots, report
+from samplers.extras import how_to_install
 
 HERE = {
     "time": "2026-01-02T03:04:05+00:00",
@@ -275,7 +276,7 @@ def test_without_matplotlib(results, readme, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(plots, "FOLDER", tmp_path / "plots")
     assert run_report("--pages", str(readme)) == 0
     assert "| peaked | 1,000 | none |" in readme.read_text()
-    needed = "alea bench report --plots needs matplotlib: pip install 'alea[plot]'"
+    needed = f"alea bench report --plots needs matplotlib: {how_to_install('plot')}"
     assert f"no pictures: {needed}\n" in capsys.readouterr().out
     readme.write_text("<!-- table: sample -->\nold\n<!-- end -->\n")
     with pytest.raises(plots.NoMatplotlib) as error:

@@ -97,7 +97,7 @@ def test_the_committed_record():
         (["--texts", "0"], "--texts must be >= 1, got 0"),
         (["--tokens", "0"], "--tokens must be >= 1, got 0"),
         (["--rounds", "1"], "--rounds must be >= 2, got 1"),
-        (["--dtypes", "float32"], "--dtypes must be of bfloat16, .*, got 'float32'"),
+        (["--dtypes", "float32"], "--dtypes must be among bfloat16, .*, got 'float32'"),
     ],
 )
 def test_bad_options_are_refused(words, refusal):

@@ -53,7 +53,7 @@ def test_one_text_has_no_others():
 
 def test_without_sacrebleu(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'alea\[study\]'"):
+    with pytest.raises(RuntimeError, match=r"needs sacrebleu: pip install 'alea-sampling\[study\]'"):
         self_bleu(["a", "b"])
 
 

@@ -20,6 +20,7 @@ from model import Llama, Tokenizer, generate, quantization
 from model.cli import main
 from model.kv_cache import Slots
 from model.weights import stored_tensors
+from samplers.extras import how_to_install
 
 SCHEMES = [("int8", False), ("nf4", False), ("fp4", False), ("nf4", True)]
 ALIGNED = {
@@ -288,7 +289,7 @@ def test_what_cannot_be_done_is_refused(llama_folder, monkeypatch):
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
     with pytest.raises(RuntimeError) as caught:
         Llama.from_pretrained(folder, quantize="nf4")
-    assert str(caught.value) == "quantize='nf4' needs bitsandbytes: pip install 'alea[quant]'"
+    assert str(caught.value) == f"quantize='nf4' needs bitsandbytes: {how_to_install('quant')}"
     Llama.from_pretrained(folder)  # and nobody else needs it
 
 
@@ -299,7 +300,7 @@ def test_the_command_line(capsys, monkeypatch):
     assert "double_quant must go with quantize" in capsys.readouterr().err
     monkeypatch.setattr(quantization, "find_spec", lambda name: None)
     assert main(["generate", "-p", "The king", "-n", "4", "--quantize", "int8"]) != 0
-    assert "needs bitsandbytes: pip install 'alea[quant]'" in capsys.readouterr().err
+    assert f"needs bitsandbytes: {how_to_install('quant')}" in capsys.readouterr().err
 
 
 QUIET = """

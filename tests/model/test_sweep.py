@@ -20,6 +20,7 @@ from model.study import sweep, sweep_plots
 from model.study.diversity import self_bleu
 from model.study.sweep import MEASURES, Point, Settings, Spread, Sweep, over_seeds
 from samplers import SamplingParams
+from samplers.extras import how_to_install
 
 SMALL = Settings(temperature=(0.5, 1, 10), top_p=(0.01, 1), seeds=(0, 1), samples=3, max_new_tokens=12)
 FILES = ("sweep.json", "sweep.csv", "texts.jsonl")
@@ -330,12 +331,12 @@ def test_a_missing_package_is_named_before_anything_is_loaded(capsys, tmp_path, 
     find = command.importlib.util.find_spec
     monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None if name == package else find(name))
     status, _, err = run(capsys, "--out", str(tmp_path / "new"))
-    assert (status, err) == (2, f"alea sweep: needs {package}: pip install 'alea[study]'\n")
+    assert (status, err) == (2, f"alea sweep: needs {package}: {how_to_install('study')}\n")
 
 
 def test_pictures_without_matplotlib(whole, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'alea\[study\]'"):
+    with pytest.raises(RuntimeError, match=r"need matplotlib: pip install 'alea-sampling\[study\]'"):
         sweep_plots.write(whole, tmp_path)
 
 

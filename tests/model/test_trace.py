@@ -1,6 +1,7 @@
 """Oracles: `generate` for the text, transformers' logits and `textbook` in float64 for what the stages left."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -107,6 +108,15 @@ def test_a_page(tmp_path, capsys):
     assert "the built-in storyteller" in page and "top_k 50, top_p 0.9, epsilon_cutoff 0.02" in page
     assert main([*COMMAND, "--html", str(tmp_path / "nowhere" / "trace.html")]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_page_from_a_checkout_that_is_not_installed(tmp_path, monkeypatch):
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("model.versions.version", version)
+    assert main([*COMMAND, "--html", str(tmp_path / "trace.html")]) == 0
+    assert "alea-sampling not installed" in (tmp_path / "trace.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -505,4 +505,4 @@ def test_transformers_is_imported_only_where_it_is_asked_for():
 def test_without_transformers_the_error_says_what_to_install():
     code = "import sys; sys.modules['transformers'] = None; import samplers; samplers.hf"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "samplers.hf needs transformers 5: pip install 'alea[transformers]'" in done.stderr
+    assert "samplers.hf needs transformers 5: pip install 'alea-sampling[transformers]'" in done.stderr

@@ -1,0 +1,152 @@
+"""What benchmarks share. Oracle: a Ctrl-C at the third case leaves the records of two, on the screen and on disk."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import compare, conformance, decode, gpu, hf, kernels, measure, runner, weights
+from model.cli import main
+from samplers import DEFINITION
+
+SPEED = {"p20": 1.0, "p50": 2.0, "p80": 3.0}
+BOTH = {"stock": SPEED, "attached": SPEED}
+COUNTS = {"stock": 9, "attached": 1}
+RECORDS: dict[Any, dict[str, Any]] = {
+    decode: {"batch": 1, "tokens_a_second": {"alea": SPEED, "transformers": SPEED}, "skipped": {}},
+    conformance: {
+        "sampler": "dice",
+        "draws": 9,
+        "findings": [{"check": "tail", "passed": True, "statistic": 0.0, "limit": 6.0, "message": ""}],
+    },
+    kernels: {
+        **dict(target="sm_90", kernel="k", dtype="float32", vocabulary=1, details=False, changes=[], triton="3"),
+        **dict(registers=7, shared=0, seconds=0.5, **dict.fromkeys((*kernels.FAULTS, "fused"), 0)),
+    },
+    hf: {
+        **dict(batch=1, vocabulary=300, chain="none"),
+        **dict.fromkeys(("microseconds", "microseconds_inside", "generate_ms_a_step"), BOTH),
+        **dict.fromkeys(("operators", "computing_operators", "host_syncs"), COUNTS),
+    },
+}
+
+
+def stopped_at_the_third(result: Any) -> Callable[..., Any]:
+    """What measures a case; its user is impatient."""
+    calls: list[None] = []
+
+    def measured(*_: Any, **__: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return result
+
+    return measured
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Where records go; torch's threads stay as they were."""
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def saved(results: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (results / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_collect(results, capsys):
+    measured, shown = stopped_at_the_third({"figure": 1}), []
+    records = runner.collect("toy", range(4), measured, True, lambda record: shown.append(saved(results, "toy")))
+    assert records == saved(results, "toy") == [{"figure": 1}] * 2
+    assert [len(before) for before in shown] == [1, 2]  # each was written before it was shown
+    assert "stopped: 2 of 4 cases were measured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "measuring", "words", "shown"),
+    [
+        (decode, "measured", "--batch 1 2 3 4", "batch 1: alea 2 tokens/s, transformers 2 tokens/s"),
+        (conformance, "record", "--draws 9", "dice, 9 draws of each row: tail pass"),
+        (hf, "measured", "--vocabulary 300 --batch 1", "stock / attached, V = 300"),
+        (kernels, "measured", "--quick", "sm_90, k, float32, odd V: 7 registers"),
+        (kernels, "measured", "--quick --json", '{"target": "sm_90"'),
+    ],
+)
+def test_what_was_measured_before_a_ctrl_c_is_kept(results, capsys, monkeypatch, module, measuring, words, shown):
+    measured = stopped_at_the_third(RECORDS[module])
+
+    def one_after_the_other(*_: Any) -> Iterator[Any]:
+        while True:
+            yield measured()
+
+    monkeypatch.setattr(module, measuring, one_after_the_other if module is kernels else measured)
+    name = module.__name__.removeprefix("bench.")
+    assert main(["bench", name, *words.split(), "--save"]) == 0
+    assert len(saved(results, name)) == 2
+    captured = capsys.readouterr()
+    assert "stopped: 2 of " in captured.err and "saved 2 records" in captured.out
+    assert captured.out.count(shown) == (1 if module is hf else 2)
+
+
+@pytest.fixture
+def no_distances(monkeypatch):
+    """The rows alone: all 1.1·10^9 distances take a minute."""
+    monkeypatch.setattr(weights, "chunks", lambda every: range(0))
+
+
+def test_distances_that_were_equal_before_a_ctrl_c_are_told(results, capsys, monkeypatch):
+    monkeypatch.setattr(weights, "check", stopped_at_the_third(1 << 20))
+    assert main(["bench", "identity", "--save"]) == 0
+    assert "2,097,152 distances: native has the weights" in capsys.readouterr().out
+    (record,) = saved(results, "identity")
+    assert (record["distances"], record["rows"], record["definition"]) == (1 << 21, 0, DEFINITION)
+
+
+def test_rows_that_were_equal_before_a_ctrl_c_are_told(results, capsys, monkeypatch, no_distances):
+    monkeypatch.setattr(compare, "check", stopped_at_the_third(1_013))
+    assert main(["bench", "identity", "--rows", "5000", "--save"]) == 0
+    assert "2,026 rows: native equals the reference to the bit" in capsys.readouterr().out
+    (record,) = saved(results, "identity")
+    assert (record["rows"], record["mismatches"]) == (2026, 0)
+
+
+def test_no_row_compared_is_no_record(results, monkeypatch, no_distances):
+    monkeypatch.setattr(compare, "check", stopped_at_the_third(1_013))
+    compare.check(), compare.check()
+    assert main(["bench", "identity", "--save"]) == 0
+    assert not (results / "identity.jsonl").exists()
+
+
+def test_each_part_has_rows_of_its_own(monkeypatch, no_distances):
+    """All rows that were asked for, and none generated twice."""
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(compare, "check", lambda *call: calls.append(call) or call[1])
+    assert main(["bench", "identity", "--rows", "2500", "--seed", "7"]) == 0
+    assert [rows for _, rows, _ in calls] == [1000, 1000, 500]
+    assert calls[0][2] == 7 and len({seed for _, _, seed in calls}) == 3
+
+
+def test_a_draw_on_a_gpu_that_a_ctrl_c_stops(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(gpu, "measured_case", stopped_at_the_third({"filters": "none"}))
+    monkeypatch.setattr(gpu, "circumstances", lambda watch: {"bandwidth": 1e9})
+    monkeypatch.setattr(gpu, "stopwatch", lambda: None)
+    monkeypatch.setattr(gpu, "show", lambda records: print(f"{len(records)} shown"))
+    assert gpu.main(["--quick", "--out", str(tmp_path)]) == 0
+    assert len(saved(tmp_path, "gpu")) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 shown" and len(lines) == 1 + len(list(gpu.cases(quick=True))) - 2
+
+
+def test_options_that_have_a_least_value():
+    arguments = argparse.Namespace(rounds=2, new_tokens=0, threads=None)
+    runner.check_least(arguments, rounds=2, threads=1)
+    with pytest.raises(ValueError, match="--new-tokens must be >= 1, got 0"):
+        runner.check_least(arguments, rounds=2, new_tokens=1)
