@@ -71,26 +71,43 @@ def check(
 
 def compare(backend: str, rows: Rows, device: str = "cpu", details: bool = True) -> None:
     """Everything that `sample` gives, beside the reference's."""
-    on_device = rows.logits.to(device)
+    on_device, packed = rows.logits.to(device), samplers.pack(rows.params)
     call = dict(on_invalid="mark", details=details, **rows.arguments)
-    ours = samplers.sample(on_device, rows.params, backend=backend, **call)
-    theirs = samplers.sample(rows.logits, rows.params, backend="reference", **call)
-    for name in INTEGERS:
-        a, b = getattr(ours, name).cpu(), getattr(theirs, name)
-        assert torch.equal(a, b), f"{name}: {a} is not {b} for {rows.params} of {rows.logits.dtype}"
-    for name in LOGARITHMS if details else LOGARITHMS[:1]:
-        a, b = getattr(ours, name).cpu().numpy(), getattr(theirs, name).numpy()
-        np.testing.assert_allclose(a, b, rtol=2e-7, atol=0 if name == "logprobs" else 1e-6, err_msg=name)
+    theirs = samplers.sample(rows.logits, packed, backend="reference", **call)
+    for way in ways(backend):
+        ours = samplers.sample(on_device, packed, backend=backend, **call)
+        for name in INTEGERS:
+            a, b = getattr(ours, name).cpu(), getattr(theirs, name)
+            assert torch.equal(a, b), f"{name} by {way}: {a} is not {b} for {rows.params} of {rows.logits.dtype}"
+        for name in LOGARITHMS if details else LOGARITHMS[:1]:
+            a, b = getattr(ours, name).cpu().numpy(), getattr(theirs, name).numpy()
+            np.testing.assert_allclose(
+                a, b, rtol=2e-7, atol=0 if name == "logprobs" else 1e-6, err_msg=f"{name} by {way}"
+            )
 
 
 def compare_kept(backend: str, rows: Rows, device: str = "cpu") -> None:
     """What `filter_logits` gives, or its refusal, beside the reference's."""
     call = {name: value for name, value in rows.arguments.items() if name in ("history", "history_start", "allowed")}
-    ours, theirs = (
-        filtered(logits, rows.params, backend=name, **call)
-        for name, logits in ((backend, rows.logits.to(device)), ("reference", rows.logits))
-    )
-    assert torch.equal(ours.cpu().view(torch.int32), theirs.view(torch.int32)), f"kept set of {rows.params}"
+    theirs = filtered(rows.logits, rows.params, backend="reference", **call)
+    for way in ways(backend):
+        ours = filtered(rows.logits.to(device), rows.params, backend=backend, **call).cpu()
+        assert torch.equal(ours.view(torch.int32), theirs.view(torch.int32)), f"kept set by {way} of {rows.params}"
+
+
+def ways(backend: str) -> Iterator[str]:
+    """The name of the backend; of the C++ one each instruction set in turn, which it uses meanwhile."""
+    if backend != "native":
+        yield backend
+        return
+    from samplers import _native
+
+    try:
+        for isa in _native.available_isas():
+            _native.use_isa(isa)
+            yield isa
+    finally:
+        _native.use_isa("auto")
 
 
 def filtered(logits: torch.Tensor, params: list[SamplingParams], **call: Any) -> torch.Tensor:

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
-from bench import measure, runner
+from bench import compare, measure, runner, weights
 from samplers import DEFINITION, backends
 
 HELP = "compare a backend with the definition to the bit: W of every float32; generated rows, kept set to token"
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         record = {
             "benchmark": "identity",
             "backend": arguments.backend,
-            "isa": isa(arguments.backend),
+            "ways": list(compare.ways(arguments.backend)),
             "definition": DEFINITION,
             "distances": distances,
             "rows": compared,
@@ -47,26 +47,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def parts(arguments: argparse.Namespace) -> list[tuple[str, int]]:
     """All distances, of which Triton's interpreter could not do so many, then the rows: (what, where it begins)."""
-    from bench import weights
-
     chunks = weights.chunks(every=1 if backends()[arguments.backend] == "ok" else 512)
     return [("distances", start) for start in chunks] + [("rows", first) for first in range(0, arguments.rows, PART)]
 
 
 def checked(arguments: argparse.Namespace, part: tuple[str, int]) -> dict[str, Any]:
     """How many distances, or rows, of a part were equal; its rows are generated from a seed of its own."""
-    from bench import compare, weights
-
     what, first = part
     if what == "distances":
         return {"distances": weights.check(arguments.backend, first), "rows": 0}
     rows, seed = min(PART, arguments.rows - first), arguments.seed + (first << 64)
     return {"distances": 0, "rows": compare.check(arguments.backend, rows, seed)}
-
-
-def isa(backend: str) -> str | None:
-    from samplers import native
-
-    if backend != "native":
-        return backends()[backend]
-    return str(native._native.isa_in_use())

@@ -6,14 +6,12 @@ the weights come out the same is no theorem, so all distances are tried.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
+from bench.compare import ways
 from samplers.reference import fixed_point
 
-Weigh = Callable[[np.ndarray], np.ndarray]
 FIRST, LAST = (int(np.float32(d).view(np.uint32)) for d in (-0.0, -60.0))  # as bits, which grow as d falls
 CHUNK = 1 << 20  # neighbouring distances
 REFERENCE_EVERY = 16  # chunks: NumPy does what the passes without fma do, and takes ten times as long
@@ -36,13 +34,10 @@ def check(backend: str, start: int, size: int = CHUNK) -> int:
 
     d = distances(start, size)
     expected = _native.fused_weights(d)
-    for name, weigh in ways(backend).items():
-        if name == "reference" and (start - FIRST) // size % REFERENCE_EVERY:
-            continue
-        w = weigh(d)
-        if not np.array_equal(w, expected):
-            i = int(np.flatnonzero(w != expected)[0])
-            raise AssertionError(f"W({float(d[i]).hex()}) is {w[i]} by {name}, not {expected[i]}")
+    for way in ways(backend):
+        assert_equal(way, d, weigh(backend, d), expected)
+    if (start - FIRST) // size % REFERENCE_EVERY == 0:
+        assert_equal("reference", d, fixed_point.weights(d), expected)
     return len(d)
 
 
@@ -51,28 +46,19 @@ def distances(start: int, size: int) -> np.ndarray:
     return np.arange(start, min(start + size, LAST + 1), dtype=np.uint32).view(np.float32)
 
 
-def ways(backend: str) -> dict[str, Weigh]:
-    """How the backend may compute weights, by name, and the reference."""
-    from samplers import _native
+def weigh(backend: str, d: np.ndarray) -> np.ndarray:
+    """W of float32 d: int64."""
+    if backend == "native":
+        from samplers import _native
 
-    if backend == "triton":
-        return {"triton": by_triton, "reference": fixed_point.weights}
-    by_isa = {isa: lambda d, isa=isa: by_native(d, isa) for isa in _native.available_isas()}
-    return {**by_isa, "reference": fixed_point.weights}
-
-
-def by_native(d: np.ndarray, isa: str) -> np.ndarray:
-    from samplers import _native
-
-    _native.use_isa(isa)
-    try:
         return np.asarray(_native.weights(d))
-    finally:
-        _native.use_isa("auto")
-
-
-def by_triton(d: np.ndarray) -> np.ndarray:
     from samplers.kernels import launch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return launch.weights(torch.from_numpy(d).to(device)).cpu().numpy()
+
+
+def assert_equal(way: str, d: np.ndarray, w: np.ndarray, expected: np.ndarray) -> None:
+    if not np.array_equal(w, expected):
+        i = int(np.flatnonzero(w != expected)[0])
+        raise AssertionError(f"W({float(d[i]).hex()}) is {w[i]} by {way}, not {expected[i]}")

@@ -1,10 +1,9 @@
 """Oracle: golden rows worked out by independent big-integer arithmetic. Integers are compared exactly."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
+from bench import compare, weights
 from samplers import InvalidLogits, filter_logits, sample
 from samplers.reference import fixed_point
 from samplers.reference.penalties import penalise
@@ -39,23 +38,9 @@ def test_kept_set(row: GoldenRow, backend: str):
 
 
 def test_weights(backend: str):
-    for weights in ways_to_weigh(backend):
-        np.testing.assert_array_equal(weights(D), W)
-
-
-def ways_to_weigh(backend: str) -> list[Callable[[np.ndarray], np.ndarray]]:
-    """Each function of a backend that computes W; the public calls show few of its digits."""
-    if backend == "reference":
-        return [fixed_point.weights]
-    if backend == "native":
-        from bench.weights import by_native
-        from samplers import _native
-
-        passes = [lambda d, isa=isa: by_native(d, isa) for isa in _native.available_isas()]
-        return [*passes, _native.fused_weights]
-    from bench.weights import by_triton
-
-    return [by_triton]
+    for way in compare.ways(backend):
+        w = fixed_point.weights(D) if backend == "reference" else weights.weigh(backend, D)
+        np.testing.assert_array_equal(w, W, err_msg=way)
 
 
 def test_unfused_weights_would_be_seen(monkeypatch):
