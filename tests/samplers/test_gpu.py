@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench import weights
 from samplers import SamplingParams, filter_logits, pack, sample
 from tests.samplers.golden import GoldenRow, digest, read
 from tests.samplers.strategies import row
@@ -55,6 +56,12 @@ def arguments_of(params: SamplingParams, size: int, vocabulary: int) -> dict[str
         "history_start": rng.integers(0, 40, size),
         "allowed": rng.random((size, vocabulary)) < 0.9,
     }
+
+
+def test_weights_are_the_processors():
+    """A thousandth of all distances, by the GPU's own fused operations. All of them: `alea bench identity`."""
+    for start in weights.chunks(every=1024, size=1 << 20):
+        weights.check("triton", start)
 
 
 @pytest.mark.parametrize("size", [1, FEW, MANY])
