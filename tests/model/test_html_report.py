@@ -111,10 +111,10 @@ def valid(name: str) -> list[golden.GoldenRow]:
     return [row for row in golden.read(name) if row.drawn[0] >= 0]
 
 
-@pytest.mark.parametrize("name", ["rows", "penalties"])
+@pytest.mark.parametrize("name", ["rows", "penalties", "clamped"])
 def test_golden_rows(engine: Engine, name: str):
     rows = valid(name)
-    assert len(rows) > 80
+    assert len(rows) >= 60
     for row in rows:
         changed = row.logits if row.penalised is None else row.penalised
         got = engine.draw(row.logits, changed, row.params, *row.seeds.values())
@@ -143,6 +143,11 @@ def assert_followed(got: dict[str, Any], x: np.ndarray, params: SamplingParams, 
 @given(strategies.rows(), strategies.params(extreme=True), st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 3))
 def test_random_rows(engine: Engine, x: np.ndarray, params: SamplingParams, keys: tuple[int, int, int]):
     assert_followed(engine.draw(x, x, params, *keys), x, params, *keys)
+
+
+def test_golden_weights(engine: Engine):
+    d, w = golden.read_weights()
+    assert engine.call("weights", d) == w.tolist()
 
 
 def test_weights(engine: Engine):

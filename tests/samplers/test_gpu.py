@@ -205,7 +205,7 @@ def test_invalid_rows_are_marked():
     assert out.tokens.tolist()[1:4] == [-1] * 3 and out.logprobs[1:4].isnan().all()
 
 
-GOLDEN = read("rows") + read("penalties")
+GOLDEN = read("rows") + read("penalties") + read("clamped")
 
 
 @pytest.mark.parametrize("part", range(10))
