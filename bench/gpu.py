@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import measure
+from model import files
 
 if TYPE_CHECKING:
     import torch
@@ -111,14 +112,12 @@ def measured(chosen: Sequence[Case], watch: Stopwatch, seconds: float, path: Pat
     deadline = time.monotonic() + seconds
     path.parent.mkdir(parents=True, exist_ok=True)
     here = circumstances(watch)
-    with path.open("a", encoding="utf-8") as file:
-        for case in chosen:
-            if time.monotonic() > deadline:
-                return
-            record = measured_case(case, watch, here["bandwidth"]) | here
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            yield record
+    for case in chosen:
+        if time.monotonic() > deadline:
+            return
+        record = measured_case(case, watch, here["bandwidth"]) | here
+        files.append(path, json.dumps(record) + "\n")
+        yield record
 
 
 def circumstances(watch: Stopwatch) -> dict[str, Any]:
