@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import measure
+from model import files
 
 if TYPE_CHECKING:
     import torch
@@ -112,13 +113,12 @@ def measured(chosen: Sequence[Case], watch: Stopwatch, seconds: float, path: Pat
     deadline = time.monotonic() + seconds
     path.parent.mkdir(parents=True, exist_ok=True)
     here = circumstances(watch)
-    with path.open("a", encoding="utf-8") as file, suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt):
         for case in chosen:
             if time.monotonic() > deadline:
                 return
             record = measured_case(case, watch, here["bandwidth"]) | here
-            file.write(json.dumps(record) + "\n")
-            file.flush()
+            files.append(path, json.dumps(record) + "\n")
             yield record
 
 

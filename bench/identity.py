@@ -7,8 +7,7 @@ import time
 from functools import partial
 from typing import Any
 
-from bench import compare, measure, runner, weights
-from samplers import DEFINITION, backends
+from bench import measure, runner
 
 HELP = "compare a backend with the definition to the bit: W of every float32; generated rows, kept set to token"
 PART = 1_000  # rows compared at a time, so that a Ctrl-C leaves those before it
@@ -30,10 +29,13 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{distances:,} distances: {arguments.backend} has the weights of the definition, to the bit")
     print(f"{compared:,} rows: {arguments.backend} equals the reference to the bit ({seconds:,.0f} s in all)")
     if arguments.save and (distances or compared):
+        from bench.compare import ways
+        from samplers import DEFINITION
+
         record = {
             "benchmark": "identity",
             "backend": arguments.backend,
-            "ways": list(compare.ways(arguments.backend)),
+            "ways": list(ways(arguments.backend)),
             "definition": DEFINITION,
             "distances": distances,
             "rows": compared,
@@ -47,12 +49,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def parts(arguments: argparse.Namespace) -> list[tuple[str, int]]:
     """All distances, of which Triton's interpreter could not do so many, then the rows: (what, where it begins)."""
+    from bench import weights
+    from samplers import backends
+
     chunks = weights.chunks(every=1 if backends()[arguments.backend] == "ok" else 512)
     return [("distances", start) for start in chunks] + [("rows", first) for first in range(0, arguments.rows, PART)]
 
 
 def checked(arguments: argparse.Namespace, part: tuple[str, int]) -> dict[str, Any]:
     """How many distances, or rows, of a part were equal; its rows are generated from a seed of its own."""
+    from bench import compare, weights
+
     what, first = part
     if what == "distances":
         return {"distances": weights.check(arguments.backend, first), "rows": 0}

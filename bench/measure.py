@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from model import files
 from model.versions import DISTRIBUTION, installed
 
 RESULTS = Path(__file__).parent / "results"
@@ -66,8 +67,7 @@ def append(name: str, records: list[dict[str, Any]]) -> Path:
     """Add records to `results/name.jsonl`, one JSON line each."""
     path = RESULTS / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
+    files.append(path, "".join(json.dumps(record) + "\n" for record in records))
     return path
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import report
 from bench.report import Record
+from model import files
 from model.study.picture import GREY
 from model.study.picture import SETTINGS as PAGE
 from samplers.extras import how_to_install
@@ -96,7 +97,7 @@ def write(folder: Path = FOLDER) -> None:
         path, records = folder / f"{name}.svg", plot.records()
         if records:
             with style.context(["default", SETTINGS]):  # whatever the user's own matplotlibrc says
-                path.write_bytes(svg(plot.draw(records), records))
+                files.replace(path, svg(plot.draw(records), records))
             print(f"renewed {path}")
         else:
             print(f"left out {path.name}: bench/results/{plot.source}.jsonl has no records for it")

@@ -13,6 +13,7 @@ from bench import hf, isa, load, quantization, tutorial
 from bench.checkpoints import SHAPES
 from bench.measure import RESULTS
 from bench.schemes import SCHEMES
+from model import files
 
 HELP = "renew the tables and pictures of README.md and docs/ from the records in bench/results/"
 PAGES = [Path(__file__).parents[1] / name for name in ("README.md", "docs/decoding.md", "docs/definition.md")]
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     texts = with_tables({page: page.read_text(encoding="utf-8") for page in arguments.pages})
     for page, text in texts.items():
-        page.write_text(text, encoding="utf-8")
+        files.replace(page, text)
         print(f"renewed {page}")
     renew_plots(arguments.plots)
     return 0

@@ -3,10 +3,12 @@
 Names are imported when first used, so that the command line answers `--help` without loading torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+TYPE_CHECKING = False  # typing's own would be an import before `model.cli` can end a Ctrl-C
 if TYPE_CHECKING:
+    from typing import Any
+
     from model.batches import generate_many
     from model.chat import Conversation, encode_chat
     from model.chat_session import ChatSession
@@ -42,6 +44,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'model' has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(_HOMES[name]), name)
     globals()[name] = value
     return value

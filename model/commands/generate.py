@@ -8,9 +8,9 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model import files
 from model.commands.arguments import (
     add_beam_arguments,
     add_model_arguments,
@@ -22,11 +22,13 @@ from model.commands.arguments import (
     load_model,
 )
 from model.commands.logprobs_table import show_logprobs
+from model.commands.output import add_output_argument, check_output
 from model.commands.prompts import add_prompt_arguments, read_prompts
 from model.commands.terminal import progress, report_speed, show, tell
 
 if TYPE_CHECKING:
     from model import Generation, Llama, Tokenizer
+    from model.answers import AnswerFile, AnswerStream
 
 HELP = "continue a text; with no MODEL, by the built-in storyteller"
 NEW_TOKENS = 200
@@ -57,12 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_beam_arguments(parser, "several texts a prompt grow side by side, and the best return")
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object a text, with ids and logprobs")
-    output.add_argument(
+    add_output_argument(
+        output,
         "-o",
         "--out",
-        type=Path,
         metavar="FILE",
-        help="the JSON lines into a new file; after a Ctrl-C the same command goes on where it was",
+        help="the JSON lines into a new file; after a Ctrl-C the same command goes on where it was. A pipe or a device "
+        "takes them as they come",
+        replaced="a file that is there already, once the new one is complete, and a .part of another run",
     )
     output.add_argument(
         "--logprobs",
@@ -76,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_output(arguments.out, "--out", arguments.overwrite)
     beams, prompts = given_beams(arguments), read_prompts(arguments)
     call = Call(arguments, prompts, beams, *load_model(arguments))
     began = time.perf_counter()
@@ -176,31 +181,37 @@ class Call:
 
 def write_answers(call: Call) -> int:
     """Into --out, prompt by prompt; returns the exit status."""
-    from model.answers import AnswerFile
-
     out, total = call.arguments.out, len(call.prompts)
-    file = AnswerFile(out, call.settings(), call.arguments.num_return_sequences, call.arguments.seed is None)
-    call.seed = file.settings["seed"]
-    if file.done:
-        tell(f"going on after {len(file.done)} of {total} prompts in {file.part}")
     began, tokens = time.perf_counter(), 0
-    try:
-        with progress("prompts", total) as told:
-            told(len(file.done))
-            for number, row in call.continued(skip=file.done):
-                file.add(number, [json_line(call, number, place, one) for place, one in enumerate(row)])
-                tokens += sum(len(one.ids) for one in row)
+    with opened(call) as file:
+        call.seed = file.settings["seed"]
+        if file.done:
+            tell(f"going on after {len(file.done)} of {total} prompts in {file.where}")
+        try:
+            with progress("prompts", total) as told:
                 told(len(file.done))
-    except KeyboardInterrupt:
-        tell(f"stopped: {len(file.done)} of {total} prompts are in {file.part}; the same command goes on from there")
-        return 130
-    except BaseException:
-        file.give_up()
-        raise
-    file.finish()
+                for number, row in call.continued(skip=file.done):
+                    file.add(number, [json_line(call, number, place, one) for place, one in enumerate(row)])
+                    tokens += sum(len(one.ids) for one in row)
+                    told(len(file.done))
+        except KeyboardInterrupt:
+            advice = "" if file.where == out else "; the same command goes on from there"
+            tell(f"stopped: {len(file.done)} of {total} prompts are in {file.where}{advice}")
+            return 130
+        file.finish()
     tell(f"wrote {out}: {call.texts} texts of {total} prompts")
     report_speed(tokens, time.perf_counter() - began, call.seed)
     return 0
+
+
+def opened(call: Call) -> AnswerFile | AnswerStream:
+    from model.answers import AnswerFile, AnswerStream
+
+    out, settings = call.arguments.out, call.settings()
+    if files.is_stream(out):
+        return AnswerStream(out, settings)
+    texts, any_seed = call.arguments.num_return_sequences, call.arguments.seed is None
+    return AnswerFile(out, settings, texts, any_seed, call.arguments.overwrite)
 
 
 def show_texts(call: Call) -> int:

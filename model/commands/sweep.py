@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.commands.arguments import add_model_arguments, in_settings, load_model
+from model.commands.output import add_output_argument
 from model.commands.terminal import progress, tell
 
 if TYPE_CHECKING:
@@ -72,20 +73,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"{text}; default {shown}",
         )
     parser.add_argument("--quick", action="store_true", help="smaller defaults: a rough look in some 10 s")
-    parser.add_argument(
-        "-o", "--out", type=Path, default=Path("sweep"), metavar="FOLDER", help="made where missing; default: sweep"
+    add_output_argument(
+        parser,
+        "-o",
+        "--out",
+        default=Path("sweep"),
+        metavar="FOLDER",
+        help="made where missing; default: sweep",
+        replaced="the results of another run in it",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     check_packages()
     settings = read_settings(arguments)
-    folder = arguments.out
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--out must be a folder or a new name, got the file {folder}")
-    llama, tokenizer = load_model(arguments)
     from model.study import sweep, sweep_plots
 
+    folder = arguments.out
+    sweep.check_folder(folder, arguments.overwrite)
+    llama, tokenizer = load_model(arguments)
     settings = replace(settings, **in_settings(arguments, llama))
     rows = len(settings.points())
     done = 0
@@ -97,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
                 done = count
                 told(count)
 
-            result = sweep.run(llama, tokenizer, settings, folder, remember)
+            result = sweep.run(llama, tokenizer, settings, folder, remember, arguments.overwrite)
     except KeyboardInterrupt:
         tell(f"stopped: {done} of {rows} rows are in {folder}; the same command goes on from there")
         return 130

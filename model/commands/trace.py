@@ -7,9 +7,9 @@ import json
 import math
 import sys
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model import files
 from model.commands.arguments import (
     add_beam_arguments,
     add_model_arguments,
@@ -20,6 +20,7 @@ from model.commands.arguments import (
     load_model,
     model_name,
 )
+from model.commands.output import add_output_argument, check_output
 from model.versions import DISTRIBUTION, installed
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_beam_arguments(parser, "in place of the stages, the tree of a beam search with every candidate")
     parser.add_argument("--json", action="store_true", help="one JSON object with all of it, instead of tables")
     page = "instead of tables, one self-contained page for a browser: with sliders, or the tree of beams drawn"
-    parser.add_argument("--html", type=Path, metavar="FILE", help=page)
+    add_output_argument(parser, "--html", metavar="FILE", help=page, replaced="a page that is there already")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    check_output(arguments.html, "--html", arguments.overwrite)
     beams = given_beams(arguments)
     if beams:
         from model.commands import trace_beams
@@ -67,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html is not None:
         from model.study import html_report
 
-        html_report.write(told, arguments.html, settings(arguments, told.steps[0].to_dict()["params"], seed))
+        page = html_report.render(told, settings(arguments, told.steps[0].to_dict()["params"], seed))
+        files.write(arguments.html, page, "--html", arguments.overwrite)
         print(f"wrote {arguments.html}: {len(told.steps)} steps", file=sys.stderr)
     if not (arguments.json or arguments.html):
         show(told)

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from model import files
 from model.commands.arguments import chosen_seed, given_sampling, load_model
 from model.commands.trace import WIDTH, settings, visible
 
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace, beams: dict[str, Any]) -> int:
     if arguments.html is not None:
         from model.study import beam_report
 
-        beam_report.write(tree, arguments.html, settings(arguments, sampling, seed))
+        page = beam_report.render(tree, settings(arguments, sampling, seed))
+        files.write(arguments.html, page, "--html", arguments.overwrite)
         print(f"wrote {arguments.html}: {len(tree.nodes)} candidates", file=sys.stderr)
     if not (arguments.json or arguments.html):
         show(tree)

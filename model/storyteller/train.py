@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from sentencepiece import SentencePieceProcessor
 from torch import Tensor, nn
 
+from model import files
 from model.config import LlamaConfig
 from model.llama import Llama, Stacked
 from model.storyteller.corpus import TrainingStream, held_out_texts, train_tokenizer, training_paragraphs
@@ -151,8 +152,7 @@ class Run:
             **{name: round(value, 4) for name, value in more.items()},
         }
         print(json.dumps(line), flush=True)
-        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        files.append(self.out / "log.jsonl", json.dumps(line) + "\n")
 
     def save(self) -> None:
         state = {
@@ -174,9 +174,9 @@ class Run:
     def export(self) -> None:
         """The folder that `Llama.from_pretrained` and transformers read; weights in bfloat16."""
         weights = {name: w.to(torch.bfloat16).contiguous() for name, w in stored_tensors(self.model).items()}
-        save_file(weights, self.out / "model.safetensors", metadata={"format": "pt"})
-        (self.out / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
-        (self.out / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG, indent=2) + "\n")
+        files.replace(self.out / "model.safetensors", save(weights, metadata={"format": "pt"}))
+        files.replace(self.out / "config.json", json.dumps(CONFIG, indent=2) + "\n")
+        files.replace(self.out / "generation_config.json", json.dumps(GENERATION_CONFIG, indent=2) + "\n")
 
 
 def own_matrices(module: nn.Module) -> list[nn.Parameter]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from html import escape
-from pathlib import Path
 
 from model.study.beam_tree import BeamTree, Node, Text
-from model.study.page import filled, part, put
+from model.study.page import filled, part
 
 ROW, TOP, GAP = 36, 34, 46  # pixels: a leaf, above the first, between two columns
 CHARACTER, SMALL = 8, 5.8  # pixels: the width of a character of a piece, and of the numbers below it
@@ -23,16 +22,11 @@ LEGEND = {
 }
 
 
-def write(tree: BeamTree, path: Path, settings: Mapping[str, str]) -> None:
-    """Put the page at a path, whole or not at all; what stood there is replaced.
-
-    settings: for the footer, name by name. Raises: FileNotFoundError where the folder does not exist.
-    """
-    put(Path(path), render(tree, settings))
-
-
 def render(tree: BeamTree, settings: Mapping[str, str]) -> str:
-    """The page as text."""
+    """The page as text.
+
+    settings: for the footer, name by name.
+    """
     shown = [name for name in LEGEND if name != "greedy" or tree.greedy is not None]
     values = {
         "page.css": part("page.css"),

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.study.page import filled, part, put
+from model.study.page import filled, part
 from model.study.walk import Walk
 from samplers import SamplingParams, Trace
 from samplers.tracing import finite
@@ -21,17 +20,12 @@ from samplers.tracing import finite
 SLIDERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "min_tokens_to_keep")
 
 
-def write(walk: Walk, path: Path, settings: dict[str, str]) -> None:
-    """Put the page at a path, whole or not at all; what stood there is replaced.
+def render(walk: Walk, settings: dict[str, str]) -> str:
+    """The page as text.
 
     settings: for the footer, name by name: model, seed, versions, date.
-    Raises: FileNotFoundError where the folder does not exist; as `render` does.
+    Raises: ValueError for a walk without steps.
     """
-    put(Path(path), render(walk, settings))
-
-
-def render(walk: Walk, settings: dict[str, str]) -> str:
-    """The page as text. Raises: ValueError for a walk without steps."""
     if not walk.steps:
         raise ValueError("walk must have at least one step, got none")
     inlined = {name: part(name) for name in ("page.css", "engine.js", "page.js")}

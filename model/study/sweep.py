@@ -1,8 +1,8 @@
 """The diversity experiment: texts drawn at every point of a grid of settings, measured, and kept where it can go on.
 
-A folder holds `sweep.json` (what was asked for, and the greedy text), `sweep.csv` (a row a point and seed) and
-`texts.jsonl` (a line a text). Rows are appended in the grid's order, so what is there is always the beginning of the
-experiment, and a second run goes on behind it.
+A folder holds `sweep.json` (what was asked for, and the greedy text), `sweep.csv` (a row a point and seed),
+`texts.jsonl` (a line a text) and the pictures. Rows are appended in the grid's order, so what is there is always the
+beginning of the experiment, and a second run goes on behind it.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ MEASURES = {
     "tokens": "number of tokens of all texts",
 }
 HEADER = ",".join([*KEYS, *MEASURES])
+PICTURES = ("self_bleu", "quality_diversity", "total_logprob")  # each an .svg and a .png
+ADVICE = "give another --out, or --overwrite to begin anew"
 
 
 class Point(NamedTuple):
@@ -130,26 +132,34 @@ class Sweep:
 # Measuring.
 
 
-def run(model: Llama, tokenizer: Tokenizer, settings: Settings, folder: Path, told: Told = lambda done: None) -> Sweep:
+def run(
+    model: Llama,
+    tokenizer: Tokenizer,
+    settings: Settings,
+    folder: Path,
+    told: Told = lambda done: None,
+    overwrite: bool = False,
+) -> Sweep:
     """Measure what the folder lacks, row by row; each is on disk before the next begins.
 
     Args:
         settings: the grid; folder: made where there is none, gone on with where it is of the same settings.
         told: called with the number of rows there, at first and after each.
+        overwrite: begin anew in a folder that is of other settings, or holds what no sweep wrote.
     Returns: all that the folder holds at the end.
     Raises: ValueError where the folder is of other settings or holds what no sweep wrote, or where generate refuses
-        the prompt.
+        the prompt; BlockingIOError where another process measures into the folder.
     Source: Self-BLEU and likelihood of sampled texts as in Holtzman et al. 2020 (the nucleus).
     """
+    check_folder(folder, overwrite)
     greedy = greedy_text(model, tokenizer, settings)
-    points = settings.points()
-    done = open_folder(folder, settings, greedy)
-    told(done)
-    for point in points[done:]:
-        row, texts = measure(model, tokenizer, settings, point)
-        append(folder, row, texts)
-        done += 1
+    folder.mkdir(parents=True, exist_ok=True)
+    with files.Lines(folder / "sweep.csv") as rows, files.Lines(folder / "texts.jsonl") as texts:
+        done = go_on(folder, rows, texts, settings, greedy, overwrite)
         told(done)
+        for number, point in enumerate(settings.points()[done:], done + 1):
+            add(rows, texts, *measure(model, tokenizer, settings, point))
+            told(number)
     return load(folder)
 
 
@@ -227,25 +237,57 @@ def rounded(value: float) -> float:
 # The folder.
 
 
-def open_folder(folder: Path, settings: Settings, greedy: Mapping[str, Any]) -> int:
-    """Make the folder, or cut what is there to its whole rows; returns how many.
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Refuse, before anything is loaded, what is no sweep's. Raises: ValueError naming it."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--out must be a folder or a new name, got the file {folder}")
+    if overwrite or (folder / "sweep.json").exists():
+        return
+    for path in (folder / "sweep.csv", folder / "texts.jsonl", *pictures(folder)):
+        if path.exists() and path.stat().st_size:
+            raise ValueError(f"{folder}: must be new or hold a sweep, got {path.name} without a sweep.json: {ADVICE}")
 
-    Raises: ValueError where it is of other settings, of another model, or holds what no sweep wrote.
+
+def pictures(folder: Path) -> list[Path]:
+    return [folder / f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")]
+
+
+def go_on(
+    folder: Path, rows: files.Lines, texts: files.Lines, settings: Settings, greedy: Mapping[str, Any], overwrite: bool
+) -> int:
+    """Cut what is there to its whole rows, or begin anew; returns how many rows there are.
+
+    Raises: ValueError where it is of other settings, of another model, or what no sweep wrote.
     """
     wanted = as_json(settings)
-    if (folder / "sweep.json").exists():
+    try:
         check_same(folder / "sweep.json", wanted, greedy)
-    elif (folder / "sweep.csv").exists() or (folder / "texts.jsonl").exists():
-        raise ValueError(f"{folder}: must be new or hold a sweep, got results without a sweep.json: give another --out")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"settings": wanted, "greedy": greedy, "columns": MEASURES}, ensure_ascii=False, indent=2)
-        files.replace(folder / "sweep.json", text + "\n")
-    rows, texts = row_lines(folder), files.whole_lines(folder / "texts.jsonl")
-    done = min(len(rows), len(texts) // settings.samples)  # a row's texts are written before it
-    parsed(folder, settings, rows[:done])
-    files.replace(folder / "sweep.csv", "".join(f"{line}\n" for line in [HEADER, *rows[:done]]))
-    files.replace(folder / "texts.jsonl", "".join(f"{line}\n" for line in texts[: done * settings.samples]))
+        return cut(folder, rows, texts, settings)
+    except FileNotFoundError:
+        pass
+    except ValueError:
+        if not overwrite:
+            raise
+    for grown in (rows, texts):
+        grown.keep([])
+    for picture in pictures(folder):
+        picture.unlink(missing_ok=True)
+    text = json.dumps({"settings": wanted, "greedy": greedy, "columns": MEASURES}, ensure_ascii=False, indent=2)
+    files.replace(folder / "sweep.json", text + "\n")
+    rows.add([HEADER])
+    return 0
+
+
+def cut(folder: Path, rows: files.Lines, texts: files.Lines, settings: Settings) -> int:
+    """Leave the rows whose texts are all there; returns how many."""
+    lines, records = rows.read(), texts.read()
+    there = below_header(folder, lines)
+    done = min(len(there), len(records) // settings.samples)  # a row's texts are written before it
+    parsed(folder, settings, there[:done])
+    rows.keep(lines[: 1 + done])
+    texts.keep(records[: done * settings.samples])
+    if not lines:
+        rows.add([HEADER])
     return done
 
 
@@ -262,7 +304,7 @@ def check_same(path: Path, wanted: Mapping[str, Any], greedy: Mapping[str, Any])
     if not changes and there["greedy"]["ids"] != greedy["ids"]:
         changes = "its model wrote another greedy text"
     if changes:
-        raise ValueError(f"{path}: of another sweep: {changes}: give another --out, or the same settings")
+        raise ValueError(f"{path}: of another sweep: {changes}: {ADVICE}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -270,24 +312,23 @@ def read_json(path: Path) -> dict[str, Any]:
         there = json.loads(path.read_text(encoding="utf-8"))
         _ = there["settings"]["samples"], there["greedy"]["ids"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path}: must be written by alea sweep, got something else: give another --out") from None
+        raise ValueError(f"{path}: must be written by alea sweep, got something else: {ADVICE}") from None
     return there
 
 
-def row_lines(folder: Path) -> list[str]:
-    """The rows of sweep.csv below its header."""
-    header, *rows = files.whole_lines(folder / "sweep.csv") or [HEADER]
+def below_header(folder: Path, lines: Sequence[str]) -> list[str]:
+    """The rows of sweep.csv."""
+    header, *rows = lines or [HEADER]
     if header != HEADER:
         raise ValueError(f"{folder / 'sweep.csv'} line 1: must be {HEADER}, got {header!r}")
     return rows
 
 
-def append(folder: Path, row: Row, texts: Sequence[Mapping[str, Any]]) -> None:
+def add(rows: files.Lines, texts: files.Lines, row: Row, records: Sequence[Mapping[str, Any]]) -> None:
     """The texts first: a row that is there has its texts."""
-    lines = "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts)
+    texts.add(json.dumps(record, ensure_ascii=False) for record in records)
     values = [row[name] if name in KEYS or name in INTEGERS else f"{row[name]:.6g}" for name in HEADER.split(",")]
-    for name, added in (("texts.jsonl", lines), ("sweep.csv", ",".join(map(str, values)) + "\n")):
-        files.append(folder / name, added)
+    rows.add([",".join(map(str, values))])
 
 
 def parsed(folder: Path, settings: Settings, lines: Sequence[str]) -> list[Row]:
@@ -319,10 +360,9 @@ def load(folder: Path) -> Sweep:
         n: tuple(v) if isinstance(v, list) else v for n, v in there["settings"].items() if n in names
     }
     settings = Settings(**kept)
-    rows = parsed(folder, settings, row_lines(folder))
-    return Sweep(
-        settings, there["greedy"], rows, [json.loads(line) for line in files.whole_lines(folder / "texts.jsonl")]
-    )
+    rows = parsed(folder, settings, below_header(folder, files.whole_lines(folder / "sweep.csv")))
+    texts = [json.loads(line) for line in files.whole_lines(folder / "texts.jsonl")]
+    return Sweep(settings, there["greedy"], rows, texts)
 
 
 # Over the seeds.

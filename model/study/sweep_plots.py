@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from model import files
 from model.study.picture import GREY, SETTINGS
-from model.study.sweep import Point, Spread, Sweep, mean, over_seeds
+from model.study.sweep import PICTURES, Point, Spread, Sweep, mean, over_seeds
 from samplers.extras import how_to_install
 
 if TYPE_CHECKING:
@@ -34,12 +36,14 @@ def write(sweep: Sweep, folder: Path) -> list[Path]:
     except ImportError:
         raise RuntimeError(f"the pictures of a sweep need matplotlib: {how_to_install('study')}") from None
     paths = []
-    for name, draw in PICTURES.items():
+    for name, draw in zip(PICTURES, (heat_map, quality_diversity, total_logprob), strict=True):
         with style.context(["default", SETTINGS]):  # whatever the user's own matplotlibrc says
             figure = draw(sweep)
             for kind, metadata in (("svg", {"Date": None, "Creator": "alea sweep"}), ("png", {"Software": None})):
+                picture = io.BytesIO()
+                figure.savefig(picture, format=kind, metadata=metadata, dpi=160)
                 paths.append(folder / f"{name}.{kind}")
-                figure.savefig(paths[-1], metadata=metadata, dpi=160)
+                files.replace(paths[-1], picture.getvalue())
     return paths
 
 
@@ -364,10 +368,3 @@ def luminance(color: Sequence[float]) -> float:
     """
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-PICTURES: dict[str, Callable[[Sweep], Figure]] = {
-    "self_bleu": heat_map,
-    "quality_diversity": quality_diversity,
-    "total_logprob": total_logprob,
-}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -118,11 +119,14 @@ def test_a_part_of_another_run_is_left_alone(capsys, monkeypatch, prompts, chang
     assert (prompts / "out.jsonl.part").read_bytes() == before
 
 
-def test_what_is_there_is_never_overwritten(capsys, prompts):
+def test_what_is_there_is_not_overwritten(capsys, prompts):
     (prompts / "out.jsonl").write_text("mine\n")
     status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "out.jsonl")
-    assert status == 2 and "--out must be a new file, got out.jsonl" in err
-    for text in ("{}\n", '{"seed": 1}\n{}\n', "mine\n"):
+    assert status == 2
+    assert err == (
+        "alea generate: --out must be a new file, got out.jsonl, which is there already: --overwrite replaces it\n"
+    )
+    for text in ("{}\n", '{"settings": 1}\n', '{"prompt_number": 0, "seed": 1}\n', "[" * 9999 + "\n", "mine\n"):
         (prompts / "other.jsonl.part").write_text(text)
         status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "other.jsonl")
         assert status == 2 and err.count("\n") == 1 and (prompts / "other.jsonl.part").read_text() == text
@@ -169,8 +173,8 @@ def test_the_stream_in_a_line_draws_its_text_again(capsys, prompts, beams):
 
 
 def test_a_folder_is_no_new_file(capsys, prompts):
-    status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", ".")
-    assert status == 2 and "--out must be a new file, got ., which is there already" in err
+    status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", ".", "--overwrite")
+    assert (status, err) == (2, "alea generate: --out must be a file, got the folder .\n")
 
 
 def test_jsonl_prompts(capsys, monkeypatch, prompts):
@@ -186,7 +190,109 @@ def test_jsonl_prompts(capsys, monkeypatch, prompts):
 
 def test_a_prompt_with_too_few_texts_is_done_again(tmp_path):
     path = tmp_path / "out.jsonl"
-    file = AnswerFile(path, {"seed": 1}, texts=2)
-    file.add(1, [{"text": "b"}, {"text": "c"}])
-    file.add(0, [{"text": "x"}])
-    assert AnswerFile(path, {"seed": 1}, texts=2).done == {1}
+    with AnswerFile(path, {"seed": 1}, texts=2) as file:
+        file.add(1, [{"text": "b"}, {"text": "c"}])
+        file.add(0, [{"text": "x"}])
+    with AnswerFile(path, {"seed": 1}, texts=2) as file:
+        assert file.done == {1}
+    assert len((tmp_path / "out.jsonl.part").read_text().splitlines()) == 1 + 2
+
+
+def test_a_file_is_replaced_when_the_new_one_is_complete(capsys, monkeypatch, prompts):
+    """Until then it stands, and a Ctrl-C and going on change nothing in that."""
+    out, command = prompts / "out.jsonl", ("-f", "prompts.txt", "-o", "out.jsonl", "--seed", "5", *OPTIONS)
+    run(capsys, *command)
+    whole = texts_of(out)
+    out.write_text("old")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        assert run(capsys, *command, "--overwrite")[0] == 130
+    assert out.read_text() == "old" and run(capsys, *command)[0] == 2
+    status, _, err = run(capsys, *command, "--overwrite")
+    assert status == 0 and "going on after 2 of 5 prompts" in err
+    assert texts_of(out) == whole and sorted(path.name for path in prompts.iterdir()) == ["out.jsonl", "prompts.txt"]
+
+
+@pytest.mark.parametrize("other", [None, b"mine\n", b"\xff\n"])
+def test_a_part_of_another_run_is_dropped_where_asked_for(capsys, monkeypatch, prompts, other):
+    command = ("-f", "prompts.txt", "--seed", "5", *OPTIONS)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        run(capsys, *command, "--seed", "6", "-o", "out.jsonl")
+    if other is not None:
+        (prompts / "out.jsonl.part").write_bytes(other)
+    status, _, err = run(capsys, *command, "-o", "out.jsonl", "--overwrite")
+    assert (status, err) == (0, "wrote out.jsonl: 10 texts of 5 prompts\n")
+    run(capsys, *command, "-o", "whole.jsonl")
+    assert (prompts / "out.jsonl").read_bytes() == (prompts / "whole.jsonl").read_bytes()
+
+
+def test_a_file_that_came_to_be_meanwhile_stays_and_so_does_the_part(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with AnswerFile(path, {"seed": 1}, texts=1) as file:
+        file.add(0, [{"text": "b"}])
+        path.write_text("theirs")
+        with pytest.raises(FileExistsError, match="--overwrite replaces it"):
+            file.finish()
+    assert path.read_text() == "theirs"
+    with AnswerFile(path, {"seed": 1}, texts=1, overwrite=True) as again:
+        assert again.done == {0}
+        again.finish()
+    assert json.loads(path.read_text()) == {"prompt_number": 0, "text": "b"} and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_second_process_is_refused_by_name(capsys, prompts):
+    with AnswerFile(Path("out.jsonl"), {"seed": 1}, texts=1) as file:
+        file.add(0, [{"text": "a"}])
+        for more in ((), ("--overwrite",)):
+            status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "out.jsonl", *more)
+            assert (status, err) == (2, "alea generate: out.jsonl.part: another alea is writing it\n")
+        file.add(1, [{"text": "b"}])
+        file.finish()
+    assert len((prompts / "out.jsonl").read_text().splitlines()) == 2
+
+
+def test_nothing_is_lost_where_the_part_was_moved_away(tmp_path):
+    path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    with AnswerFile(path, {"seed": 1}, texts=1) as file:
+        file.add(0, [{"text": "a"}])
+        part.rename(tmp_path / "moved")
+        file.add(1, [{"text": "b"}])
+        file.finish()
+    assert [json.loads(line)["text"] for line in path.read_text().splitlines()] == ["a", "b"]
+
+
+def test_no_answer_passes_for_a_header(tmp_path):
+    """Whatever its fields: a part that has lost its header is refused."""
+    path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
+    with AnswerFile(path, {"seed": 1}, texts=1) as file:
+        file.add(0, [{"settings": {"seed": 1}, "seed": 1}])
+    part.write_text(part.read_text().partition("\n")[2])
+    with pytest.raises(ValueError, match="must be written by alea generate"):
+        AnswerFile(path, {"seed": 1}, texts=1)
+
+
+def test_into_a_pipe_the_lines_go_as_they_come(capsys, monkeypatch, prompts):
+    """Two batches of two prompts, each there before the next is drawn; no other file is made."""
+    command, made = ("-f", "prompts.txt", "--seed", "5", *OPTIONS), batches.generate
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    came = []
+
+    def generate(*arguments, **options):
+        came.append(lines_in(read))
+        return made(*arguments, **options)
+
+    monkeypatch.setattr(batches, "generate", generate)
+    assert run(capsys, *command, "-o", f"/dev/fd/{write}")[2] == f"wrote /dev/fd/{write}: 10 texts of 5 prompts\n"
+    assert [*came, lines_in(read)] == [0, 4, 4, 2]
+    os.close(read)
+    os.close(write)
+    assert [path.name for path in prompts.iterdir()] == ["prompts.txt"]
+
+
+def lines_in(pipe: int) -> int:
+    try:
+        return os.read(pipe, 1 << 16).count(b"\n")
+    except BlockingIOError:
+        return 0

@@ -13,6 +13,33 @@ from model.cli import main, parser
 from model.commands.arguments import model_name
 from model.weights import BUILT_IN
 
+IMPORTS_FIRST = """
+import sys
+before = set(sys.modules)
+import model.cli
+print(*set(sys.modules) - before)
+"""
+INTERRUPTED = """
+import signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == TARGET:
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+
+TARGET, sys.argv = sys.argv[1], ["alea", "generate", "-p", "The", "-n", "3"]
+sys.meta_path.insert(0, Finder())
+from model.cli import main
+sys.exit(main())
+"""
+INTERRUPTED_AT_ITS_END = """
+import atexit, signal, sys
+from model.cli import main
+atexit.register(signal.raise_signal, signal.SIGINT)
+sys.argv = ["alea", "--version"]
+sys.exit(main())
+"""
 HELP = """
 import sys
 from model.cli import main, parser
@@ -153,18 +180,31 @@ def test_a_folder_that_says_greedy_is_greedy(capsys, llama_folder):
     assert one == two != three
 
 
-@pytest.mark.parametrize("reader", ["head -c 5", "true"])
-def test_a_closed_pipe_is_no_error(reader):
-    command = f"{sys.executable} -m model.cli generate -p The -n 30 --seed 1 | {reader}; echo ${{PIPESTATUS[0]}}"
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    """With Python's buffers as a user has them."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    words = ["bash", "-c", command.replace("alea", f"{sys.executable} -m model.cli")]
+    return subprocess.run(words, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize(
+    "command", ["generate -p The -n 30 --seed 1 | head -c 5", "info | true", "trace -p A -n 1 | true"]
+)
+def test_a_closed_pipe_is_no_error(command):
+    done = shell(f"alea {command}; echo ${{PIPESTATUS[0]}}")
     assert done.stdout.endswith("0\n") and done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["info", "trace -p A -n 1", "--help"])
+def test_a_full_disk_names_stdout(command):
+    done = shell(f"alea {command} > /dev/full")
+    name = "alea" if command == "--help" else f"alea {command.split()[0]}"
+    assert (done.returncode, done.stderr) == (2, f"{name}: can't write to stdout: No space left on device\n")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_outputs_are_no_error(closed):
-    command = f"{sys.executable} -m model.cli generate -p The -n 3 --seed 1 {closed}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    done = shell(f"alea generate -p The -n 3 --seed 1 {closed}")
     assert done.returncode == 0 and done.stderr == ""
 
 
@@ -173,7 +213,25 @@ def test_control_c(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("model.generation.decode", interrupted)
-    assert run(capsys, "generate", "-p", "A")[0] == 130
+    assert run(capsys, "generate", "-p", "A") == (130, "", "\n")
+
+
+def test_nothing_is_imported_before_a_control_c_is_taken():
+    """But what costs nothing: what Python has in itself, and this project's own."""
+    done = subprocess.run([sys.executable, "-c", IMPORTS_FIRST], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"model", "model.cli", "model.interrupt", "errno", "__future__"}
+
+
+@pytest.mark.parametrize("imported", ["argparse", "model.commands.sweep", "numpy", "numpy.dtypes"])
+def test_control_c_amid_an_import(imported):
+    """NumPy and torch swallow what is raised there, and go on half imported."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, imported], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\n")
+
+
+def test_control_c_at_the_end_of_the_process():
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_AT_ITS_END], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("alea ")
 
 
 IMPORTS = [

@@ -209,9 +209,54 @@ def test_what_no_sweep_wrote_is_refused(storyteller, folder, tmp_path, name, old
 
 def test_results_without_settings_are_refused(storyteller, tmp_path):
     (tmp_path / "sweep.csv").write_text("mine")
-    with pytest.raises(ValueError, match=r"got results without a sweep\.json: give another --out"):
+    with pytest.raises(ValueError, match=r"got sweep\.csv without a sweep\.json: give another --out"):
         sweep.run(*storyteller, SMALL, tmp_path)
     assert (tmp_path / "sweep.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["texts.jsonl", "self_bleu.png"])
+def test_files_of_somebody_else_are_refused_before_the_model_is_loaded(capsys, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    status, _, err = run(capsys, "nowhere", "--out", str(tmp_path))
+    assert status == 2 and f"got {name} without a sweep.json: give another --out, or --overwrite" in err
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("there", ["of another run", "broken", "no sweep's"])
+def test_anew_where_asked_for(storyteller, folder, tmp_path, there):
+    """The files are those of a sweep in a new folder."""
+    if there == "no sweep's":
+        (tmp_path / "texts.jsonl").write_text("mine")
+    else:
+        copied(folder, tmp_path)
+    if there == "broken":
+        (tmp_path / "sweep.json").write_text("mine\n")
+    (tmp_path / "self_bleu.svg").write_text("of the rows before")
+    settings = replace(SMALL, temperature=(1,), seeds=(3,))
+    assert sweep.run(*storyteller, settings, tmp_path, overwrite=True).settings == settings
+    sweep.run(*storyteller, settings, tmp_path / "new")
+    assert contents(tmp_path) == contents(tmp_path / "new") and not (tmp_path / "self_bleu.svg").exists()
+
+
+def test_with_the_same_settings_nothing_is_begun_anew(storyteller, folder, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run(*storyteller, SMALL, tmp_path, stopping(7))
+    told: list[int] = []
+    sweep.run(*storyteller, SMALL, tmp_path, told.append, overwrite=True)
+    assert told[0] == 7 and contents(tmp_path) == contents(folder)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_second_process_is_refused_by_name(storyteller, folder, tmp_path, overwrite):
+    """While the first has measured seven rows."""
+
+    def second(done: int) -> None:
+        if done == 7:
+            with pytest.raises(BlockingIOError, match=r"sweep\.csv: another alea is writing it"):
+                sweep.run(*storyteller, replace(SMALL, samples=2), tmp_path, overwrite=overwrite)
+
+    sweep.run(*storyteller, SMALL, tmp_path, second)
+    assert contents(tmp_path) == contents(folder)
 
 
 # The pictures.
@@ -226,7 +271,7 @@ def several(whole: Sweep, panels: int) -> Sweep:
 
 def test_pictures_are_written_and_the_same_again(whole, tmp_path):
     paths = sweep_plots.write(whole, tmp_path)
-    names = [f"{name}.{kind}" for name in sweep_plots.PICTURES for kind in ("svg", "png")]
+    names = [f"{name}.{kind}" for name in sweep.PICTURES for kind in ("svg", "png")]
     assert [path.name for path in paths] == names
     first = [path.read_bytes() for path in paths]
     for path, data in zip(paths, first, strict=True):

@@ -106,8 +106,33 @@ def test_a_page(tmp_path, capsys):
     assert captured.out == "" and "5 steps" in captured.err
     page = (tmp_path / "trace.html").read_text(encoding="utf-8")
     assert "the built-in storyteller" in page and "top_k 50, top_p 0.9, epsilon_cutoff 0.02" in page
-    assert main([*COMMAND, "--html", str(tmp_path / "nowhere" / "trace.html")]) == 2
-    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("beams", [[], ["--beams", "2"]])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--html", "here"], "--html must be a new file, got here, which is there already: --overwrite replaces it"),
+        (["--html", "nowhere/trace.html"], "nowhere: no such folder; --html nowhere/trace.html needs one that exists"),
+        (["--html", "."], "--html must be a file, got the folder ."),
+        (["--overwrite"], "--overwrite is of --html, and needs it"),
+    ],
+)
+def test_a_page_that_can_not_be_written_is_refused_before_the_model_is_loaded(
+    capsys, monkeypatch, tmp_path, beams, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").write_text("old")
+    assert main(["trace", "missing", "-p", "A", *beams, *words]) == 2
+    assert message in capsys.readouterr().err and (tmp_path / "here").read_text() == "old"
+
+
+@pytest.mark.parametrize("beams", [[], ["--beams", "2"]])
+def test_a_page_is_replaced_where_asked_for(tmp_path, beams):
+    page = tmp_path / "trace.html"
+    page.write_text("old")
+    assert main(["trace", "-p", "A", "-n", "1", *beams, "--html", str(page), "--overwrite"]) == 0
+    assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_a_page_from_a_checkout_that_is_not_installed(tmp_path, monkeypatch):
