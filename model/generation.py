@@ -87,9 +87,9 @@ def generate(
         on_text: called with (sequence number, text) as text appears, never with half a character or stop string.
         model_logprobs: False leaves them out, which saves a pass over the logits.
         logprobs: int in 0 .. vocabulary: also `completion_logprobs`, with so many alternatives a step; None saves them.
-        num_beams: int >= 1; above 1, so many texts a prompt grow side by side, and the num_return_sequences of the best
-            score return, the best first: beam search, or with do_sample (which the model's generation_config may
-            say) and T above 0 beam sampling. Not together with streamer, on_text, logprobs.
+        num_beams: int in 1 .. 1024; above 1, so many texts a prompt grow side by side, and the num_return_sequences of
+            the best score return, the best first: beam search, or with do_sample (which the model's generation_config
+            may say) and T above 0 beam sampling. Not together with streamer, on_text, logprobs.
         length_penalty, early_stopping: of beams, as `BeamRules` has them.
         backend: of the sampler.
         sampling: any field of `samplers.SamplingParams`, default the model's generation_config (of which do_sample and
@@ -360,9 +360,9 @@ def check_beams(count: int, rules: BeamRules, **others: Any) -> None:
             raise ValueError(f"{name} must be None with num_beams above 1, got {value!r}")
 
 
-def checked_streams(stream: Sequence[int] | None, sequences: int) -> list[int]:
+def checked_streams(stream: Sequence[int] | None, sequences: int) -> Sequence[int]:
     if stream is None:
-        return list(range(sequences))
+        return range(sequences)
     if not isinstance(stream, Sequence):
         raise TypeError(f"stream must be a list of {sequences} integers, one a sequence, got {stream!r}")
     if len(stream) != sequences:
