@@ -84,7 +84,7 @@ def read_generation_config(folder: Path, vocabulary: int) -> dict[str, Any]:
         if not isinstance(raw.get("do_sample", False), bool):
             raise ValueError(f"do_sample must be true or false, got {shown(raw['do_sample'])}")
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error!s:.300}") from None  # a value may be long
     return raw
 
 

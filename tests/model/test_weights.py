@@ -28,7 +28,7 @@ def refused(folder, error, *parts):
         Llama.from_pretrained(folder)
     for part in parts:
         assert part in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -125,9 +125,6 @@ def test_names_of_a_stranger_are_shown_escaped_and_short(llama_folder):
     for weight_map in ({EVIL: "x" * 5000}, {"x" * 5000: EVIL}, {"\ud800": 7}):
         index_path.write_text(json.dumps({"weight_map": weight_map}))
         refused(folder, ValueError, "index.json", "of this folder")
-        with pytest.raises(ValueError) as caught:
-            Llama.from_pretrained(folder)
-        assert str(caught.value).isprintable() and len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "generation_config.json"])
@@ -203,6 +200,7 @@ def test_broken_shards(llama_folder):
         ),
         ('{"do_sample": "false"}', "do_sample must be true or false, got 'false'"),
         ('{"top_p": 1.5}', "top_p must be in [0, 1], got 1.5"),
+        (json.dumps({"top_p": "x" * 5000}), "top_p must be a number"),
     ],
 )
 def test_a_broken_generation_config_is_named(llama_folder, text, message):
