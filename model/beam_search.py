@@ -22,6 +22,7 @@ from model.logprobs import greatest
 from samplers import SamplingParams
 from samplers.params import MAX_VOCABULARY, PENALTIES, Range, integer, number, within
 
+MOST_BEAMS = 1024  # each is a row of the cache and of the logits
 LENGTH_PENALTY = Range("in [-50, 50]", -50, 50)  # beyond, length ** length_penalty would leave float64
 
 
@@ -29,7 +30,7 @@ LENGTH_PENALTY = Range("in [-50, 50]", -50, 50)  # beyond, length ** length_pena
 class BeamRules:
     """How many texts live, and how finished ones compare.
 
-    num_beams: int >= 1, texts that live at a time, and finished ones that are kept.
+    num_beams: int in 1 .. 1024, texts that live at a time, and finished ones that are kept.
     length_penalty: float in [-50, 50]; a finished text's score is its log-probability / length ** length_penalty, so
         that above 0 longer texts gain.
     early_stopping: when num_beams texts are finished, True ends the search; False ends it unless the best live beam,
@@ -50,7 +51,8 @@ class BeamRules:
     ends: Sequence[int] = ()
 
     def __post_init__(self) -> None:
-        integer("num_beams", self.num_beams, 1)
+        if integer("num_beams", self.num_beams, 1) > MOST_BEAMS:
+            raise ValueError(f"num_beams must be at most {MOST_BEAMS}, got {self.num_beams}")
         within("length_penalty", number("length_penalty", self.length_penalty, LENGTH_PENALTY.text), LENGTH_PENALTY)
         if not isinstance(self.early_stopping, bool) and self.early_stopping != "never":
             raise ValueError(f"early_stopping must be True, False or 'never', got {self.early_stopping!r}")

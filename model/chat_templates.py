@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.config import optional_json
+from model.untrusted import optional_json
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Names and shapes are checked here before the first weight is read.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from model import quantization
+from model.config import CONFIG, LlamaConfig
 from model.llama import Llama, Stacked
+from model.untrusted import is_there, read_json, require_file, shown
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD = re.compile(r"[\w.-]{1,200}\.safetensors", re.ASCII)
+LAYER = re.compile(r"model\.layers\.(\d+)\.")
 FLOAT_TYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -47,35 +51,45 @@ def layout(model: Llama) -> dict[str, dict[str, torch.Size]]:
 
 def tensor_homes(folder: Path) -> dict[str, Path]:
     """{stored tensor name: file} from the one file, or from the index of shards."""
-    if not (folder / SINGLE).is_file():
-        if (folder / INDEX).is_file():
-            return shard_homes(folder)
-        others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
-        hint = f"; found {others[0]}, a pickle, which could run code: save it as safetensors" if others else ""
-        raise FileNotFoundError(f"{folder}: holds neither {SINGLE} nor {INDEX}{hint}")
-    with opened(folder / SINGLE) as file:
-        return dict.fromkeys(file.keys(), folder / SINGLE)
+    if is_there(folder / SINGLE):
+        with opened(require_file(folder / SINGLE)) as file:
+            return dict.fromkeys(file.keys(), folder / SINGLE)
+    if is_there(folder / INDEX):
+        return shard_homes(folder)
+    others = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern))
+    hint = f"; found {shown(others[0])}, a pickle, which could run code: save it as safetensors" if others else ""
+    raise FileNotFoundError(f"{folder}: holds neither {SINGLE} nor {INDEX}{hint}")
 
 
 def shard_homes(folder: Path) -> dict[str, Path]:
     index = folder / INDEX
-    try:
-        weight_map = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{index}: not a valid index with a weight_map ({error!r})") from None
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict):
+        raise ValueError(f"{index}: weight_map must be an object, got {shown(weight_map)}")
     for name, shard in weight_map.items():
-        if not isinstance(shard, str) or Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise ValueError(f"{index}: {name} must lie in a *.safetensors file of this folder, got {shard!r}")
-        if not (folder / shard).is_file():
-            raise FileNotFoundError(f"{folder / shard}: no such file, though {INDEX} names it for {name}")
+        if not isinstance(shard, str) or not SHARD.fullmatch(shard):
+            raise ValueError(
+                f"{index}: {shown(name)} must lie in a *.safetensors file of this folder, got {shown(shard)}"
+            )
+        require_file(folder / shard, f", though {INDEX} names it for {shown(name)}")
     homes = {name: folder / shard for name, shard in weight_map.items()}
     for path in sorted(set(homes.values())):
         with opened(path) as file:
             held = set(file.keys())
         for name in sorted(n for n, home in homes.items() if home == path and n not in held):
-            raise ValueError(f"{path}: tensor {name} is missing, though {INDEX} names this file for it")
+            raise ValueError(f"{path}: tensor {shown(name)} is missing, though {INDEX} names this file for it")
         homes.update(dict.fromkeys(held - homes.keys(), path))  # not in the index: `check` says what is wrong with it
     return homes
+
+
+def check_layers(config: LlamaConfig, homes: dict[str, Path], folder: Path) -> None:
+    """As many layers as the tensors' names hold: a config that asks for 10^9 is refused before they are built."""
+    held = len({match[1] for name in homes if (match := LAYER.match(name))})
+    if config.num_hidden_layers != held:
+        raise ValueError(
+            f"{folder / CONFIG}: num_hidden_layers must be {held}, the layers that the folder's *.safetensors hold, "
+            f"got {config.num_hidden_layers}"
+        )
 
 
 def check(model: Llama, homes: dict[str, Path], folder: Path) -> None:
@@ -83,11 +97,11 @@ def check(model: Llama, homes: dict[str, Path], folder: Path) -> None:
     wanted = {name: shape for parts in layout(model).values() for name, shape in parts.items()}
     for name in wanted:
         if name not in homes:
-            raise ValueError(f"{folder}: tensor {name} is missing from its *.safetensors")
+            raise ValueError(f"{folder}: tensor {shown(name)} is missing from its *.safetensors")
     ignored = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
     for name, path in homes.items():
         if name not in wanted and name not in ignored and not name.endswith("rotary_emb.inv_freq"):
-            raise ValueError(f"{path}: tensor {name} is no part of the Llama that config.json describes")
+            raise ValueError(f"{path}: tensor {shown(name)} is no part of the Llama that {CONFIG} describes")
     for path in sorted(set(homes.values())):
         with opened(path) as file:
             for name in (n for n in wanted if homes[n] == path):
@@ -96,9 +110,12 @@ def check(model: Llama, homes: dict[str, Path], folder: Path) -> None:
 
 def check_tensor(path: Path, name: str, stored: Any, shape: torch.Size) -> None:
     if tuple(stored.get_shape()) != tuple(shape):
-        raise ValueError(f"{path}: tensor {name} must have shape {tuple(shape)}, got {tuple(stored.get_shape())}")
+        found = shown(tuple(stored.get_shape()))
+        raise ValueError(f"{path}: tensor {shown(name)} must have shape {tuple(shape)}, got {found}")
     if stored.get_dtype() not in FLOAT_TYPES:
-        raise ValueError(f"{path}: tensor {name} must be one of {', '.join(FLOAT_TYPES)}, got {stored.get_dtype()}")
+        raise ValueError(
+            f"{path}: tensor {shown(name)} must be one of {', '.join(FLOAT_TYPES)}, got {stored.get_dtype()}"
+        )
 
 
 def stored_dtype(homes: dict[str, Path]) -> torch.dtype:
@@ -114,4 +131,4 @@ def opened(path: Path) -> Iterator[Any]:
         with safe_open(str(path), framework="pt") as file:
             yield file
     except SafetensorError as error:
-        raise ValueError(f"{path}: truncated, or not a safetensors file ({error})") from None
+        raise ValueError(f"{path}: truncated, or not a safetensors file ({shown(str(error))})") from None

@@ -6,7 +6,6 @@ Older folders write `rope_theta` and `rope_scaling` at top level; transformers 5
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -14,14 +13,18 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from model.untrusted import read_json, require_file, shown
+
 BUILT_IN = Path(__file__).parent / "storyteller"
+CONFIG = "config.json"
 ROPE_TYPES = ("default", "linear", "llama3")
 _LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+_NULLABLE = ("num_key_value_heads", "head_dim")  # as older versions of transformers write their defaults
 
 
 def at_least_one(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
-        raise ValueError(f"{name} must be an integer >= 1 and < 2^31, got {value!r}")
+        raise ValueError(f"{name} must be an integer >= 1 and < 2^31, got {shown(value)}")
     return value
 
 
@@ -34,9 +37,9 @@ def check_fields(config: Any) -> None:
         elif field.type == "float":
             number = not isinstance(value, bool) and isinstance(value, (int, float))
             if not (number and 0 < value < math.inf):
-                raise ValueError(f"{field.name} must be a number > 0, got {value!r}")
+                raise ValueError(f"{field.name} must be a number > 0, got {shown(value)}")
         elif field.type == "bool" and not isinstance(value, bool):
-            raise ValueError(f"{field.name} must be true or false, got {value!r}")
+            raise ValueError(f"{field.name} must be true or false, got {shown(value)}")
 
 
 @dataclass(frozen=True)
@@ -99,74 +102,61 @@ class LlamaConfig:
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> LlamaConfig:
         """Read `folder/config.json`. FileNotFoundError where it is missing, ValueError where it is no Llama."""
-        path = Path(folder) / "config.json"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; a model folder holds config.json and *.safetensors")
+        path = Path(folder) / CONFIG
+        raw = read_json(require_file(path, f"; a model folder holds {CONFIG} and *.safetensors"))
         try:
-            return cls.from_dict(read_json(path))
+            return cls.from_dict(raw)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from None
+            raise ValueError(f"{path}: {error}") from None
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> LlamaConfig:
         """Translate the keys of `config.json`; unknown keys are of no concern to the arithmetic and are ignored."""
         _refuse_other_architectures(raw)
         known = {f.name for f in fields(cls)} - {"rope_theta", "rope_scaling", "eos_token_ids"}
-        values = {name: raw[name] for name in known if raw.get(name) is not None}
+        values = {name: raw[name] for name in known & raw.keys() if not (name in _NULLABLE and raw[name] is None)}
         heads = at_least_one("num_attention_heads", values.get("num_attention_heads", cls.num_attention_heads))
         size = at_least_one("hidden_size", values.get("hidden_size", cls.hidden_size))
         values.setdefault("num_key_value_heads", heads)
         values.setdefault("head_dim", size // heads)
-        values["eos_token_ids"] = token_ids(raw.get("eos_token_id", 2))
+        vocabulary = at_least_one("vocab_size", values.get("vocab_size", cls.vocab_size))
+        values["eos_token_ids"] = token_ids(raw.get("eos_token_id", 2), vocabulary)
         values["rope_theta"], values["rope_scaling"] = _rope(raw)
         return cls(**values)
 
 
-def token_ids(value: Any) -> tuple[int, ...]:
+def token_ids(value: Any, vocabulary: int) -> tuple[int, ...]:
     """`eos_token_id` as transformers writes it (an id, a list or null) as a tuple; ValueError for anything else."""
     ids = () if value is None else tuple(value) if isinstance(value, (list, tuple)) else (value,)
     for token in ids:
-        if isinstance(token, bool) or not isinstance(token, Integral) or token < 0:
-            raise ValueError(f"eos_token_id must be a token id >= 0, a list of them or none, got {value!r}")
+        if isinstance(token, bool) or not isinstance(token, Integral) or not 0 <= int(token) < vocabulary:
+            raise ValueError(
+                f"eos_token_id must be a token id in 0 .. {vocabulary - 1}, a list of them or none, got {shown(value)}"
+            )
     return tuple(int(token) for token in ids)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ValueError naming the file where there is none."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(raw, dict):
-        raise ValueError(f"{path}: must hold a JSON object, got {type(raw).__name__}")
-    return raw
-
-
-def optional_json(path: Path) -> dict[str, Any]:
-    """The same, {} where the file is missing."""
-    return read_json(path) if path.is_file() else {}
 
 
 def _refuse_other_architectures(raw: Mapping[str, Any]) -> None:
     names = raw.get("architectures") or ["LlamaForCausalLM"]
     if raw.get("model_type", "llama") != "llama" or names != ["LlamaForCausalLM"]:
         found = raw.get("architectures") or raw.get("model_type")
-        raise ValueError(f"architectures must be ['LlamaForCausalLM'] and model_type 'llama', got {found!r}")
+        raise ValueError(f"architectures must be ['LlamaForCausalLM'] and model_type 'llama', got {shown(found)}")
     if raw.get("hidden_act", "silu") != "silu":
-        raise ValueError(f"hidden_act must be 'silu', got {raw['hidden_act']!r}")
+        raise ValueError(f"hidden_act must be 'silu', got {shown(raw['hidden_act'])}")
     if raw.get("quantization_config"):
-        raise ValueError(f"quantization_config must be absent (plain floats), got {raw['quantization_config']!r}")
+        raise ValueError(f"quantization_config must be absent (plain floats), got {shown(raw['quantization_config'])}")
 
 
 def _rope(raw: Mapping[str, Any]) -> tuple[float, RopeScaling]:
     """(rope_theta, scaling) from `rope_parameters` or `rope_scaling` (which wins, as in transformers)."""
     parameters = raw.get("rope_scaling") or raw.get("rope_parameters") or {}
     if not isinstance(parameters, Mapping):
-        raise ValueError(f"rope_parameters must be an object, got {parameters!r}")
-    theta = parameters.get("rope_theta", raw.get("rope_theta") or 10000.0)
+        raise ValueError(f"rope_parameters must be an object, got {shown(parameters)}")
+    outer = raw.get("rope_theta")
+    theta = parameters.get("rope_theta", 10000.0 if outer is None else outer)
     rope_type = parameters.get("rope_type", parameters.get("type", "default"))
     if rope_type not in ROPE_TYPES:
-        raise ValueError(f"rope_type must be one of {', '.join(ROPE_TYPES)}, got {rope_type!r}")
+        raise ValueError(f"rope_type must be one of {', '.join(ROPE_TYPES)}, got {shown(rope_type)}")
     wanted = {"default": (), "linear": ("factor",), "llama3": _LLAMA3_KEYS}[rope_type]
     missing = [key for key in wanted if key not in parameters]
     if missing:

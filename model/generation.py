@@ -87,9 +87,9 @@ def generate(
         on_text: called with (sequence number, text) as text appears, never with half a character or stop string.
         model_logprobs: False leaves them out, which saves a pass over the logits.
         logprobs: int in 0 .. vocabulary: also `completion_logprobs`, with so many alternatives a step; None saves them.
-        num_beams: int >= 1; above 1, so many texts a prompt grow side by side, and the num_return_sequences of the best
-            score return, the best first: beam search, or with do_sample (which the model's generation_config may
-            say) and T above 0 beam sampling. Not together with streamer, on_text, logprobs.
+        num_beams: int in 1 .. 1024; above 1, so many texts a prompt grow side by side, and the num_return_sequences of
+            the best score return, the best first: beam search, or with do_sample (which the model's generation_config
+            may say) and T above 0 beam sampling. Not together with streamer, on_text, logprobs.
         length_penalty, early_stopping: of beams, as `BeamRules` has them.
         backend: of the sampler.
         sampling: any field of `samplers.SamplingParams`, default the model's generation_config (of which do_sample and
@@ -234,6 +234,7 @@ def prefill(model: Llama, prompt_ids: list[list[int]], length: int) -> tuple[Ten
     """Logits [B, V] after each prompt, and a cache of `length` slots that holds the prompts.
 
     Shorter prompts are padded at their end, where causality keeps the padding out of sight.
+    Raises: ValueError naming the model where it gives no numbers.
     """
     lengths = torch.tensor([len(ids) for ids in prompt_ids], device=model.device)
     padded = torch.zeros(len(prompt_ids), max(map(len, prompt_ids)), dtype=torch.long)
@@ -241,7 +242,12 @@ def prefill(model: Llama, prompt_ids: list[list[int]], length: int) -> tuple[Ten
         row[: len(ids)] = torch.tensor(ids)
     cache = model.new_cache(len(prompt_ids), length)
     hidden = model.hidden(padded.to(model.device), cache)  # [B, L, E]
-    return model.logits(hidden[torch.arange(len(hidden), device=model.device), lengths - 1]), cache
+    logits = model.logits(hidden[torch.arange(len(hidden), device=model.device), lengths - 1])
+    if not (logits < torch.inf).all():
+        raise ValueError(
+            f"{model.source}: gives NaN or +inf after the prompt: its weights hold some, or {model.dtype} is too narrow"
+        )
+    return logits, cache
 
 
 class Sampler:
@@ -342,7 +348,7 @@ def encoded_prompt(name: str, prompt: Prompt, tokenizer: Tokenizer, vocabulary: 
 
 def ending_ids(model: Llama, eos_token_id: int | Sequence[int] | None) -> tuple[int, ...]:
     """The ids that end a text: those given, else the model's. Raises: ValueError naming eos_token_id."""
-    return model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id)
+    return model.eos_token_ids if eos_token_id is None else token_ids(eos_token_id, model.config.vocab_size)
 
 
 def check_beams(count: int, rules: BeamRules, **others: Any) -> None:
@@ -354,9 +360,9 @@ def check_beams(count: int, rules: BeamRules, **others: Any) -> None:
             raise ValueError(f"{name} must be None with num_beams above 1, got {value!r}")
 
 
-def checked_streams(stream: Sequence[int] | None, sequences: int) -> list[int]:
+def checked_streams(stream: Sequence[int] | None, sequences: int) -> Sequence[int]:
     if stream is None:
-        return list(range(sequences))
+        return range(sequences)
     if not isinstance(stream, Sequence):
         raise TypeError(f"stream must be a list of {sequences} integers, one a sequence, got {stream!r}")
     if len(stream) != sequences:

@@ -156,6 +156,7 @@ class Llama(nn.Module):
         super().__init__()
         self.config = config
         self.generation_config: dict[str, Any] = {}  # the folder's generation_config.json
+        self.source = "the model"  # where its weights come from, as an error names it
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -201,7 +202,8 @@ class Llama(nn.Module):
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
-        return token_ids(self.generation_config.get("eos_token_id")) or self.config.eos_token_ids
+        own = self.generation_config.get("eos_token_id")
+        return token_ids(own, self.config.vocab_size) or self.config.eos_token_ids
 
     def new_cache(self, batch: int, length: int) -> KVCache:
         """An empty cache for `batch` sequences of at most `length` tokens."""

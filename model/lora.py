@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import check_tensor, layout, opened
-from model.config import at_least_one, read_json
+from model.config import at_least_one
 from model.llama import Llama
+from model.regex import fullmatch
+from model.untrusted import read_json, require_file, shown
 
 T = TypeVar("T")
 CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
@@ -97,27 +99,25 @@ class LoraConfig:
         at_least_one("r", self.r)
         check_number("lora_alpha", self.lora_alpha)
         if not isinstance(self.use_rslora, bool):
-            raise ValueError(f"use_rslora must be true or false, got {self.use_rslora!r}")
+            raise ValueError(f"use_rslora must be true or false, got {shown(self.use_rslora)}")
         for name, kind in LISTS.items():
             value = getattr(self, name)
             one_regex = isinstance(value, str) and name in ("target_modules", "exclude_modules")
             if not one_regex and not (isinstance(value, tuple) and all(type(entry) is kind for entry in value)):
-                raise ValueError(f"{name} must be {kind.__name__} or a list of {kind.__name__}, got {value!r}")
+                raise ValueError(f"{name} must be {kind.__name__} or a list of {kind.__name__}, got {shown(value)}")
         if self.layers_to_transform and isinstance(self.target_modules, str):
-            raise ValueError(f"layers_to_transform needs a list of target_modules, got {self.target_modules!r}")
+            raise ValueError(f"layers_to_transform needs a list of target_modules, got {shown(self.target_modules)}")
         for name, check in (("rank_pattern", at_least_one), ("alpha_pattern", check_number)):
             if not isinstance(getattr(self, name), Mapping):
-                raise ValueError(f"{name} must be an object of regexes and numbers, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be an object of regexes and numbers, got {shown(getattr(self, name))}")
             for pattern, value in getattr(self, name).items():
-                check(f"{name}[{pattern!r}]", value)
+                check(f"{name}[{shown(pattern)}]", value)
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> LoraConfig:
         """Read `folder/adapter_config.json`. FileNotFoundError where it is missing, ValueError for any other change."""
         path = folder / CONFIG
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; an adapter's folder holds {CONFIG} and {TENSORS}")
-        raw = read_json(path)
+        raw = read_json(require_file(path, f"; an adapter's folder holds {CONFIG} and {TENSORS}"))
         try:
             return cls.from_dict(raw)
         except ValueError as error:
@@ -128,11 +128,13 @@ class LoraConfig:
         """Translate the keys of `adapter_config.json`; what is unknown and switched on could change the arithmetic."""
         for name, choices in CHOICES.items():
             if raw.get(name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {raw.get(name)!r}")
+                raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {shown(raw.get(name))}")
         known = {f.name for f in fields(cls)}
         for name, value in raw.items():
             if value and name not in known | HARMLESS | CHOICES.keys():
-                raise ValueError(f"{name} is not supported: must be absent, null, false or empty, got {value!r}")
+                raise ValueError(
+                    f"{shown(name)} is not supported: must be absent, null, false or empty, got {shown(value)}"
+                )
         values: dict[str, Any] = {name: raw[name] for name in known if raw.get(name) is not None}
         for name in LISTS.keys() & values.keys():
             if isinstance(values[name], list):
@@ -153,16 +155,18 @@ class LoraConfig:
 
     def saves(self, module: str) -> bool:
         """Whether the adapter holds the module, or one around it, whole."""
-        return any(re.match(rf"(.*\.)?{name}($|\.)", module) for name in self.modules_to_save)
+        whole = [module, *(module[: dot.start()] for dot in re.finditer(r"\.", module))]  # it, and what it lies in
+        return any(ends_with(name, one) for name in self.modules_to_save for one in whole)
 
     def in_layers(self, module: str) -> bool:
         """Whether the number in the module's name, which one of the layers_patterns stands before, is one of those."""
         if not self.layers_to_transform:
             return True
-        for before in [rf"(.*\.)?{pattern}" for pattern in self.layers_pattern] or [".*"]:
-            if match := re.match(rf"{before}\.(?P<layer>\d+)\.", module):
-                return int(match["layer"]) in self.layers_to_transform
-        return False
+        number = re.search(r"\.(\d+)\.", module)
+        if number is None or int(number[1]) not in self.layers_to_transform:
+            return False
+        before = module[: number.start()]
+        return not self.layers_pattern or any(ends_with(pattern, before) for pattern in self.layers_pattern)
 
     def rank(self, module: str) -> int:
         return first_match(self.rank_pattern, module, self.r)
@@ -175,18 +179,24 @@ class LoraConfig:
 def matches(module: str, names: str | tuple[str, ...]) -> bool:
     """By a regex of the whole name, or by one of several endings that start where a part of the name does."""
     if isinstance(names, str):
-        return re.fullmatch(names, module) is not None
+        return fullmatch(names, module)
     return any(f".{module}".endswith(f".{name}") for name in names)
 
 
 def first_match(patterns: Mapping[str, T], module: str, default: T) -> T:
-    """The value of the first regex that matches an ending of the name which starts where a part of it does."""
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", module)), default)
+    """The value of the first regex that matches the end of a name."""
+    return next((value for key, value in patterns.items() if ends_with(key, module)), default)
+
+
+def ends_with(pattern: str, module: str) -> bool:
+    """Whether a regex matches an ending of the name which starts where a part of it does."""
+    starts = [0, *(dot.end() for dot in re.finditer(r"\.", module))]
+    return any(fullmatch(pattern, module[start:]) for start in starts)
 
 
 def check_number(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 2**31:
-        raise ValueError(f"{name} must be a number between -2^31 and 2^31, got {value!r}")
+        raise ValueError(f"{name} must be a number between -2^31 and 2^31, got {shown(value)}")
 
 
 class Adapter:
@@ -209,12 +219,12 @@ class Adapter:
         try:  # {module: what B · A is multiplied by}
             self.scales = {module: config.scale(module) for module in matrices if config.targets(module)}
             saved = {PREFIX + name for name in shapes if config.saves(name.rpartition(".")[0])}
-        except re.error as error:
-            raise ValueError(f"{folder / CONFIG}: the regex {error.pattern!r} is not valid: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{folder / CONFIG}: {error}") from None
         if not self.scales:
             raise ValueError(
                 f"{folder / CONFIG}: target_modules must match a linear layer or the embedding of this Llama, "
-                f"got {config.target_modules!r}"
+                f"got {shown(config.target_modules)}"
             )
         factors = {}
         for module in self.scales:
@@ -228,13 +238,15 @@ class Adapter:
         for name, stored in self.names.items():
             if tied and name.startswith((f"{PREFIX}{HEAD}.", f"{PREFIX}{EMBEDDING}.")):
                 raise ValueError(
-                    f"{self.file}: tensor {stored} would change one of two tied embeddings (tie_word_embeddings)"
+                    f"{self.file}: tensor {shown(stored)} would change one of two tied embeddings (tie_word_embeddings)"
                 )
             if name not in known:
-                raise ValueError(f"{self.file}: tensor {stored} is no part of the adapter that {CONFIG} describes")
+                raise ValueError(
+                    f"{self.file}: tensor {shown(stored)} is no part of the adapter that {CONFIG} describes"
+                )
         for name in sorted(needed):
             if name not in self.names:
-                raise ValueError(f"{self.file}: tensor {name} is missing, though {CONFIG} speaks of its module")
+                raise ValueError(f"{self.file}: tensor {shown(name)} is missing, though {CONFIG} speaks of its module")
         with opened(self.file) as file:
             for name, stored in self.names.items():
                 check_tensor(self.file, stored, file.get_slice(stored), known[name])
@@ -271,10 +283,8 @@ def factor_shapes(module: str, shape: torch.Size, rank: int) -> dict[str, torch.
 
 
 def tensor_file(folder: Path) -> Path:
-    if (folder / TENSORS).is_file():
-        return folder / TENSORS
     hint = f"; found {PICKLE}, a pickle, which could run code: PEFT's save_pretrained turns it into safetensors"
-    raise FileNotFoundError(f"{folder / TENSORS}: no such file{hint if (folder / PICKLE).is_file() else ''}")
+    return require_file(folder / TENSORS, hint if (folder / PICKLE).is_file() else "")
 
 
 def stored_names(path: Path) -> dict[str, str]:
@@ -284,6 +294,6 @@ def stored_names(path: Path) -> dict[str, str]:
         for stored in file.keys():  # noqa: SIM118
             name = stored.replace(".base_layer.", ".").replace(".default", "")
             if name in names:
-                raise ValueError(f"{path}: tensor {stored} says the same as {names[name]}")
+                raise ValueError(f"{path}: tensor {shown(stored)} says the same as {shown(names[name])}")
             names[name] = stored
     return names

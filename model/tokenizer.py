@@ -10,6 +10,7 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from model.config import BUILT_IN
+from model.untrusted import require_file
 
 SPACE = "\u2581"  # how SentencePiece writes a space within a piece
 
@@ -47,9 +48,7 @@ class Tokenizer:
             raise FileNotFoundError(
                 f"{folder}: no such folder; give one with config.json, *.safetensors, tokenizer.model"
             )
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; a Llama-2 folder holds its SentencePiece model there")
-        return cls(path)
+        return cls(require_file(path, "; a Llama-2 folder holds its SentencePiece model there"))
 
     def encode(self, text: str, bos: bool = True, eos: bool = False, parse_special: bool = False) -> list[int]:
         """Token ids of a text, BOS before and EOS after it where asked.

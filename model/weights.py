@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from model import quantization
 from model.blank import blank
-from model.checkpoint import check, layout, opened, stored_dtype, tensor_homes
-from model.config import BUILT_IN, LlamaConfig, optional_json, token_ids
+from model.checkpoint import check, check_layers, layout, opened, stored_dtype, tensor_homes
+from model.config import BUILT_IN, CONFIG, LlamaConfig, token_ids
 from model.llama import Llama
 from model.lora import Adapter
+from model.untrusted import optional_json, shown
 from samplers import SamplingParams
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -45,9 +46,9 @@ def load(
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give a folder with config.json and *.safetensors")
     quantization.check(quantize, double_quant)
-    with blank():
-        model = Llama(LlamaConfig.from_pretrained(folder))
-    homes = tensor_homes(folder)
+    config, homes = LlamaConfig.from_pretrained(folder), tensor_homes(folder)
+    check_layers(config, homes, folder)
+    model = empty(config, folder)
     check(model, homes, folder)
     dtype = dtype or stored_dtype(homes)
     if quantize is not None:
@@ -59,21 +60,31 @@ def load(
         quantization.give_back()
     if model.config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
-    model.generation_config = read_generation_config(folder)
+    model.generation_config = read_generation_config(folder, config.vocab_size)
+    model.source = str(folder) if adapter is None else f"{folder} with the adapter {adapter}"
     return model.eval()
 
 
-def read_generation_config(folder: Path) -> dict[str, Any]:
+def empty(config: LlamaConfig, folder: Path) -> Llama:
+    """The model without values."""
+    try:
+        with blank():
+            return Llama(config)
+    except (RuntimeError, TypeError):  # torch counts bytes in 63 bits, rows in as many, and shows its stack
+        raise ValueError(f"{folder / CONFIG}: describes matrices of more than 2^63 bytes") from None
+
+
+def read_generation_config(folder: Path, vocabulary: int) -> dict[str, Any]:
     """`folder/generation_config.json` as it stands, {} where there is none; what is used of it is checked here."""
     path = folder / "generation_config.json"
     raw = optional_json(path)
     try:
-        token_ids(raw.get("eos_token_id"))
+        token_ids(raw.get("eos_token_id"), vocabulary)
         SamplingParams.from_generation_config({**raw, "do_sample": True})
         if not isinstance(raw.get("do_sample", False), bool):
-            raise ValueError(f"do_sample must be true or false, got {raw['do_sample']!r}")
+            raise ValueError(f"do_sample must be true or false, got {shown(raw['do_sample'])}")
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error!s:.300}") from None  # a value may be long
     return raw
 
 

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.untrusted import shown
+
 if TYPE_CHECKING:
     from model import Llama, Tokenizer
 
@@ -41,7 +43,9 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, default: str) -> Any
 
 def add_beam_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     beams = parser.add_argument_group("beams", what)
-    beams.add_argument("--beams", "--num-beams", type=int, metavar="N", help="texts that live at a time; default: none")
+    beams.add_argument(
+        "--beams", "--num-beams", type=int, metavar="N", help="texts that live at a time, at most 1024; default: none"
+    )
     sample = "draw the beams by the sampling options and the seed"
     beams.add_argument("--sample", action="store_true", default=None, help=sample)
     score = "score = sum of logprobs / length^X; default 1"
@@ -71,6 +75,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--double-quant", action="store_true", help="with nf4 or fp4: quantise their scales as well")
 
 
+def checked_text(option: str, text: str) -> str:
+    """The text. Raises: ValueError naming the option where its bytes were no UTF-8: Python made surrogates of them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{option} must be valid UTF-8, got {shown(text)}") from None
+    return text
+
+
 def given_sampling(arguments: argparse.Namespace) -> dict[str, Any]:
     """The sampling options that were given, by their names in Python."""
     names = [name.replace("-", "_") for name in SAMPLING]
@@ -94,7 +107,8 @@ def given_beams(arguments: argparse.Namespace) -> dict[str, Any]:
             if getattr(arguments, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} is of beams, and needs --beams N")
         return {}
-    for name in () if arguments.sample else given_sampling(arguments):
+    drawing = [*given_sampling(arguments), *(["seed"] if arguments.seed is not None else [])]
+    for name in () if arguments.sample else drawing:
         if name not in PENALTIES:
             raise ValueError(f"--{name.replace('_', '-')} is of draws; with --beams it needs --sample")
     penalty = arguments.length_penalty

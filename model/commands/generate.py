@@ -15,6 +15,7 @@ from model.commands.arguments import (
     add_beam_arguments,
     add_model_arguments,
     add_sampling_arguments,
+    checked_text,
     chosen_seed,
     given_beams,
     given_sampling,
@@ -24,7 +25,7 @@ from model.commands.arguments import (
 from model.commands.logprobs_table import show_logprobs
 from model.commands.output import add_output_argument, check_output
 from model.commands.prompts import add_prompt_arguments, read_prompts
-from model.commands.terminal import progress, report_speed, show, tell
+from model.commands.terminal import counted, progress, report_speed, show, tell
 
 if TYPE_CHECKING:
     from model import Generation, Llama, Tokenizer
@@ -37,7 +38,11 @@ NEW_TOKENS = 200
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_prompt_arguments(parser).add_argument(
-        "--batch-size", type=int, default=16, metavar="N", help="prompts that are continued at a time; default 16"
+        "--batch-size",
+        type=int,
+        default=16,
+        metavar="N",
+        help="prompts that are continued at a time, of at most 256 texts; default 16",
     )
     length = parser.add_argument_group("length")
     length.add_argument(
@@ -75,23 +80,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="raw and final logprobs, with N alternatives a token: a table below each text, or in the JSON",
     )
     output.add_argument(
-        "--stream", action=argparse.BooleanOptionalAction, default=True, help="show a single text as it grows (default)"
+        "--stream", action=argparse.BooleanOptionalAction, help="show a single text as it grows (default)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     check_output(arguments.out, "--out", arguments.overwrite)
     beams, prompts = given_beams(arguments), read_prompts(arguments)
+    is_single = len(prompts) * arguments.num_return_sequences == 1
+    can_stream = is_single and not (beams or arguments.json or arguments.out)
+    check_options(arguments, can_stream)
     call = Call(arguments, prompts, beams, *load_model(arguments))
     began = time.perf_counter()
     if arguments.out is not None:
         return write_answers(call)
-    if call.texts == 1 and arguments.stream and not arguments.json and not call.beams:
-        tokens = stream_text(call)
-    else:
-        tokens = show_texts(call)
+    tokens = stream_text(call) if can_stream and arguments.stream is not False else show_texts(call)
     report_speed(tokens, time.perf_counter() - began, call.seed)
     return 0
+
+
+def check_options(arguments: argparse.Namespace, can_stream: bool) -> None:
+    """Before anything is loaded. Raises: ValueError for an option that is out of range or would not be heeded."""
+    from samplers.params import integer
+
+    integer("--batch-size", arguments.batch_size, 1)
+    for stop in arguments.stop or ():
+        checked_text("--stop", stop)
+    if arguments.max_new_tokens is not None and arguments.max_length is not None:
+        raise ValueError("--max-new-tokens and --max-length both limit the length: give one of them")
+    if arguments.stream and not can_stream:
+        raise ValueError("--stream shows a single text as it grows: not several, nor with --beams, --json or --out")
 
 
 class Call:
@@ -141,12 +159,12 @@ class Call:
         says_greedy = self.llama.generation_config.get("do_sample") is False
         return None if says_greedy else True
 
-    def continued(self, skip: Collection[int] = ()) -> Iterator[tuple[int, list[Generation]]]:
-        """(number of the prompt, its texts), batch by batch."""
-        from model.batches import generate_many
+    def continued(self, skip: Collection[int] = ()) -> Iterator[tuple[int, Generation]]:
+        """(number of the text, the text), batch by batch."""
+        from model.batches import generate_texts
 
         as_json = self.arguments.json or self.arguments.out is not None
-        return generate_many(
+        return generate_texts(
             self.llama,
             self.tokenizer,
             self.prompt_ids,
@@ -181,19 +199,20 @@ class Call:
 
 def write_answers(call: Call) -> int:
     """Into --out, prompt by prompt; returns the exit status."""
-    out, total = call.arguments.out, len(call.prompts)
+    from model.batches import by_prompt
+
+    out, total, each = call.arguments.out, len(call.prompts), call.arguments.num_return_sequences
     began, tokens = time.perf_counter(), 0
     with opened(call) as file:
         call.seed = file.settings["seed"]
         if file.done:
             tell(f"going on after {len(file.done)} of {total} prompts in {file.where}")
         try:
-            with progress("prompts", total) as told:
-                told(len(file.done))
-                for number, row in call.continued(skip=file.done):
-                    file.add(number, [json_line(call, number, place, one) for place, one in enumerate(row)])
+            with progress("texts", call.texts) as told:
+                texts = counted(call.continued(skip=file.done), told, len(file.done) * each)
+                for number, row in by_prompt(texts, each):
+                    file.add(number, [json_line(call, number * each + place, one) for place, one in enumerate(row)])
                     tokens += sum(len(one.ids) for one in row)
-                    told(len(file.done))
         except KeyboardInterrupt:
             advice = "" if file.where == out else "; the same command goes on from there"
             tell(f"stopped: {len(file.done)} of {total} prompts are in {file.where}{advice}")
@@ -216,16 +235,14 @@ def opened(call: Call) -> AnswerFile | AnswerStream:
 
 def show_texts(call: Call) -> int:
     """In the order of the prompts, each as soon as all before it are there; returns how many tokens."""
-    waiting: dict[int, list[Generation]] = {}
+    waiting: dict[int, Generation] = {}
     tokens = shown = 0
-    with progress("prompts", len(call.prompts)) as told:
-        for number, row in call.continued():
-            waiting[number] = row
-            told(shown + len(waiting))
+    with progress("texts", call.texts) as told:
+        for number, generation in counted(call.continued(), told):
+            waiting[number] = generation
             while shown in waiting:
-                for place, generation in enumerate(waiting.pop(shown)):
-                    show_text(call, shown, place, generation)
-                    tokens += len(generation.ids)
+                tokens += len(waiting[shown].ids)
+                show_text(call, shown, waiting.pop(shown))
                 shown += 1
     return tokens
 
@@ -244,20 +261,20 @@ def stream_text(call: Call) -> int:
     return len(generation.ids)
 
 
-def show_text(call: Call, prompt_number: int, place: int, generation: Generation) -> None:
-    prompt, number = call.prompts[prompt_number], prompt_number * call.arguments.num_return_sequences + place
+def show_text(call: Call, number: int, generation: Generation) -> None:
     if call.arguments.json:
-        show(json.dumps(json_line(call, prompt_number, place, generation), ensure_ascii=False) + "\n")
+        show(json.dumps(json_line(call, number, generation), ensure_ascii=False) + "\n")
         return
+    prompt = call.prompts[number // call.arguments.num_return_sequences]
     title = "" if call.texts == 1 else f"{chr(10) if number else ''}[{number + 1}/{call.texts}] "
     show(f"{title}{prompt}{generation.text}\n")
     show_logprobs(generation)
 
 
-def json_line(call: Call, prompt_number: int, place: int, generation: Generation) -> dict[str, Any]:
-    sequences = 1 if call.beams.get("num_beams", 1) > 1 else call.arguments.num_return_sequences
-    stream = prompt_number if sequences == 1 else prompt_number * sequences + place
-    return {"prompt": call.prompts[prompt_number], **json_fields(generation), "seed": call.seed, "stream": stream}
+def json_line(call: Call, number: int, generation: Generation) -> dict[str, Any]:
+    prompt = number // call.arguments.num_return_sequences
+    stream = prompt if call.beams.get("num_beams", 1) > 1 else number
+    return {"prompt": call.prompts[prompt], **json_fields(generation), "seed": call.seed, "stream": stream}
 
 
 def json_fields(generation: Generation) -> dict[str, Any]:

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from model.commands.arguments import checked_text
+from model.untrusted import shown
+
 
 def add_prompt_arguments(parser: argparse.ArgumentParser) -> Any:
     prompts = parser.add_argument_group("prompts", "given here, or else read from standard input, one a line")
@@ -17,7 +20,7 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> Any:
         "--file",
         "--prompt-file",
         metavar="FILE",
-        help='one prompt a line, or *.jsonl with a "prompt" in each; - is standard input',
+        help='one prompt a line, or *.jsonl with {"prompt": TEXT} in each; - is standard input',
     )
     return prompts
 
@@ -25,9 +28,9 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> Any:
 def read_prompts(arguments: argparse.Namespace) -> list[str]:
     """Prompts of the options in their order, then those of the file; blank lines are none.
 
-    Raises: ValueError where there is no prompt, or the file is none of text, or a line of JSONL holds no prompt.
+    Raises: ValueError where there is no prompt, the file is none of text, or a line of JSONL holds no prompt or more.
     """
-    prompts = list(arguments.prompt or ())
+    prompts = [checked_text("--prompt", prompt) for prompt in arguments.prompt or ()]
     name = arguments.file if arguments.file is not None or prompts else "-"
     if name is not None:
         if name == "-" and sys.stdin is not None and sys.stdin.isatty():
@@ -42,10 +45,10 @@ def read_prompts(arguments: argparse.Namespace) -> list[str]:
 
 
 def file_prompts(name: str) -> list[str]:
-    found = lines(file_text(name))
+    found = [(f"--file {name} line {number}", line) for number, line in lines(file_text(name))]
     if name.endswith(".jsonl"):
-        return [jsonl_prompt(name, number, line) for number, line in found]
-    return [line for _, line in found]
+        found = [(where, jsonl_prompt(where, line)) for where, line in found]
+    return [checked_text(where, prompt) for where, prompt in found]
 
 
 def lines(text: str) -> list[tuple[int, str]]:
@@ -54,14 +57,17 @@ def lines(text: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line.strip()]
 
 
-def jsonl_prompt(name: str, number: int, line: str) -> str:
+def jsonl_prompt(where: str, line: str) -> str:
+    """The line's "prompt", which must be all that it holds: a setting beside it would not be heeded."""
     try:
         value: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
-    prompt = value.get("prompt") if isinstance(value, dict) else None
+    prompt = value.pop("prompt", None) if isinstance(value, dict) else None
     if not isinstance(prompt, str) or not prompt:
-        raise ValueError(f'--file {name} line {number}: must be an object with a text "prompt", got {line[:60]!r}')
+        raise ValueError(f'{where}: must be an object with a text "prompt", got {shown(line)}')
+    if value:
+        raise ValueError(f'{where}: must hold "prompt" alone, got also {", ".join(map(shown, list(value)[:10]))}')
     return prompt
 
 

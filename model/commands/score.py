@@ -9,9 +9,9 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from model.commands.arguments import add_model_arguments, load_model
+from model.commands.arguments import add_model_arguments, checked_text, load_model
 from model.commands.prompts import add_prompt_arguments, read_prompts
-from model.commands.terminal import show, waiting
+from model.commands.terminal import progress, show
 
 if TYPE_CHECKING:
     from model.study.score import Choice, Score
@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-c",
         "--choices",
         nargs="*",
-        default=(),
+        action="extend",
+        default=[],
         metavar="TEXT",
         help="two answers or more, in any case, with or without a leading space",
     )
@@ -43,12 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from model.study.score import checked_choices, score
 
-    choices = checked_choices(arguments.choices)
+    choices = checked_choices([checked_text("--choices", choice) for choice in arguments.choices])
     prompts = read_prompts(arguments)
     llama, tokenizer = load_model(arguments)
     warn_of_spaces(prompts)
-    with waiting(f"scoring {len(prompts)} prompts"):
-        scores = score(llama, tokenizer, prompts, choices, whole=arguments.whole)
+    with progress("choices", len(prompts) * len(choices)) as told:
+        scores = score(llama, tokenizer, prompts, choices, whole=arguments.whole, on_progress=told)
     for number, result in enumerate(scores):
         if arguments.json:
             show(json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+MANY = 1000  # texts or choices, of which a pipe's user is told
 
 
 def show(text: str) -> None:
@@ -35,7 +38,10 @@ def waiting(message: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar; gives a function that moves it to so many of the total. What is shown meanwhile appears above it."""
+    """A bar; gives a function that moves it to so many of the total. What is shown meanwhile appears above it.
+
+    Where stderr is no terminal, a line says what lies ahead if that is much.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,9 +49,19 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     same = sys.stdout.isatty()  # else rich would put what goes into a file or pipe on the terminal
     quiet = not console.is_terminal
+    if quiet and total > MANY:
+        tell(f"{total:,} {what}: this may take a while")
     with Progress(*columns, console=console, transient=True, redirect_stdout=same, disable=quiet) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def counted(items: Iterable[T], told: Callable[[int], None], done: int = 0) -> Iterator[T]:
+    """The items; told how many are done, those before them included."""
+    told(done)
+    for now_done, item in enumerate(items, done + 1):
+        yield item
+        told(now_done)
 
 
 def report_speed(tokens: int, seconds: float, seed: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import torch
@@ -90,7 +90,13 @@ class Spelling:
 
 @torch.inference_mode()
 def score(
-    model: Llama, tokenizer: Tokenizer, prompts: str | Sequence[str], choices: Sequence[str], *, whole: bool = False
+    model: Llama,
+    tokenizer: Tokenizer,
+    prompts: str | Sequence[str],
+    choices: Sequence[str],
+    *,
+    whole: bool = False,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Score]:
     """Rate the choices as answers to each prompt, so that a language model serves as a classifier.
 
@@ -98,12 +104,14 @@ def score(
         prompts: texts; BOS is put before each, as in `generate`.
         choices: two answers or more; case and a leading space don't matter, unless whole is True, where case does.
         whole: score every choice as a text, also where it is one token.
+        on_progress: called with the number of choices rated, len(prompts) * len(choices) at the end.
 
     The log-softmax is taken in float64 of the model's logits, before any temperature, penalty or filter. What stands
     beside a prompt in a batch changes its logits by rounding at most.
 
-    Raises: TypeError or ValueError naming the argument: fewer than two choices, an empty one, two with a token
-        sequence in common, a prompt that with its choice exceeds the model's window, logits that are no numbers.
+    Raises: TypeError or ValueError naming the argument: fewer than two choices, an empty one, the name of a
+        special token, two with a token sequence in common, a prompt that with its choice exceeds the model's window,
+        logits that are no numbers.
 
     Source: labels rated by the words that stand for them, Schick & Schütze 2021; spellings compete for one mass of
         probability, Holtzman et al. 2021 (surface form competition); the mean a token, Brown et al. 2020 (section 2.4).
@@ -119,7 +127,8 @@ def score(
     prompt_ids = encoded(texts, tokenizer, model.config.vocab_size)
     spellings = spelled(tokenizer, checked_choices(choices), whole, model.config.vocab_size)
     check_window(prompt_ids, spellings, model.config.max_position_embeddings)
-    logprobs = read_logprobs(model, [row_after(ids, spelling) for ids in prompt_ids for spelling in spellings])
+    rows = [row_after(ids, spelling) for ids in prompt_ids for spelling in spellings]
+    logprobs = read_logprobs(model, rows, on_progress)
     count = len(spellings)
     return [rated(tokenizer, text, spellings, logprobs[i * count : (i + 1) * count]) for i, text in enumerate(texts)]
 
@@ -130,11 +139,13 @@ def checked_choices(choices: Sequence[str]) -> list[str]:
         raise TypeError(f"choices must be a list of texts, got {choices!r}")
     if len(choices) < 2:
         raise ValueError(f"choices must be two texts or more, got {len(choices)}: {', '.join(choices) or 'none'}")
+    seen: set[str] = set()
     for i, choice in enumerate(choices):
         if not without_space(choice):
             raise ValueError(f"choices[{i}] must hold more than spaces, got {choice!r}")
-        if choice in choices[:i]:
+        if choice in seen:
             raise ValueError(f"choices must be distinct, got {choice!r} twice")
+        seen.add(choice)
     return list(choices)
 
 
@@ -147,9 +158,12 @@ def spelled(tokenizer: Tokenizer, choices: list[str], whole: bool, vocabulary: i
     """Each choice by its one-token spellings, else by its pieces; none may count for two choices."""
     found: list[Spelling] = []
     owner: dict[tuple[int, ...], str] = {}
+    spelling_ids = ids_by_text(tokenizer, vocabulary)
     for i, choice in enumerate(choices):
+        if without_space(choice).strip() in tokenizer.special:
+            raise ValueError(f"choices[{i}] must be a text, got {choice!r}, the name of a token that no text spells")
         pieces = encoded_prompt(f"choices[{i}]", word_ids(tokenizer, choice), tokenizer, vocabulary)
-        ids = [] if whole else one_token_ids(tokenizer, choice, vocabulary)
+        ids = [] if whole else one_token_ids(spelling_ids, choice)
         found.append(Spelling(choice, not ids, ids or pieces))
         for path in found[-1].paths:
             if path in owner:
@@ -165,20 +179,26 @@ def spelled(tokenizer: Tokenizer, choices: list[str], whole: bool, vocabulary: i
     return found
 
 
-def one_token_ids(tokenizer: Tokenizer, choice: str, vocabulary: int) -> list[int]:
+def ids_by_text(tokenizer: Tokenizer, vocabulary: int) -> dict[bytes, list[int]]:
+    """The ids of the model's vocabulary by what they add to the text: `A` and `<0x41>` are two with one text."""
+    found = defaultdict(list)
+    for i in range(min(tokenizer.vocab_size, vocabulary)):
+        if not tokenizer.sp.is_unknown(i):
+            found[tokenizer.token_bytes(i)].append(i)
+    return found
+
+
+def one_token_ids(ids: Mapping[bytes, list[int]], choice: str) -> list[int]:
     """Every id whose text is a spelling of the choice: as given, lower, upper and title case, with and without a space.
 
-    Ids are found by what they add to the text, so that `A` and `<0x41>` are two ids with one text, both counted.
-
     >>> tokenizer = Tokenizer.from_pretrained()
-    >>> tokenizer.pieces(one_token_ids(tokenizer, "a", 4096))
+    >>> tokenizer.pieces(one_token_ids(ids_by_text(tokenizer, 4096), "a"))
     ['<0x41>', '<0x61>', '▁a', '▁A', 'a', 'A']
     """
     text = without_space(choice)
     cases = (text, text.lower(), text.upper(), text.title())
     wanted = {(space + case).encode() for case in cases for space in ("", " ")}
-    ids = range(min(tokenizer.vocab_size, vocabulary))
-    return [i for i in ids if tokenizer.token_bytes(i) in wanted and not tokenizer.sp.is_unknown(i)]
+    return sorted(i for spelling in wanted for i in ids.get(spelling, ()))
 
 
 def word_ids(tokenizer: Tokenizer, choice: str) -> list[int]:
@@ -217,18 +237,21 @@ def row_after(prompt: list[int], spelling: Spelling) -> Row:
     return Row((*prompt, *spelling.ids[:-1]), [(last + i, token) for i, token in enumerate(spelling.ids)])
 
 
-def read_logprobs(model: Llama, rows: Sequence[Row]) -> list[list[float]]:
+def read_logprobs(model: Llama, rows: Sequence[Row], on_progress: Callable[[int], None]) -> list[list[float]]:
     """The logprobs that each row asks for, in nats; a sequence that several rows share goes through the model once."""
     found: list[list[float]] = [[] for _ in rows]
     sharing: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         sharing[row.ids].append(number)
     sequences = sorted(sharing, key=len)  # neighbours of like length need little padding
+    done = 0
     for start in range(0, len(sequences), BATCH):
         batch = sequences[start : start + BATCH]
         for ids, hidden in zip(batch, padded_hidden(model, batch), strict=True):
             for number in sharing[ids]:
                 found[number] = read_row(model, hidden, rows[number])
+                done += 1
+        on_progress(done)
     return found
 
 
@@ -247,7 +270,7 @@ def read_row(model: Llama, hidden: Tensor, row: Row) -> list[float]:
     positions, tokens = zip(*row.reads, strict=True)
     found = logprobs[[position - first for position in positions], list(tokens)].tolist()
     if not all(map(math.isfinite, found)):
-        raise ValueError(f"model must give finite logits, got {found} (weights in {model.dtype}): try float32")
+        raise ValueError(f"{model.source}: must give finite logits, got {found} (weights in {model.dtype})")
     return found
 
 
@@ -255,6 +278,7 @@ def rated(tokenizer: Tokenizer, prompt: str, spellings: list[Spelling], logprobs
     """The scores after one prompt; logprobs: for each choice those that its row asked for."""
     sums = [sum(found) if s.whole else log_sum(found) for s, found in zip(spellings, logprobs, strict=True)]
     means = [total / len(s.paths[0]) for total, s in zip(sums, spellings, strict=True)]
+    all_sums, all_means = log_sum(sums), log_sum(means)
     choices = [
         Choice(
             choice=spelling.text,
@@ -263,13 +287,14 @@ def rated(tokenizer: Tokenizer, prompt: str, spellings: list[Spelling], logprobs
             logprob=total,
             probability=math.exp(total),
             mean_logprob=mean,
-            share=math.exp(total - log_sum(sums)),
-            share_by_mean=math.exp(mean - log_sum(means)),
+            share=math.exp(total - all_sums),
+            share_by_mean=math.exp(mean - all_means),
         )
         for spelling, found, total, mean in zip(spellings, logprobs, sums, means, strict=True)
     ]
+    paths = {path for spelling in spellings for path in spelling.paths}
     apart = [
-        choice.probability for choice, spelling in zip(choices, spellings, strict=True) if not held(spelling, spellings)
+        choice.probability for choice, spelling in zip(choices, spellings, strict=True) if not held(spelling, paths)
     ]
     return Score(prompt, choices, math.fsum(apart))
 
@@ -281,11 +306,9 @@ def tokens_of(tokenizer: Tokenizer, spelling: Spelling, logprobs: list[float]) -
     return tokens if spelling.whole else sorted(tokens, key=lambda token: -token.logprob)
 
 
-def held(spelling: Spelling, others: Iterable[Spelling]) -> bool:
-    """Whether a choice begins with another one, whose probability then has its own within."""
-    return spelling.whole and any(
-        path == tuple(spelling.ids[: len(path)]) for other in others if other is not spelling for path in other.paths
-    )
+def held(spelling: Spelling, paths: Set[tuple[int, ...]]) -> bool:
+    """Whether a choice begins with another one, whose probability then has its own within; paths: of all choices."""
+    return spelling.whole and any(tuple(spelling.ids[:length]) in paths for length in range(1, len(spelling.ids)))
 
 
 def log_sum(logprobs: Sequence[float]) -> float:

@@ -178,7 +178,7 @@ def test_a_folder_is_no_new_file(capsys, prompts):
 
 
 def test_jsonl_prompts(capsys, monkeypatch, prompts):
-    (prompts / "in.jsonl").write_text('{"id": 4, "prompt": "A\\nB"}\n\n{"prompt": "C"}\n')
+    (prompts / "in.jsonl").write_text('{"prompt": "A\\nB"}\n\n{"prompt": "C"}\n')
     lines = run(capsys, "-f", "in.jsonl", "-n", "2", "--json")[1].splitlines()
     assert [json.loads(line)["prompt"] for line in lines] == ["A\nB", "C"]
     (prompts / "bad.jsonl").write_text('{"prompt": "A"}\n{"text": "B"}\n')

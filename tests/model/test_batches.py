@@ -1,10 +1,12 @@
 """Batches by length change nothing. Oracle: one call of `generate` with all prompts, and sorted lengths."""
 
+from itertools import islice
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import Llama, Tokenizer, generate, generate_many
+from model import Llama, Tokenizer, batches, generate, generate_many
 from model.batches import by_length
 
 PROMPTS = ["A", "Once upon a time there lived a king", "The wolf", "She said that the old man", [1, 310, 621]]
@@ -28,6 +30,48 @@ def test_beams_keep_a_stream_a_prompt(storyteller):
     options = {"num_beams": 3, "num_return_sequences": 2, "do_sample": True, "max_new_tokens": 5, "seed": 3}
     together = generate(*storyteller, PROMPTS, **options)
     several = dict(generate_many(*storyteller, PROMPTS, batch_size=2, **options))
+    assert [[one.ids for one in several[i]] for i in range(5)] == [[one.ids for one in row] for row in together]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 4])
+def test_texts_of_a_prompt_may_follow_in_several_batches(storyteller, monkeypatch, at_once):
+    """In the order of the texts of a prompt; never more than those at once."""
+    told: dict[int, str] = {}
+
+    def on_text(number: int, text: str) -> None:
+        told[number] = told.get(number, "") + text
+
+    real, counts = batches.generate, []
+
+    def counting(model, tokenizer, some, **options):
+        counts.append(len(some) * options["num_return_sequences"])
+        return real(model, tokenizer, some, **options)
+
+    monkeypatch.setattr(batches, "AT_ONCE", at_once)
+    monkeypatch.setattr(batches, "generate", counting)
+    options = {**OPTIONS, "num_return_sequences": 3}
+    together = [one for row in generate(*storyteller, PROMPTS, **options) for one in row]
+    several = list(batches.generate_texts(*storyteller, PROMPTS, on_text=on_text, **options))
+    assert max(counts) <= at_once and sum(counts) == 15
+    assert [one.ids for _, one in sorted(several, key=lambda pair: pair[0])] == [one.ids for one in together]
+    assert told == {number: one.text for number, one in several}
+    assert [number for number, _ in several if number < 3] == [0, 1, 2]
+
+
+def test_so_many_texts_begin_at_once(storyteller):
+    """A million are no list of a million streams, nor a batch of as many."""
+    options = {"max_new_tokens": 2, "seed": 1, "top_p": 0.9}
+    texts = batches.generate_texts(*storyteller, ["A"], num_return_sequences=10**9, **options)
+    (some,) = generate(*storyteller, ["A"], num_return_sequences=3, **options)
+    assert [(number, one.ids) for number, one in islice(texts, 3)] == [(i, one.ids) for i, one in enumerate(some)]
+
+
+def test_beams_of_a_prompt_stay_together(storyteller, monkeypatch):
+    """Their number is that of rows, so that fewer prompts are searched at a time."""
+    options = {"num_beams": 4, "num_return_sequences": 3, "max_new_tokens": 3, "do_sample": False}
+    together = generate(*storyteller, PROMPTS, **options)
+    monkeypatch.setattr(batches, "AT_ONCE", 2)
+    several = dict(generate_many(*storyteller, PROMPTS, **options))
     assert [[one.ids for one in several[i]] for i in range(5)] == [[one.ids for one in row] for row in together]
 
 

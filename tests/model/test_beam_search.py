@@ -360,6 +360,7 @@ def test_reordered_rows_are_the_rows_they_were(data):
         ({"streamer": object()}, ValueError, "streamer must be None with num_beams above 1"),
         ({"logprobs": 2}, ValueError, "logprobs must be None with num_beams above 1, got 2"),
         ({"stream": [1, 2, 3]}, ValueError, "stream must hold one number for each of 1"),
+        ({"num_beams": 1025, "do_sample": False}, ValueError, "num_beams must be at most 1024, got 1025"),
         ({"num_beams": 257, "top_k": 5}, ValueError, "num_beams must be at most 256 to sample from 4096, got 257"),
     ],
 )

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from model import Llama, Tokenizer, generate
+from model import Llama, Tokenizer, batches, generate
 from model.cli import main, parser
+from model.commands import terminal
 from model.commands.arguments import model_name
 from model.weights import BUILT_IN
 
@@ -149,12 +150,38 @@ def test_a_folder_of_ones_own(capsys, llama_folder, llama2_tokenizer):
         (("a", "-m", "b", "-p", "A"), "alea generate: MODEL must be given once, got 'a' and --model 'b'"),
         (("", "-p", "A"), "alea generate: MODEL must be a folder, got ''"),
         (("-p", "king " * 600), "leaves"),
+        (("-p", "A", "--batch-size", "0"), "alea generate: --batch-size must be an integer >= 1, got 0"),
+        (("-p", "A", "--batch-size", "-1"), "--batch-size must be an integer >= 1, got -1"),
+        (("-p", "A", "-n", "3", "--max-length", "9"), "--max-new-tokens and --max-length both limit the length"),
+        (("-p", "A", "--stream", "--json"), "--stream shows a single text as it grows: not several, nor with"),
+        (("-p", "A", "--stream", "--beams", "2"), "--stream shows a single text"),
+        (("-p", "A", "--stream", "-o", "out.jsonl"), "--stream shows a single text"),
+        (("-p", "A", "--stream", "-p", "B"), "--stream shows a single text"),
+        (("-p", "A", "--stop", "\udce4"), "--stop must be valid UTF-8, got '\\udce4'"),
+        (("-p", "A", "--beams", "2", "--seed", "1"), "--seed is of draws; with --beams it needs --sample"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):
     status, out, err = run(capsys, "generate", *arguments)
     assert status == 2 and message in err and err.count("\n") == 1
     assert out == ""
+
+
+def test_many_texts_say_what_lies_ahead_and_are_shown_as_they_come(capsys, monkeypatch):
+    """Where stderr is no terminal; the first batch is on stdout before the last is drawn."""
+    monkeypatch.setattr(terminal, "MANY", 4)
+    monkeypatch.setattr(batches, "AT_ONCE", 2)
+    command = ("generate", "-p", "A", "-r", "5", "-n", "2", "--json")
+    assert run(capsys, *command)[2] == "5 texts: this may take a while\n"
+    real, shown_by = batches.generate, []
+
+    def generate(*arguments, **options):
+        shown_by.append(capsys.readouterr().out.count("\n"))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(batches, "generate", generate)
+    assert main(command) == 0
+    assert shown_by == [0, 2, 2]
 
 
 def test_many_prompts_are_drawn_in_batches_with_streams_of_their_own(capsys):

@@ -52,6 +52,10 @@ def test_as_transformers_reads_it(change):
     assert ours.rope_theta == theirs.rope_parameters["rope_theta"]
 
 
+def test_null_is_the_default_where_transformers_writes_it():
+    assert LlamaConfig.from_dict(OLD | {"num_key_value_heads": None, "head_dim": None}) == LlamaConfig.from_dict(OLD)
+
+
 @pytest.mark.parametrize("key", ["type", "rope_type"])
 def test_scaling_of_either_generation(key):
     old = LlamaConfig.from_dict(OLD | {"rope_theta": 5e5, "rope_scaling": {key: "llama3", **LLAMA3}})
@@ -97,8 +101,13 @@ def test_end_tokens(raw, ids):
             {"rope_scaling": {"rope_type": "llama3", **LLAMA3, "low_freq_factor": 4.0}},
             "high_freq_factor must be > low_freq_factor = 4.0, got 4.0",
         ),
-        ({"eos_token_id": "2"}, "eos_token_id must be a token id >= 0, a list of them or none, got '2'"),
+        ({"eos_token_id": "2"}, r"eos_token_id must be a token id in 0 \.\. 31999, a list of them or none, got '2'"),
         ({"eos_token_id": [2, 2.5]}, "eos_token_id must be"),
+        ({"eos_token_id": 32000}, "eos_token_id must be .* got 32000"),
+        ({"vocab_size": None}, "vocab_size must be an integer >= 1 and < 2.31, got None"),
+        ({"rms_norm_eps": None}, "rms_norm_eps must be a number > 0, got None"),
+        ({"rope_theta": 0}, "rope_theta must be a number > 0, got 0"),
+        ({"hidden_act": "\x1b[31m" + "x" * 5000}, r"hidden_act must be 'silu', got '\\x1b.31mx{0,80}\.\.\.x*'$"),
     ],
 )
 def test_refused(change, message):

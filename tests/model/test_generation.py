@@ -208,7 +208,7 @@ def test_llama2_tokenizer_on_random_weights(llama_folder, llama2_tokenizer):
         ({"prompts": ["\ud800"]}, ValueError, "text must be valid Unicode, got a lone surrogate"),
         ({"seed": [1, 2]}, TypeError, r"seed must be an integer, got \[1, 2\]"),
         ({"do_sample": "no"}, TypeError, "do_sample must be True, False or None, got 'no'"),
-        ({"eos_token_id": "</s>"}, ValueError, "eos_token_id must be a token id >= 0"),
+        ({"eos_token_id": "</s>"}, ValueError, "eos_token_id must be a token id in 0"),
         ({"stream": 5}, TypeError, "stream must be a list of 1 integers"),
         ({"stop_strings": 5}, ValueError, "stop_strings must be non-empty strings, got 5"),
         ({"stream": [1, 2]}, ValueError, "stream must hold one number for each of 1 sequences, got 2"),

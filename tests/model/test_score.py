@@ -12,8 +12,9 @@ from sentencepiece import SentencePieceProcessor
 from transformers import LlamaForCausalLM
 
 from model import Llama, Tokenizer, cli
+from model.commands import terminal
 from model.study import score as scoring
-from model.study.score import Score, one_token_ids, score
+from model.study.score import Score, ids_by_text, one_token_ids, score
 from model.weights import BUILT_IN
 
 TOKENIZER = Tokenizer.from_pretrained()
@@ -129,8 +130,10 @@ def test_spellings_in_llama_2(llama2_tokenizer):
     known = {sp.piece_to_id(name) for name in names} - {sp.unk_id()}
     assert len(known) >= 4
     for given in ("Yes", " yes", "▁YES", "yEs"):
-        assert set(one_token_ids(tokenizer, given, 32000)) == known
-    assert one_token_ids(tokenizer, "Yes", 10) == []  # a model with fewer embeddings than the tokenizer has pieces
+        assert set(one_token_ids(ids_by_text(tokenizer, 32000), given)) == known
+    assert (
+        one_token_ids(ids_by_text(tokenizer, 10), "Yes") == []
+    )  # a model with fewer embeddings than the tokenizer has pieces
 
 
 def numbers(result: Score) -> list[float]:
@@ -170,7 +173,7 @@ def test_the_last_place_of_the_window_is_used(llama_folder):
 def test_logits_that_are_no_numbers_are_refused(llama_folder):
     llama = Llama.from_pretrained(llama_folder(vocab_size=4096))
     llama.norm.weight.data[0] = math.nan
-    with pytest.raises(ValueError, match="model must give finite logits"):
+    with pytest.raises(ValueError, match="llama: must give finite logits"):
         score(llama, TOKENIZER, "A", ["yes", "no"])
 
 
@@ -216,6 +219,23 @@ def test_a_prompt_that_ends_in_whitespace_is_warned_of(capsys):
     assert yes["probability"] == pytest.approx(sum(p[i] for i in spellings("Yes")), **CLOSE)
 
 
+def test_choices_add_up(capsys):
+    """Given in one option or in two."""
+    one, two = (("--choices", "Yes", "No", "king"), ("-c", "Yes", "No", "-c", "king"))
+    assert run(capsys, "-p", "A", *one)[1] == run(capsys, "-p", "A", *two)[1]
+
+
+def test_many_choices_say_what_lies_ahead(capsys, monkeypatch):
+    """Where stderr is no terminal; on one, a bar moves with every batch."""
+    monkeypatch.setattr(terminal, "MANY", 5)
+    assert run(capsys, "-p", "A", "-p", "B", "--choices", "Yes", "No")[2] == ""
+    assert "6 choices: this may take a while\n" in run(capsys, "-p", "A", "-p", "B", "--choices", "Yes", "No", "I")[2]
+    seen: list[int] = []
+    monkeypatch.setattr(scoring, "BATCH", 2)
+    score(STORYTELLER, TOKENIZER, ["A", "B"], ["Yes", "the king", "MAYBE"], on_progress=seen.append)
+    assert seen == sorted(seen) and seen[-1] == 6 and len(seen) > 1
+
+
 def test_a_file_and_standard_input(capsys, monkeypatch, tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes("\ufeffThe old\r\n\r\nWas Märchen true?\r\n".encode())
@@ -236,7 +256,9 @@ def test_a_file_and_standard_input(capsys, monkeypatch, tmp_path):
         (("-p", "A", "--choices", "Yes", " yes"), "got 'Yes' and ' yes', both of which count Yes (1096)"),
         (("-p", "A", "--choices", "Yes", " Yes", "--whole"), "got 'Yes' and ' Yes', both of which count ▁Yes (3094)"),
         (("-p", "A", "--choices", "Yes", " "), "choices[1] must hold more than spaces, got ' '"),
-        (("-p", "A", "--choices", "Yes", "\udc80"), "text must be valid Unicode"),
+        (("-p", "A", "--choices", "Yes", "\udc80"), "--choices must be valid UTF-8, got '\\udc80'"),
+        (("-p", "\udce4", "--choices", "Yes", "No"), "--prompt must be valid UTF-8, got '\\udce4'"),
+        (("-p", "A", "--choices", "Yes", " </s>"), "choices[1] must be a text, got ' </s>', the name of a token"),
         (("--choices", "Yes", "No"), "a prompt is needed: -p TEXT, -f FILE"),
         (("--file", "missing.txt", "--choices", "Yes", "No"), "--file must be a text file, or - for standard input"),
         (

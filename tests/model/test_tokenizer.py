@@ -85,3 +85,9 @@ def test_errors(tmp_path):
         Tokenizer.from_pretrained(tmp_path)
     with pytest.raises(TypeError, match="text must be a str, got int"):
         BUILT_IN.encode(5)
+
+
+def test_a_vocabulary_that_is_no_file_is_named(tmp_path):
+    (tmp_path / "tokenizer.model").mkdir()
+    with pytest.raises(ValueError, match=r"tokenizer\.model: must be a file, got a folder"):
+        Tokenizer.from_pretrained(tmp_path)

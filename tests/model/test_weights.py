@@ -1,6 +1,7 @@
 """Checkpoints as they come, and one clear error for each way in which one can be broken."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import Llama
+from model import Llama, Tokenizer, generate, weights
 from model.weights import stored_tensors
 
 NORM = "model.layers.1.input_layernorm.weight"
@@ -27,7 +28,7 @@ def refused(folder, error, *parts):
         Llama.from_pretrained(folder)
     for part in parts:
         assert part in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
@@ -86,9 +87,71 @@ def test_missing_extra_and_misshapen_tensors(llama_folder):
     rewrite(folder, lambda t: t.update({NORM: torch.ones(48, dtype=torch.int32)}))
     refused(folder, ValueError, "model.safetensors", NORM, "got I32")
     rewrite(folder, lambda t: t.pop(NORM))
-    refused(folder, ValueError, folder.name, f"tensor {NORM} is missing")
+    refused(folder, ValueError, folder.name, f"tensor {NORM!r} is missing")
     rewrite(folder, lambda t: t.update({NORM: torch.ones(48), "model.extra": torch.ones(1)}))
-    refused(folder, ValueError, "model.safetensors", "tensor model.extra is no part of the Llama")
+    refused(folder, ValueError, "model.safetensors", "tensor 'model.extra' is no part of the Llama")
+
+
+def reconfigure(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize("layers", [10**9, 10**5, 4, 2])
+def test_layers_are_counted_before_they_are_built(llama_folder, monkeypatch, layers):
+    folder = llama_folder()
+    reconfigure(folder, num_hidden_layers=layers)
+    monkeypatch.setattr(weights, "Llama", lambda config: pytest.fail("built"))
+    refused(folder, ValueError, "config.json: num_hidden_layers must be 3, the layers", f"got {layers}")
+
+
+def test_sizes_beyond_what_torch_can_count(llama_folder):
+    """torch's own error comes with its stack, on many lines."""
+    folder, most = llama_folder(), 2**31 - 2
+    heads = {"num_attention_heads": most, "num_key_value_heads": most, "head_dim": most}
+    reconfigure(folder, hidden_size=most, intermediate_size=most, **heads)
+    refused(folder, ValueError, "config.json: describes matrices of more than 2^63 bytes")
+
+
+EVIL = "evil\x1b[31m.weight"  # which a terminal would obey
+
+
+def test_names_of_a_stranger_are_shown_escaped_and_short(llama_folder):
+    folder = llama_folder()
+    rewrite(folder, lambda t: t.update({EVIL: torch.ones(1)}))
+    refused(folder, ValueError, "tensor 'evil\\x1b[31m.weight' is no part of the Llama")
+    index_path = folder / "model.safetensors.index.json"
+    (folder / "model.safetensors").unlink()
+    for weight_map in ({EVIL: "x" * 5000}, {"x" * 5000: EVIL}, {"\ud800": 7}):
+        index_path.write_text(json.dumps({"weight_map": weight_map}))
+        refused(folder, ValueError, "index.json", "of this folder")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "generation_config.json"])
+def test_what_is_no_file_is_named(llama_folder, name):
+    folder = llama_folder()
+    path = folder / name
+    path.unlink(missing_ok=True)
+    for make, kind in (
+        (path.mkdir, "a folder"),
+        (lambda: os.mkfifo(path), "a pipe"),
+        (lambda: path.symlink_to("/dev/zero"), "a device"),
+        (lambda: path.symlink_to(path), "a link that leads to no file"),
+    ):
+        make()
+        refused(folder, ValueError, f"{name}: must be a file, got {kind}")
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_model_that_gives_no_numbers_is_named(llama_folder, value):
+    """Where it first matters: to look at every weight would cost a pass over them."""
+    folder = llama_folder()
+    rewrite(folder, lambda t: t[NORM].fill_(value))
+    model = Llama.from_pretrained(folder)
+    for beams in (1, 2):
+        with pytest.raises(ValueError, match=r"llama: gives NaN or \+inf .*its weights hold some, or torch.float32 is"):
+            generate(model, Tokenizer.from_pretrained(), [[1, 2]], max_new_tokens=2, num_beams=beams)
 
 
 def test_truncated_file(llama_folder):
@@ -113,15 +176,17 @@ def test_broken_shards(llama_folder):
         refused(with_home(outside), ValueError, "index.json", NORM, "of this folder", repr(outside))
     refused(with_home("none.safetensors"), FileNotFoundError, "none.safetensors", NORM)
     other = next(s for s in index["weight_map"].values() if s != shard)
-    refused(with_home(other), ValueError, other, f"tensor {NORM} is missing")
+    refused(with_home(other), ValueError, other, f"tensor {NORM!r} is missing")
     index_path.write_text("[]")
-    refused(folder, ValueError, "index.json: not a valid index")
+    refused(folder, ValueError, "index.json: must hold a JSON object, got list")
+    index_path.write_text('{"weight_map": [1]}')
+    refused(folder, ValueError, "index.json: weight_map must be an object, got [1]")
     index_path.write_text('{"weight_map": {}}')
-    refused(folder, ValueError, folder.name, "tensor model.embed_tokens.weight is missing")
+    refused(folder, ValueError, "config.json: num_hidden_layers must be 0", "got 3")
     index_path.write_text(json.dumps(index))
     path = folder / shard
     save_file(load_file(path) | {"model.extra": torch.ones(1)}, path)
-    refused(folder, ValueError, shard, "tensor model.extra is no part of the Llama")
+    refused(folder, ValueError, shard, "tensor 'model.extra' is no part of the Llama")
 
 
 @pytest.mark.parametrize(
@@ -129,8 +194,13 @@ def test_broken_shards(llama_folder):
     [
         ("[1]", "must hold a JSON object, got list"),
         ('{"eos_token_id": "2"}', "eos_token_id must be a token id"),
+        (
+            '{"eos_token_id": [2, 97]}',
+            "eos_token_id must be a token id in 0 .. 96, a list of them or none, got [2, 97]",
+        ),
         ('{"do_sample": "false"}', "do_sample must be true or false, got 'false'"),
         ('{"top_p": 1.5}', "top_p must be in [0, 1], got 1.5"),
+        (json.dumps({"top_p": "x" * 5000}), "top_p must be a number"),
     ],
 )
 def test_a_broken_generation_config_is_named(llama_folder, text, message):
@@ -145,13 +215,13 @@ def test_folders_without_weights(llama_folder, tmp_path):
     (folder / "model.safetensors").unlink()
     refused(folder, FileNotFoundError, "holds neither model.safetensors nor")
     (folder / "pytorch_model.bin").write_bytes(b"never read")
-    refused(folder, FileNotFoundError, "pytorch_model.bin, a pickle, which could run code")
+    refused(folder, FileNotFoundError, "found 'pytorch_model.bin', a pickle, which could run code")
 
 
 MEASURE = """
 import sys, torch
 from pathlib import Path
-from model import Llama
+from model import Llama, Tokenizer, generate, weights
 
 def status(name):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))

@@ -1,0 +1,72 @@
+"""What a stranger may have written: whether a path leads to a file, the JSON in it, a name or value in a message."""
+
+from __future__ import annotations
+
+import json
+import os
+import reprlib
+import stat
+from pathlib import Path
+from typing import Any
+
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+_SHORT.maxlevel = 2
+
+
+def shown(value: Any) -> str:
+    r"""A name or value as a message shows it: as `repr`, so that a terminal obeys nothing in it, and not too long.
+
+    >>> shown("evil\x1b[31m.weight"), len(shown("x" * 5000))
+    ("'evil\\x1b[31m.weight'", 100)
+    """
+    return _SHORT.repr(value)
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has this name, even a link that leads nowhere."""
+    return os.path.lexists(path)
+
+
+def require_file(path: Path, hint: str = "") -> Path:
+    """The path, where it leads to a file.
+
+    Raises: FileNotFoundError with the hint where nothing is there; ValueError where what is there is no file.
+    """
+    if not is_there(path):
+        raise FileNotFoundError(f"{path}: no such file{hint}")
+    if not path.is_file():
+        raise ValueError(f"{path}: must be a file, got {kind(path)}")
+    return path
+
+
+def kind(path: Path) -> str:
+    """What a path leads to that is no file."""
+    try:
+        return KINDS[stat.S_IFMT(path.stat().st_mode)]
+    except OSError:  # it leads nowhere, or to itself
+        return "a link that leads to no file"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; ValueError naming the file where there is none."""
+    require_file(path)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: must hold a JSON object, got {type(raw).__name__}")
+    return raw
+
+
+def optional_json(path: Path) -> dict[str, Any]:
+    """The same, {} where nothing is there."""
+    return read_json(path) if is_there(path) else {}
