@@ -69,19 +69,20 @@ def text_row(kind: str, name: str, prompt: str, text: Text) -> str:
 
 
 class Layout:
-    """Where each node stands, in pixels: a column a step, a row a leaf, an inner node amid its children.
+    """Where each node stands, in pixels: a column a step, a row a leaf, an inner node in its first child's row.
 
+    The best text is the top row, so that it is seen first however large the tree is.
     left: of the columns, 0 the prompt's. right: of each node's writing. y: the middle of its row.
     """
 
     def __init__(self, tree: BeamTree) -> None:
         nodes = list(tree.root.walk())
         self.y: dict[Node, float] = {}
-        for row, leaf in enumerate(node for node in nodes if not node.children):
+        for row, leaf in enumerate(leaves(tree.root)):
             self.y[leaf] = TOP + row * ROW + ROW / 2
         for node in reversed(nodes):  # children before their parents
             if node.children:
-                self.y[node] = (self.y[node.children[0]] + self.y[node.children[-1]]) / 2
+                self.y[node] = min(self.y[child] for child in node.children)
         self.left, self.right = [0.0], {tree.root: float(CHARACTER * len(short(tree.prompt)))}
         for step in range(1, tree.steps + 1):
             self.left.append(max(x for node, x in self.right.items() if node.beam.length == step - 1) + GAP)
@@ -90,6 +91,16 @@ class Layout:
                     self.right[node] = self.left[step] + width(tree, node)
         self.width = max(self.right.values()) + ENDING
         self.height = TOP + ROW * sum(not node.children for node in nodes)
+
+
+def leaves(root: Node) -> Iterator[Node]:
+    """From the top: a node's children by the best text that they lead to, then in the search's order."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if not node.children:
+            yield node
+        waiting += sorted(node.children, key=lambda child: child.leads_to or math.inf)[::-1]
 
 
 def short(prompt: str) -> str:

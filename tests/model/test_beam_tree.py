@@ -190,8 +190,12 @@ def test_nothing_overlaps():
     at = beam_report.Layout(tree)
     columns: dict[int, list[float]] = {}
     for node in tree.root.walk():
-        heights = [at.y[child] for child in node.children]
-        assert heights == sorted(heights)  # in the search's order
+        ranks = [child.leads_to or 99 for child in sorted(node.children, key=at.y.__getitem__)]
+        assert ranks == sorted(ranks)
+        others = [at.y[child] for child in node.children if child.leads_to is None]
+        assert others == sorted(others)  # in the search's order
+    top = [node for node in tree.root.walk() if at.y[node] == beam_report.TOP + beam_report.ROW / 2]
+    assert top == [node for node in tree.root.walk() if node is tree.root or node.leads_to == 1]
     for node in tree.nodes:
         columns.setdefault(node.beam.length, []).append(at.y[node])
         assert at.left[node.beam.length] < at.right[node] <= at.width and 0 < at.y[node] < at.height

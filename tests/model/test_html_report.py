@@ -539,6 +539,39 @@ def test_looks(browser: Browser, pages: dict[str, Path], width: int, dark: bool,
     assert browser.problems == []
 
 
+BOTTOMS = """[...document.querySelectorAll("#candidates tbody tr:first-child td")].map((cell) => {
+  const range = document.createRange();
+  range.selectNodeContents([...cell.childNodes].at(-1));
+  return range.getBoundingClientRect().bottom;
+})"""
+
+
+def test_what_became_of_a_candidate_stands_level_with_its_numbers(browser: Browser, pages: dict[str, Path]):
+    """Rank, logit, a probability a stage below its bar, outcome: their text ends at one height."""
+    browser.open(pages["story"])
+    bottoms = browser.run(BOTTOMS)
+    assert len(bottoms) == 2 + 5 + 1 and max(bottoms) - min(bottoms) < 1
+
+
+PLACES = """(() => {
+  const box = document.getElementById("%s").parentElement;
+  const edges = (element) => [element.getBoundingClientRect().left, element.getBoundingClientRect().right];
+  const places = () => [...box.querySelectorAll("tbody tr:first-child > *")].map(edges);
+  const before = places();
+  box.scrollLeft = 9999;
+  return [edges(box), before, places()];
+})()"""
+
+
+@pytest.mark.parametrize("table", ["stages", "candidates"])
+def test_on_a_phone_a_wide_table_scrolls_in_its_box(browser: Browser, pages: dict[str, Path], table: str):
+    """To its last column, and what the row is about stays in sight."""
+    browser.open(pages["story"], 390)
+    (left, right), before, after = browser.run(PLACES % table)
+    assert before[-1][1] > right + 1 and after[-1][1] <= right + 1
+    assert before[0][0] == after[0][0] == left
+
+
 def test_every_input_has_a_name(browser: Browser, pages: dict[str, Path]):
     browser.open(pages["story"])
     name = "(one) => one.ariaLabel || one.textContent || one.labels[0].textContent"
