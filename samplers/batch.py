@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
 
+from samplers.cached_property import cached_property
 from samplers.params import MAX_VOCABULARY, PackedParams, SamplingParams, pack
 
 Array: TypeAlias = "np.ndarray | torch.Tensor"
