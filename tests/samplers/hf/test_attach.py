@@ -310,10 +310,12 @@ def test_embeddings_instead_of_ids(llama, ids):
     assert torch.equal(llama.generate(inputs_embeds=embeddings, **SAMPLING), expected[:, 5:])
 
 
-def test_pickled_and_copied(llama, ids):
-    expected = hf.attach(llama, seed=5).generate(ids, **SAMPLING)
+@pytest.mark.parametrize("params", [None, SamplingParams(top_k=7), [SamplingParams(top_k=k) for k in (7, 8, 9)]])
+def test_pickled_and_copied(llama, ids, params):
+    options = dict(do_sample=True, max_new_tokens=STEPS)
+    expected = hf.attach(llama, params, seed=5).generate(ids, **options)
     for other in (pickle.loads(pickle.dumps(llama)), copy.deepcopy(llama)):
-        assert torch.equal(other.generate(ids, **SAMPLING), expected)
+        assert torch.equal(other.generate(ids, **options), expected)
         assert type(hf.detach(other)) is transformers.LlamaForCausalLM
 
 
