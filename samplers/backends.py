@@ -78,4 +78,4 @@ def automatic(on_gpu: bool) -> str:
 def warn_once(message: str) -> None:
     if message not in WARNED:
         WARNED.add(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=5)
+        warnings.warn(message, RuntimeWarning, stacklevel=6)

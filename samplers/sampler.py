@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+import torch
 
 from samplers.backends import implementation
 from samplers.batch import Array, Batch, History, Integers, Params, to_numpy
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class InvalidLogits(ValueError):
@@ -43,6 +49,19 @@ class SampleOutput(NamedTuple):
     entropy: Any = None
 
 
+def untraced(function: Callable[P, R]) -> Callable[P, R]:
+    """torch.compile, which can't trace the engine, calls the function between two graphs."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+@untraced
 def sample(
     logits: Array,
     params: Params = None,
@@ -93,6 +112,7 @@ def sample(
     return SampleOutput(*batch.outputs(columns))
 
 
+@untraced
 def filter_logits(
     logits: Array,
     params: Params = None,

@@ -1,11 +1,13 @@
 """What can run here is said truly, and a choice that can't run is refused with the reason."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 import samplers
-from samplers import backends, native, sample
+from samplers import SamplingParams, backends, filter_logits, native, sample
 
 ROW = np.zeros((1, 4), np.float32)
 MODULE = samplers.sampler.implementation.__globals__  # of samplers/backends.py; `samplers.backends` is the function
@@ -29,8 +31,9 @@ def test_a_missing_extension_is_explained(monkeypatch):
     assert "no compiler was found" in backends()["native"]
     with pytest.raises(RuntimeError, match="backend 'native' can't run here: not built"):
         sample(ROW, seed=0, backend="native")
-    with pytest.warns(RuntimeWarning, match="reference, slower, draws the same tokens"):
+    with pytest.warns(RuntimeWarning, match="reference, slower, draws the same tokens") as caught:
         sample(ROW, seed=0)
+    assert caught[0].filename == __file__
     sample(ROW, seed=0)  # warned once, not again: a warning would be an error here
 
 
@@ -49,6 +52,17 @@ def test_without_triton_a_gpu_tensor_goes_to_the_next_best(monkeypatch):
     expected = native if backends()["native"] == "ok" else None
     with pytest.warns(RuntimeWarning, match="the triton backend can't run here"):
         assert MODULE["implementation"]("auto", True) is (expected or MODULE["implementation"]("reference", True))
+
+
+def test_torch_compile_of_a_caller_draws_the_same_and_warns_of_nothing():
+    def drawn(x: torch.Tensor) -> torch.Tensor:
+        p = SamplingParams(top_k=7)
+        return sample(filter_logits(2 * x, p), p, seed=3).tokens + 1
+
+    x = torch.randn(5, 100, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(torch.compile(drawn, backend="eager")(x), drawn(x))
 
 
 def test_triton_says_why_not(monkeypatch):
