@@ -179,8 +179,11 @@ def test_invalid_rows(bad):
     with pytest.raises(InvalidLogits, match="row 1, 2") as error:
         sample(x, seed=0)
     assert error.value.rows == [1, 2]
-    with pytest.raises(InvalidLogits):
+    with pytest.raises(InvalidLogits, match="row 1, 2"):
         filter_logits(x)
+    filtered = filter_logits(x, on_invalid="mark")
+    np.testing.assert_array_equal(filtered[[0, 3]], filter_logits(x[[0, 3]]))
+    assert (filtered[1:3] == -np.inf).all()
     out = sample(x, seed=0, on_invalid="mark", details=True)
     good = sample(x[[0, 3]], seed=0, stream=[0, 3], details=True)
     for name in ("tokens", "weight", "total", "kept", "logprobs", "model_logprobs", "entropy"):
@@ -256,6 +259,9 @@ def test_refused_arguments(arguments, error, message):
     given = {"logits": logits(), "params": None, "seed": 0} | arguments
     with pytest.raises(error, match=message):
         sample(given.pop("logits"), given.pop("params"), **given)
+    if "on_invalid" in arguments:
+        with pytest.raises(error, match=message):
+            filter_logits(logits(), **arguments)
 
 
 def fake(x: torch.Tensor) -> None:
