@@ -1,13 +1,13 @@
 # make demo   a story from the built-in model        make test         ruff, mypy, pytest
-# make identity   a million rows, to the bit         make test-oldest  with Triton 3.6.0, NumPy 1.26.4, transformers 5.0.0
-# make gpu-toy   bench/gpu.sh under Triton's interpreter
+# make identity   a million rows, to the bit         make test-all     with the tests that take minutes
+# make gpu-toy   bench/gpu.sh, interpreted           make test-oldest  with Triton 3.6.0, NumPy 1.26.4, transformers 5.0.0
 PYTHON ?= python3
 ROWS ?= 1000000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest identity gpu-toy clean
+.PHONY: demo test test-all test-oldest identity gpu-toy clean
 
 demo: $(INSTALLED)
 	@$(BIN)/alea generate -p "Once upon a time" --seed 7
@@ -16,7 +16,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(MARKED)
+
+test-all: MARKED = -m "exhaustive or not exhaustive"
+test-all: test
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "triton or however_many" tests/samplers/test_identity.py

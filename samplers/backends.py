@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
-from importlib import import_module
 from types import ModuleType
 
 import torch
 
-MODULES = {"reference": "samplers.reference.sampler", "native": "samplers.native", "triton": "samplers.kernels.launch"}
-BACKENDS = tuple(MODULES)
+from samplers import native
+from samplers.reference import sampler as reference
+
+BACKENDS = ("reference", "native", "triton")
 OK = ("ok", "interpreter")
+WARNED: set[str] = set()
 
 
 def backends() -> dict[str, str]:
@@ -26,15 +27,8 @@ def backends() -> dict[str, str]:
 
 def state(backend: str) -> str:
     if backend == "native":
-        return native_state()
+        return native.state()
     return triton_state() if backend == "triton" else "ok"
-
-
-@functools.cache
-def native_state() -> str:
-    from samplers import native
-
-    return native.state()
 
 
 def triton_state() -> str:
@@ -61,14 +55,17 @@ def implementation(backend: str, on_gpu: bool) -> ModuleType:
     return module(backend)
 
 
-@functools.cache
 def module(backend: str) -> ModuleType:
-    return import_module(MODULES[backend])
+    if backend == "triton":
+        from samplers.kernels import launch  # at its first use: triton takes long to import, and need not be there
+
+        return launch
+    return native if backend == "native" else reference
 
 
 def automatic(on_gpu: bool) -> str:
     """The fastest backend that can run here; a warning, once, where it is not the one for this device."""
-    if not on_gpu and native_state() == "ok":
+    if not on_gpu and native.state() == "ok":
         return "native"
     best, *others = ["triton", "native", "reference"] if on_gpu else ["native", "reference"]
     if state(best) in OK:
@@ -78,6 +75,7 @@ def automatic(on_gpu: bool) -> str:
     return name
 
 
-@functools.cache
 def warn_once(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=5)
+    if message not in WARNED:
+        WARNED.add(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=6)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
 
+from samplers.cached_property import cached_property
 from samplers.params import MAX_VOCABULARY, PackedParams, SamplingParams, pack
 
 Array: TypeAlias = "np.ndarray | torch.Tensor"
@@ -111,10 +111,11 @@ def rows_of(logits: Any) -> Any:
     if isinstance(logits, torch.Tensor):
         if logits.dtype not in FLOATS:
             raise TypeError(f"logits must be float32, float16 or bfloat16, got {logits.dtype}")
-        if logits.layout != torch.strided or logits.is_meta:
+        if not holds_data(logits):
             raise TypeError(f"logits must be a dense tensor that holds data, got {logits!r}")
         logits = logits.detach() if logits.requires_grad else logits
     elif isinstance(logits, np.ndarray):
+        refuse_masked("logits", logits)
         if logits.dtype not in (np.float32, np.float16):
             raise TypeError(f"logits must be float32 or float16 in NumPy, got {logits.dtype}")
     else:
@@ -125,6 +126,16 @@ def rows_of(logits: Any) -> Any:
     if not 1 <= shape[-1] <= MAX_VOCABULARY:
         raise ValueError(f"logits must have a vocabulary of 1 to {MAX_VOCABULARY}, got {shape[-1]}")
     return logits[None] if len(shape) == 1 else logits
+
+
+def holds_data(tensor: torch.Tensor) -> bool:
+    """Not where it is sparse or nested, has only a shape (meta, fake), or stands for another tensor (torch.func)."""
+    if tensor.is_nested or type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return False
+    try:
+        return tensor.data_ptr() != 0 or (tensor.numel() == 0 and not tensor.is_meta)
+    except RuntimeError:
+        return False
 
 
 def packed_for(params: Params, size: int, vocabulary: int) -> PackedParams:
@@ -163,10 +174,13 @@ def integers(name: str, value: Integers, size: int) -> int | Array:
             raise TypeError(f"{name} must be {accepted}, got {value!r}")
         array: Any = value.to(torch.int64).contiguous()  # the kernels step from row to row
     else:
-        if isinstance(value, (list, tuple)):  # Python integers of any size
-            value = [signed(v) if type(v) is int else v for v in value]
-        array = to_numpy(name, value, accepted)
-        if array.dtype.kind not in "iu" and array.size:
+        numbers: Any = value
+        has_bools = False
+        if isinstance(value, (list, tuple)):
+            has_bools = any(isinstance(v, (bool, np.bool_)) for v in value)  # beside integers, NumPy reads 0 and 1
+            numbers = [signed(v) if type(v) is int else v for v in value]  # Python integers of any size
+        array = to_numpy(name, numbers, accepted)
+        if has_bools or (array.dtype.kind not in "iu" and array.size):
             raise TypeError(f"{name} must be {accepted}, got {value!r}")
         array = array.astype(np.int64, copy=False)
     if tuple(array.shape) not in ((), (size,)):
@@ -221,7 +235,14 @@ def writable(array: np.ndarray) -> np.ndarray:
 
 def to_numpy(name: str, value: Any, form: str = "an array") -> np.ndarray:
     """As an array, on the host. TypeError naming the argument and its form where that can't be."""
+    refuse_masked(name, value)
     try:
         return value.detach().resolve_neg().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise TypeError(f"{name} must be {form}, got {value!r}") from None
+
+
+def refuse_masked(name: str, value: Any) -> None:
+    """What NumPy masks would be read all the same."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} must not be a masked array: fill it first, as with numpy.ma.filled")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from numbers import Integral, Real
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 
+from samplers.cached_property import cached_property
 from samplers.reference.fixed_point import fraction
 
 
@@ -49,6 +48,28 @@ ROW = np.dtype(  # what a backend reads of a row's parameters; `csrc/sampler.h` 
 )  # T = 0: temperature 1, inverse_temperature 0. Off: top_p and typical_p all ones, the others 0
 TEMPERATURE = Range("0, or in [1e-6, 1e6]", 1e-6, 1e6)
 MAX_VOCABULARY = 1 << 20
+
+
+class Bias(Mapping[int, float]):
+    """A dict that can't be written. A copy (of pickle, copy, `dataclasses.asdict`) is an ordinary dict."""
+
+    def __init__(self, values: dict[int, float]) -> None:
+        self._values = values
+
+    def __getitem__(self, token: int) -> float:
+        return self._values[token]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values).replace("-inf", "float('-inf')")  # as Python reads it
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self._values,)
 
 
 @dataclass(frozen=True)
@@ -136,10 +157,8 @@ class SamplingParams:
         return PackedParams((self,))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle and copy, which can't take the read-only logit_bias."""
-        bias = None if self.logit_bias is None else dict(self.logit_bias)
-        values = (bias if f.name == "logit_bias" else getattr(self, f.name) for f in fields(self))
-        return type(self), tuple(values)
+        """For pickle and copy: without what `packed` keeps."""
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +188,10 @@ class PackedParams:
     def table(self) -> np.ndarray:
         """The rows' numbers as the backends read them: ROW [R]."""
         return np.array([numbers(row) for row in self.rows], ROW)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: without the layouts, which no other process could read."""
+        return type(self), (self.rows, self.device)
 
 
 def pack(
@@ -255,7 +278,7 @@ def checked_bias(bias: Any) -> Mapping[int, float] | None:
         if value != -math.inf and not abs(value) <= FLOAT32_MAX:
             raise ValueError(f"logit_bias[{token}] must be finite in float32 or -inf, got {value!r}")
         checked[token] = value
-    return MappingProxyType(checked)
+    return Bias(checked)
 
 
 PLAIN = SamplingParams()  # softmax(logits) as it is

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+import torch
 
 from samplers.backends import implementation
 from samplers.batch import Array, Batch, History, Integers, Params, to_numpy
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class InvalidLogits(ValueError):
@@ -43,6 +49,19 @@ class SampleOutput(NamedTuple):
     entropy: Any = None
 
 
+def untraced(function: Callable[P, R]) -> Callable[P, R]:
+    """torch.compile, which can't trace the engine, calls the function between two graphs."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+@untraced
 def sample(
     logits: Array,
     params: Params = None,
@@ -82,17 +101,17 @@ def sample(
     >>> int(out.tokens[0]), int(out.kept[0]), round(float(out.weight[0] / out.total[0]), 3)
     (3, 6, 0.118)
     """
-    if on_invalid not in ("raise", "mark"):
-        raise ValueError(f"on_invalid must be 'raise' or 'mark', got {on_invalid!r}")
     if not isinstance(details, bool):
         raise TypeError(f"details must be True or False, got {details!r}")
+    raises = raises_on_invalid(on_invalid)
     batch = Batch(logits, params, history, history_start, allowed, seed, position, stream)
     *columns, all_valid = implementation(backend, batch.on_gpu).sample(batch, details)
-    if on_invalid == "raise" and not all_valid:
+    if raises and not all_valid:
         refuse_invalid(columns[0] >= 0)
     return SampleOutput(*batch.outputs(columns))
 
 
+@untraced
 def filter_logits(
     logits: Array,
     params: Params = None,
@@ -101,21 +120,30 @@ def filter_logits(
     history_start: Integers = 0,
     allowed: Array | None = None,
     backend: str = "auto",
+    on_invalid: str = "raise",
 ) -> Any:
     """The distribution that `sample` draws from, as logits: x / T where kept, -inf elsewhere.
 
-    Arguments and errors as in `sample`. Returns: a new float32 (B, V), torch or NumPy as the logits are; at T = 0
-    the kept logit stands undivided. A quotient beyond float32 becomes its greatest finite number, so that what is
-    kept stays above -inf.
+    Arguments and errors as in `sample`; on_invalid="mark" leaves an invalid row -inf throughout. Returns: a new
+    float32 (B, V), torch or NumPy as the logits are; at T = 0 the kept logit stands undivided. A quotient beyond
+    float32 becomes its greatest finite number, so that what is kept stays above -inf.
 
     >>> from samplers import SamplingParams
     >>> filter_logits(np.float32([1, 3, 2]), SamplingParams(top_k=2, temperature=2.0))
     array([[-inf,  1.5,  1. ]], dtype=float32)
     """
+    raises = raises_on_invalid(on_invalid)
     batch = Batch(logits, params, history, history_start, allowed)
     filtered, valid = implementation(backend, batch.on_gpu).filter_logits(batch)
-    refuse_invalid(valid)
+    if raises:
+        refuse_invalid(valid)
     return batch.outputs([filtered])[0]
+
+
+def raises_on_invalid(on_invalid: str) -> bool:
+    if on_invalid not in ("raise", "mark"):
+        raise ValueError(f"on_invalid must be 'raise' or 'mark', got {on_invalid!r}")
+    return on_invalid == "raise"
 
 
 def refuse_invalid(valid: Array) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samplers.batch import Array, Batch, History, Integers, Params
+from samplers.cached_property import cached_property
 from samplers.params import SamplingParams, integer
 from samplers.reference.draw import draw
 from samplers.reference.fixed_point import ONE

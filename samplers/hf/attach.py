@@ -59,31 +59,33 @@ def detach(model: Any) -> Any:
     target = generating(model)
     if isinstance(target, Attached):
         target.__class__ = base_of(target)
-        del target._samplers_hf
+        vars(target).pop("_samplers_hf", None)
     return model
 
 
 class Attached:
-    """Mixed in before a model's class: where generate calls these methods, they look at the options first."""
+    """Mixed in before a model's class: where generate calls these methods, they look at the options first.
 
-    _samplers_hf: Options
+    A second model that is made of the class has none, and is as if it were of the model's own class.
+    """
+
+    _samplers_hf: Options | None = None
 
     def _validate_generation_mode(self, generation_mode: Any, generation_config: Any, *arguments: Any) -> None:
-        if generation_config.do_sample and self._samplers_hf.params is None:
-            sampling_params(generation_config)
-        leave_alone(generation_mode.value, generation_config)
+        if self._samplers_hf is not None:
+            if generation_config.do_sample and self._samplers_hf.params is None:
+                sampling_params(generation_config)
+            leave_alone(generation_mode.value, generation_config)
         super()._validate_generation_mode(generation_mode, generation_config, *arguments)  # type: ignore[misc]
 
-    def _sample(
-        self, input_ids: Any, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **kwargs: Any
-    ) -> Any:
-        loop = super()._sample  # type: ignore[misc]
-        return decode(
-            loop, self._samplers_hf, input_ids, logits_processor, stopping_criteria, generation_config, **kwargs
-        )
+    def _sample(self, *arguments: Any, **kwargs: Any) -> Any:
+        loop, options = super()._sample, self._samplers_hf  # type: ignore[misc]
+        return loop(*arguments, **kwargs) if options is None else decode(loop, options, *arguments, **kwargs)
 
     def init_continuous_batching(self, *arguments: Any, **kwargs: Any) -> Any:
         manager = super().init_continuous_batching(*arguments, **kwargs)  # type: ignore[misc]
+        if self._samplers_hf is None:
+            return manager
         try:
             from samplers.hf import continuous
         except ImportError:  # the first versions of transformers 5 have no such list of processors

@@ -84,10 +84,13 @@ class FusedSampler(LogitsProcessor):
         step = input_ids.shape[1] - self.prompt_length
         shown = scores
         if self.scores or self.chain.reshaped:
-            shown = filter_logits(scores, self.params, **self.text(input_ids), backend=self.backend)
+            text = self.text(input_ids)
+            shown = filtered = filter_logits(scores, self.params, **text, backend=self.backend, on_invalid="mark")
             for processor in self.chain.after:
                 shown = processor(input_ids, shown)
-        tokens = self.drawn(input_ids, shown if self.chain.reshaped else scores, step)
+            if self.chain.reshaped:  # a row that was invalid stays so, for `drawn` to name it with its step
+                scores = shown.masked_fill(filtered.amax(-1, keepdim=True) == -torch.inf, -torch.inf)
+        tokens = self.drawn(input_ids, scores, step)
         self.last = Drawn.of(shown, tokens)
         return self.last
 

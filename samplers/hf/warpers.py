@@ -1,13 +1,16 @@
-"""Single processors with the constructors of transformers' own, to be put into a LogitsProcessorList.
+"""Single processors with the constructors and attributes of transformers' own, to be put into a LogitsProcessorList.
 
-Each is `filter_logits` with one parameter: the same kept set, and a new tensor in the type of the scores. They hold
-what this package holds everywhere: values out of range are refused by name, and a row with a NaN, +inf or nothing
-above -inf raises InvalidLogits.
+What they keep is what `filter_logits` keeps with one parameter, of float64 scores as rounded to float32; a result has
+the type and shape of the scores, and a gradient flows through it as in transformers. They hold what this package holds
+everywhere: values out of range are refused by name, and a row with a NaN, +inf or nothing above -inf raises
+InvalidLogits. The attributes can be read, not set. They are no subclasses of transformers' own, for which its
+continuous batching would put processors of its own in their place.
 """
 
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -24,18 +27,24 @@ class Warper(LogitsProcessor):
     """Keeps what one parameter keeps and sets the rest to filter_value."""
 
     supports_continuous_batching = True
+    min_tokens_to_keep = property(attrgetter("params.min_tokens_to_keep"))
 
     def __init__(self, filter_value: float = -math.inf, min_tokens_to_keep: int = 1, **parameter: Any) -> None:
         self.filter_value = filter_value
         self.params = SamplingParams(min_tokens_to_keep=min_tokens_to_keep, **parameter)
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        filtered = filter_logits(scores, self.params)
-        filtered = filtered.view(scores.shape)  # 1-D scores stay 1-D
+        filtered = filter_logits(rows_of(scores), self.params).view(scores.shape)
         return scores.masked_fill((filtered == -math.inf) & (scores > -math.inf), self.filter_value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.params})"
+
+
+def rows_of(scores: torch.Tensor) -> torch.Tensor:
+    """Scores [..., V] as the engine takes them: [B, V], no float64."""
+    rows = torch.atleast_2d(scores).flatten(0, -2)
+    return rows.float() if rows.dtype == torch.float64 else rows
 
 
 class TemperatureLogitsWarper(Warper):
@@ -45,11 +54,14 @@ class TemperatureLogitsWarper(Warper):
     tensor([[2., 4.]])
     """
 
+    temperature = property(attrgetter("params.temperature"))
+
     def __init__(self, temperature: float) -> None:
         super().__init__(temperature=checked("temperature", temperature, TEMPERATURE))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return filter_logits(scores, self.params).to(scores.dtype)
+        filter_logits(rows_of(scores), self.params)  # refuses invalid rows
+        return scores / self.temperature
 
 
 class TopKLogitsWarper(Warper):
@@ -59,12 +71,16 @@ class TopKLogitsWarper(Warper):
     tensor([[-inf, 3., 2.]])
     """
 
+    top_k = property(lambda self: max(self.params.top_k, self.min_tokens_to_keep))
+
     def __init__(self, top_k: int, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
         super().__init__(filter_value, min_tokens_to_keep, top_k=integer("top_k", top_k, least=1))
 
 
 class TopPLogitsWarper(Warper):
     """Keeps the fewest tokens that hold the mass top_p in [0, 1] (Holtzman et al., 2020)."""
+
+    top_p = property(attrgetter("params.top_p"))
 
     def __init__(self, top_p: float, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
         super().__init__(filter_value, min_tokens_to_keep, top_p=top_p)
@@ -73,6 +89,8 @@ class TopPLogitsWarper(Warper):
 class MinPLogitsWarper(Warper):
     """Keeps tokens at least min_p in [0, 1] times as probable as the first (Nguyen et al., 2024)."""
 
+    min_p = property(attrgetter("params.min_p"))
+
     def __init__(self, min_p: float, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
         super().__init__(filter_value, min_tokens_to_keep, min_p=min_p)
 
@@ -80,12 +98,16 @@ class MinPLogitsWarper(Warper):
 class TypicalLogitsWarper(Warper):
     """Keeps the tokens nearest the entropy that hold a mass in (0, 1] (Meister et al., 2022)."""
 
+    mass = property(attrgetter("params.typical_p"))
+
     def __init__(self, mass: float = 0.9, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
         super().__init__(filter_value, min_tokens_to_keep, typical_p=checked("mass", mass, FLOATS["typical_p"]))
 
 
 class EpsilonLogitsWarper(Warper):
     """Keeps tokens of probability epsilon in (0, 1) or more (Hewitt et al., 2022)."""
+
+    epsilon = property(attrgetter("params.epsilon_cutoff"))
 
     def __init__(self, epsilon: float, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
         super().__init__(filter_value, min_tokens_to_keep, epsilon_cutoff=checked("epsilon", epsilon, CUTOFF))
@@ -96,6 +118,8 @@ class EtaLogitsWarper(Warper):
 
     device is taken, as by transformers, and not needed.
     """
+
+    epsilon = property(attrgetter("params.eta_cutoff"))
 
     def __init__(
         self,
@@ -110,13 +134,15 @@ class EtaLogitsWarper(Warper):
 class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
     """Divides the positive logits of tokens in the text by penalty > 0, multiplies the negative ones (Keskar, 2019).
 
-    prompt_ignore_length: so many first ids are not counted; an int for all rows or an integer tensor [B].
+    prompt_ignore_length: so many first ids are not counted; an int for all rows or an integer tensor [B]. Of scores
+    [B, L, V] the last position is penalised.
 
     >>> RepetitionPenaltyLogitsProcessor(2.0)(torch.tensor([[0, 2]]), torch.tensor([[1.0, 3.0, -2.0]]))
     tensor([[ 0.5000,  3.0000, -4.0000]])
     """
 
     supports_continuous_batching = False  # it would be given the last token alone
+    penalty = property(attrgetter("params.repetition_penalty"))
 
     def __init__(self, penalty: float, prompt_ignore_length: int | torch.Tensor | None = None) -> None:
         self.params = SamplingParams(repetition_penalty=checked("penalty", penalty, FLOATS["repetition_penalty"]))
@@ -129,16 +155,27 @@ class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
         self.prompt_ignore_length = prompt_ignore_length
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if scores.ndim == 3:
+            last = self(input_ids, scores[:, -1])
+            return torch.cat([scores[:, :-1], last[:, None]], dim=1)
+        history = self.history(input_ids)
+        filter_logits(rows_of(scores), self.params, history=history)  # refuses invalid rows
+        vocabulary = scores.shape[-1]
+        ids = torch.where((history >= 0) & (history < vocabulary), history, vocabulary).to(scores.device, torch.int64)
+        said = torch.zeros((len(ids), vocabulary + 1), dtype=torch.bool, device=scores.device)
+        said = said.scatter_(1, ids, True)[:, :-1]
+        return torch.where(said, torch.where(scores < 0, scores * self.penalty, scores / self.penalty), scores)
+
+    def history(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The ids that count, int [B, L]; -1 in place of those ignored."""
         history = input_ids[:, None] if input_ids.ndim == 1 else input_ids
         ignored = self.prompt_ignore_length
         if isinstance(ignored, torch.Tensor):
             if len(ignored) != len(history):
                 raise ValueError(f"prompt_ignore_length must be of shape ({len(history)},), got ({len(ignored)},)")
             positions = torch.arange(history.shape[1], device=history.device)
-            history = history.masked_fill(positions < ignored.to(history.device)[:, None], -1)
-        elif ignored is not None:
-            history = history[:, ignored:]
-        return filter_logits(scores, self.params, history=history).to(scores.dtype)
+            return history.masked_fill(positions < ignored.to(history.device)[:, None], -1)
+        return history if ignored is None else history[:, ignored:]
 
 
 def checked(name: str, value: float, accepted: Range) -> float:

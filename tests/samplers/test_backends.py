@@ -1,13 +1,16 @@
 """What can run here is said truly, and a choice that can't run is refused with the reason."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 import samplers
-from samplers import backends, native, sample
+from samplers import SamplingParams, backends, filter_logits, native, sample
 
 ROW = np.zeros((1, 4), np.float32)
+MODULE = samplers.sampler.implementation.__globals__  # of samplers/backends.py; `samplers.backends` is the function
 
 
 def test_names_and_reference():
@@ -23,20 +26,15 @@ def test_unknown_backend():
 
 
 def test_a_missing_extension_is_explained(monkeypatch):
-    module = samplers.sampler.implementation.__globals__
     monkeypatch.setattr(native, "_reason", "not built: no compiler was found")
-    module["native_state"].cache_clear()
-    module["warn_once"].cache_clear()
-    try:
-        assert "no compiler was found" in backends()["native"]
-        with pytest.raises(RuntimeError, match="backend 'native' can't run here: not built"):
-            sample(ROW, seed=0, backend="native")
-        with pytest.warns(RuntimeWarning, match="reference, slower, draws the same tokens"):
-            sample(ROW, seed=0)
-        sample(ROW, seed=0)  # warned once, not again: a warning would be an error here
-    finally:
-        module["native_state"].cache_clear()
-        module["warn_once"].cache_clear()
+    monkeypatch.setitem(MODULE, "WARNED", set())
+    assert "no compiler was found" in backends()["native"]
+    with pytest.raises(RuntimeError, match="backend 'native' can't run here: not built"):
+        sample(ROW, seed=0, backend="native")
+    with pytest.warns(RuntimeWarning, match="reference, slower, draws the same tokens") as caught:
+        sample(ROW, seed=0)
+    assert caught[0].filename == __file__
+    sample(ROW, seed=0)  # warned once, not again: a warning would be an error here
 
 
 def test_the_reference_refuses_to_run_where_subnormals_are_flushed():
@@ -49,12 +47,22 @@ def test_the_reference_refuses_to_run_where_subnormals_are_flushed():
 
 
 def test_without_triton_a_gpu_tensor_goes_to_the_next_best(monkeypatch):
-    module = samplers.sampler.implementation.__globals__
-    monkeypatch.setitem(module, "triton_state", lambda: "no GPU")
-    module["warn_once"].cache_clear()
+    monkeypatch.setitem(MODULE, "triton_state", lambda: "no GPU")
+    monkeypatch.setitem(MODULE, "WARNED", set())
     expected = native if backends()["native"] == "ok" else None
     with pytest.warns(RuntimeWarning, match="the triton backend can't run here"):
-        assert module["implementation"]("auto", True) is (expected or module["implementation"]("reference", True))
+        assert MODULE["implementation"]("auto", True) is (expected or MODULE["implementation"]("reference", True))
+
+
+def test_torch_compile_of_a_caller_draws_the_same_and_warns_of_nothing():
+    def drawn(x: torch.Tensor) -> torch.Tensor:
+        p = SamplingParams(top_k=7)
+        return sample(filter_logits(2 * x, p), p, seed=3).tokens + 1
+
+    x = torch.randn(5, 100, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(torch.compile(drawn, backend="eager")(x), drawn(x))
 
 
 def test_triton_says_why_not(monkeypatch):

@@ -110,11 +110,14 @@ def test_nothing_waits_for_the_gpu(name: str, size: int, details: bool):
     params = SETTINGS.get(name, PENALISED)
     logits = rows("normal", size, 4099).cuda()
     packed, seeds = pack(params), torch.arange(size, device="cuda")
-    call = dict(on_gpu(arguments_of(params, size, 4099)), seed=seeds, position=seeds, stream=seeds, details=details)
+    changes = on_gpu(arguments_of(params, size, 4099))
+    call = dict(changes, seed=seeds, position=seeds, stream=seeds, details=details)
     sample(logits, packed, on_invalid="mark", **call)  # compiles, and lays out what is kept
+    filter_logits(logits, packed, on_invalid="mark", **changes)
     torch.cuda.set_sync_debug_mode("error")
     try:
         sample(logits, packed, on_invalid="mark", **call)
+        filter_logits(logits, packed, on_invalid="mark", **changes)
         with pytest.raises(RuntimeError, match="synchroniz"):  # the negative control: to raise, it must wait
             sample(logits, packed, on_invalid="raise", **call)
     finally:

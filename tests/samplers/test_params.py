@@ -2,14 +2,16 @@
 
 import copy
 import dataclasses
+import json
 import math
 import pickle
 
 import numpy as np
 import pytest
+import torch
 from transformers import GenerationConfig
 
-from samplers import InvalidLogits, PackedParams, SamplingParams, pack
+from samplers import InvalidLogits, PackedParams, SamplingParams, pack, sample
 from samplers.params import FLOATS
 
 REFUSED = [
@@ -119,10 +121,40 @@ def test_a_bias_is_copied_and_read_only():
 
 def test_copies():
     p = SamplingParams(top_p=0.9, logit_bias={1: 2.0})
-    assert pickle.loads(pickle.dumps(p)) == copy.deepcopy(p) == p
+    for other in (pickle.loads(pickle.dumps(p)), copy.deepcopy(p), copy.copy(p)):
+        assert other == p
+        with pytest.raises(TypeError):
+            other.logit_bias[1] = 3.0
     assert dataclasses.replace(p, top_k=3).logit_bias == {1: 2.0}
     error = pickle.loads(pickle.dumps(InvalidLogits([1, 2])))
     assert error.rows == [1, 2] and "row 1, 2" in str(error)
+
+
+def test_as_a_dict():
+    values = dataclasses.asdict(SamplingParams(top_p=0.9, logit_bias={1: 2.0}))
+    assert values["top_p"] == 0.9 and values["logit_bias"] == {1: 2.0}
+    assert json.loads(json.dumps(values))["logit_bias"] == {"1": 2.0}
+    assert SamplingParams(**values) == SamplingParams(top_p=0.9, logit_bias={1: 2.0})
+
+
+def test_python_reads_what_is_printed():
+    for bias in ({1: 2.0, 3: -math.inf, 5: -1e-7}, {}, None):
+        p = SamplingParams(temperature=0.7, logit_bias=bias)
+        assert eval(repr(p)) == p
+    assert repr(p.logit_bias) == repr(bias)
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_copies_of_packed_parameters(used, backend):
+    """Also of those that a backend has laid out; the copies draw the same."""
+    packed = pack([SamplingParams(top_k=5), SamplingParams(logit_bias={1: 2.0})], device="cpu")
+    x = torch.randn(2, 50, generator=torch.Generator().manual_seed(0))
+    if used:
+        sample(x, packed, seed=1, backend=backend)
+    for other in (pickle.loads(pickle.dumps(packed)), copy.deepcopy(packed), copy.copy(packed)):
+        assert other.rows == packed.rows and other.device == packed.device
+        expected = sample(x, packed, seed=1, backend=backend)
+        assert torch.equal(sample(x, other, seed=1, backend=backend).tokens, expected.tokens)
 
 
 def test_from_generation_config():

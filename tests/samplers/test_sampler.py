@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import samplers
 from samplers import InvalidLogits, SamplingParams, filter_logits, sample
@@ -178,8 +179,11 @@ def test_invalid_rows(bad):
     with pytest.raises(InvalidLogits, match="row 1, 2") as error:
         sample(x, seed=0)
     assert error.value.rows == [1, 2]
-    with pytest.raises(InvalidLogits):
+    with pytest.raises(InvalidLogits, match="row 1, 2"):
         filter_logits(x)
+    filtered = filter_logits(x, on_invalid="mark")
+    np.testing.assert_array_equal(filtered[[0, 3]], filter_logits(x[[0, 3]]))
+    assert (filtered[1:3] == -np.inf).all()
     out = sample(x, seed=0, on_invalid="mark", details=True)
     good = sample(x[[0, 3]], seed=0, stream=[0, 3], details=True)
     for name in ("tokens", "weight", "total", "kept", "logprobs", "model_logprobs", "entropy"):
@@ -226,6 +230,8 @@ def test_extreme_logits():
         ({"params": SamplingParams(logit_bias={11: 1.0})}, ValueError, "token id must be < 11, got 11"),
         ({"seed": 1.5}, TypeError, "seed must be an integer"),
         ({"seed": True}, TypeError, "seed must be an integer"),
+        ({"seed": [True, False, 1]}, TypeError, r"seed must be an integer .*, got \[True, False, 1\]"),
+        ({"stream": [np.True_, 1, 1]}, TypeError, "stream must be an integer"),
         ({"position": [1, 2]}, ValueError, r"position must be an integer or of shape \(3,\), got shape \(2,\)"),
         ({"stream": ["a", "b", "c"]}, TypeError, "stream must be an integer"),
         ({"history": [[1]]}, ValueError, "history must have one row for each of the 3 rows"),
@@ -242,6 +248,10 @@ def test_extreme_logits():
         ({"history_start": -1}, ValueError, "history_start must be in 0 .. 2.63 - 1, got -1"),
         ({"allowed": np.ones(11)}, TypeError, "allowed must be of dtype bool, got float64"),
         ({"allowed": np.ones(10, bool)}, ValueError, r"allowed must have shape \(11,\) or \(3, 11\), got \(10,\)"),
+        ({"logits": np.ma.masked_equal(logits(), 0)}, TypeError, "logits must not be a masked array: fill it first"),
+        ({"seed": np.ma.masked_equal([1, 2, 3], 2)}, TypeError, "seed must not be a masked array"),
+        ({"history": np.ma.masked_equal([[1], [2], [3]], 2)}, TypeError, "history must not be a masked array"),
+        ({"allowed": np.ma.masked_equal(np.ones(11, bool), True)}, TypeError, "allowed must not be a masked array"),
         ({"on_invalid": "ignore"}, ValueError, "on_invalid must be 'raise' or 'mark', got 'ignore'"),
     ],
 )
@@ -249,3 +259,35 @@ def test_refused_arguments(arguments, error, message):
     given = {"logits": logits(), "params": None, "seed": 0} | arguments
     with pytest.raises(error, match=message):
         sample(given.pop("logits"), given.pop("params"), **given)
+    if "on_invalid" in arguments:
+        with pytest.raises(error, match=message):
+            filter_logits(logits(), **arguments)
+
+
+def fake(x: torch.Tensor) -> None:
+    with FakeTensorMode():
+        sample(torch.empty(x.shape), seed=0)
+
+
+class Sampling(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sample(x, seed=0).tokens
+
+
+WITHOUT_DATA = {
+    "meta": lambda x: sample(x.to("meta"), seed=0),
+    "sparse": lambda x: sample(x.to_sparse(), seed=0),
+    "nested": lambda x: sample(torch.nested.nested_tensor([x[0], x[1]]), seed=0),
+    "jagged": lambda x: sample(torch.nested.nested_tensor([x[0], x[1]], layout=torch.jagged), seed=0),
+    "FakeTensor": fake,
+    "torch.vmap": torch.vmap(lambda x: sample(x, seed=0).tokens),
+    "torch.func.grad": torch.func.grad(lambda x: filter_logits(x).sum()),
+    "torch.export": lambda x: torch.export.export(Sampling(), (x,), strict=False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype")
+@pytest.mark.parametrize("kind", WITHOUT_DATA)
+def test_tensors_without_data_of_their_own_are_refused(kind):
+    with pytest.raises(TypeError, match="logits must be a dense tensor that holds data, got"):
+        WITHOUT_DATA[kind](torch.from_numpy(logits()))

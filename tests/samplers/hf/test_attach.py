@@ -18,6 +18,7 @@ from transformers import (
     BartForConditionalGeneration,
     LogitsProcessor,
     StoppingCriteria,
+    SynthIDTextWatermarkingConfig,
     TextIteratorStreamer,
     WatermarkingConfig,
     pipeline,
@@ -310,11 +311,36 @@ def test_embeddings_instead_of_ids(llama, ids):
     assert torch.equal(llama.generate(inputs_embeds=embeddings, **SAMPLING), expected[:, 5:])
 
 
-def test_pickled_and_copied(llama, ids):
-    expected = hf.attach(llama, seed=5).generate(ids, **SAMPLING)
+@pytest.mark.parametrize("params", [None, SamplingParams(top_k=7), [SamplingParams(top_k=k) for k in (7, 8, 9)]])
+def test_pickled_and_copied(llama, ids, params):
+    options = dict(do_sample=True, max_new_tokens=STEPS)
+    expected = hf.attach(llama, params, seed=5).generate(ids, **options)
     for other in (pickle.loads(pickle.dumps(llama)), copy.deepcopy(llama)):
-        assert torch.equal(other.generate(ids, **SAMPLING), expected)
+        assert torch.equal(other.generate(ids, **options), expected)
         assert type(hf.detach(other)) is transformers.LlamaForCausalLM
+
+
+SECOND = {
+    "the constructor": lambda kind, llama, folder: kind(llama.config),
+    "_from_config": lambda kind, llama, folder: kind._from_config(llama.config),
+    "from_pretrained": lambda kind, llama, folder: kind.from_pretrained(folder),
+}
+
+
+@pytest.mark.parametrize("way", SECOND)
+def test_a_second_model_of_the_class_is_not_attached(llama, ids, tmp_path, way):
+    llama.save_pretrained(tmp_path)
+    second = SECOND[way](type(hf.attach(llama, seed=5)), llama, tmp_path).eval()
+    stock = copy.deepcopy(llama)
+    stock.load_state_dict(second.state_dict())
+    hf.detach(stock)
+    for options in (SAMPLING, dict(SAMPLING, top_h=0.5), dict(max_new_tokens=STEPS), dict(SAMPLING, num_beams=2)):
+        texts = []
+        for model in (stock, second, copy.deepcopy(second)):
+            torch.manual_seed(3)
+            texts.append(model.generate(ids, **options))
+        assert torch.equal(texts[0], texts[1]) and torch.equal(texts[0], texts[2])
+    assert type(hf.detach(second)) is transformers.LlamaForCausalLM
 
 
 def test_saved_as_before(llama, tmp_path):
@@ -450,19 +476,33 @@ def test_options_out_of_range_are_refused(llama, ids, option, message):
 
 
 class Broken(LogitsProcessor):
-    """Row 1 has a NaN at the third step."""
+    """Row 1 is invalid at the third step."""
+
+    def __init__(self, value=torch.nan):
+        self.value = value
 
     def __call__(self, input_ids, scores):
         scores = scores.clone()
         if input_ids.shape[1] == 5 + 2:
-            scores[1, 7] = torch.nan
+            scores[1] = self.value
         return scores
 
 
-def test_invalid_logits_name_the_row_and_the_step(llama, ids):
+BEHIND = {  # what makes the fused call filter before it draws
+    "nothing": {},
+    "scores": RETURNED,
+    "watermark": dict(watermarking_config=WatermarkingConfig()),
+    "SynthID": dict(watermarking_config=SynthIDTextWatermarkingConfig(keys=[1, 2, 3], ngram_len=3)),
+    "normalised": dict(renormalize_logits=True, **RETURNED),
+}
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("behind", BEHIND)
+def test_invalid_logits_name_the_row_and_the_step(llama, ids, behind, value):
     hf.attach(llama, seed=5)
     with pytest.raises(InvalidLogits, match=r"row 1 at step 2") as caught:
-        llama.generate(ids, **SAMPLING, logits_processor=[Broken()])
+        llama.generate(ids, **SAMPLING, **BEHIND[behind], logits_processor=[Broken(value)])
     assert caught.value.rows == [1] and caught.value.step == 2
     assert pickle.loads(pickle.dumps(caught.value)).step == 2
 

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from transformers import LogitsProcessor
 
 import samplers
 from samplers import InvalidLogits, SamplingParams, hf
 from samplers.hf.chain import Chain
 from samplers.hf.fused import FusedSampler
 from samplers.hf.options import Options
-from tests.samplers.hf.test_attach import PARAMS, RETURNED, SAMPLING
+from tests.samplers.hf.test_attach import BEHIND, PARAMS, RETURNED, SAMPLING, Broken
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -33,11 +32,12 @@ def test_penalties(llama, ids):
         assert torch.equal(out.sequences[:, 5 + step].cpu(), drawn)
 
 
-def test_a_step_waits_for_nothing():
+@pytest.mark.parametrize("scores", [False, True])
+def test_a_step_waits_for_nothing(scores):
     logits = torch.randn(4, 300, device="cuda")
     texts = [torch.zeros(4, 5 + step, dtype=torch.int64, device="cuda") for step in range(3)]
     chain = Chain([], PARAMS.packed, [])
-    sampler = FusedSampler(chain, Options(seed=[1, 2, 3, 4]), texts[0], None, scores=False)
+    sampler = FusedSampler(chain, Options(seed=[1, 2, 3, 4]), texts[0], None, scores)
     torch.argmax(sampler(texts[0], logits), dim=-1)  # compiles
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
@@ -48,15 +48,10 @@ def test_a_step_waits_for_nothing():
         torch.cuda.set_sync_debug_mode("default")
 
 
-class Broken(LogitsProcessor):
-    def __call__(self, input_ids, scores):
-        scores = scores.clone()
-        scores[1, 7] = torch.nan if input_ids.shape[1] == 7 else scores[1, 7]
-        return scores
-
-
+@pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("steps", [3, 8])  # at the last step, and before it
-def test_invalid_logits_name_the_row_and_the_step(llama, ids, steps):
+def test_invalid_logits_name_the_row_and_the_step(llama, ids, steps, behind):
     hf.attach(llama.cuda(), seed=5)
+    options = {**SAMPLING, **BEHIND[behind], "max_new_tokens": steps}
     with pytest.raises(InvalidLogits, match="row 1 at step 2"):
-        llama.generate(ids.cuda(), **{**SAMPLING, "max_new_tokens": steps}, logits_processor=[Broken()])
+        llama.generate(ids.cuda(), **options, logits_processor=[Broken()])

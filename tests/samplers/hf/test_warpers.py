@@ -277,6 +277,44 @@ def test_sixteen_bits(name: str, dtype: torch.dtype):
         assert same(made(hf, name, filter_value=-9.0)(ids, scores), scores.masked_fill(theirs == -INF, -9.0))
 
 
+def test_double_precision(name: str):
+    """As transformers in every bit, of scores that float32 tells apart."""
+    scores, ids = drawn(6, 25).double(), history(6, 25)
+    if name in (TEMPERATURE, PENALTY):
+        scores += 1e-12
+    assert same(call(made(hf, name), scores, ids), call(made(transformers, name), scores, ids))
+
+
+@pytest.mark.parametrize("name", [TEMPERATURE, TOP_K, MIN_P, EPSILON, ETA])
+def test_three_dimensions(name: str):
+    scores = drawn(6, 25).view(2, 3, 25)
+    assert_agree(call(made(hf, name), scores), call(made(transformers, name), scores))
+
+
+@pytest.mark.parametrize("name", [TOP_P, TYPICAL])
+def test_three_dimensions_that_transformers_refuses(name: str):
+    scores = drawn(6, 25)
+    assert same(call(made(hf, name), scores.view(2, 3, 25)).view(6, 25), call(made(transformers, name), scores))
+
+
+def test_penalties_in_three_dimensions():
+    """The last position; transformers writes its result into the scores."""
+    scores, ids = drawn(6, 25).view(2, 3, 25), history(2, 25)
+    assert_agree(call(made(hf, PENALTY), scores, ids), made(transformers, PENALTY)(ids, scores.clone()))
+
+
+def test_gradients(name: str):
+    """No id twice: transformers counts its gradient twice."""
+    gradients, ids = [], torch.arange(36).view(4, 9) % 25
+    for library in (hf, transformers):
+        scores = drawn(4, 25).requires_grad_()
+        out = made(library, name)(ids, scores)
+        (out.masked_fill(out == -INF, 0) ** 2).sum().backward()
+        gradients.append(scores.grad)
+    assert gradients[0].any()
+    torch.testing.assert_close(*gradients)
+
+
 VIEWS = {
     "every second": lambda: drawn(6, 40)[:, ::2],
     "backwards in memory": lambda: drawn(6, 20).flip(1).t().contiguous().t(),
@@ -445,6 +483,18 @@ def test_generate(llama: Any, ids: torch.Tensor, steps: tuple[tuple[str, Any], .
 def test_signatures(name: str):
     ours, theirs = (inspect.signature(getattr(library, name)).parameters for library in (hf, transformers))
     assert [(p.name, p.default) for p in ours.values()] == [(p.name, p.default) for p in theirs.values()]
+
+
+def test_attributes(name: str):
+    """Those of transformers, to be read: set, they would change nothing."""
+    args = dict(min_tokens_to_keep=7, filter_value=-9.0) if name in FILTERS else {}
+    ours, theirs = made(hf, name, **args), made(transformers, name, **args)
+    within_a_batch = {"logits_indices", "cu_seq_lens_q"}  # what transformers' continuous batching tells its own class
+    for attribute in vars(theirs).keys() - within_a_batch:
+        value = getattr(theirs, attribute)
+        assert getattr(ours, attribute) == (value if value is None else pytest.approx(float(value)))
+    with pytest.raises(AttributeError):
+        setattr(ours, PARAMETER[name][0], 0.5)
 
 
 def test_continuous_batching(name: str):
