@@ -19,9 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    import torch
+
     from bench.cases import Case
 
     runner.check_options(arguments)
+    torch.set_num_threads(arguments.threads)
     rounds = 3 if arguments.quick else arguments.rounds
     cases = [Case(kind, VOCABULARY, filters=filters) for kind in KINDS for filters in FILTERS]
     records = runner.collect("isa", cases, partial(measured, rounds=rounds), arguments.save, lambda _: None)
