@@ -1,11 +1,14 @@
 # make demo   a story from the built-in model        make test         ruff, mypy, pytest
 # make identity   a million rows, to the bit         make test-all     with the tests that take minutes
 # make gpu-toy   bench/gpu.sh, interpreted           make test-oldest  with Triton 3.6.0, NumPy 1.26.4, transformers 5.0.0
+SHELL := /bin/bash
+export TIMEFORMAT := %U s of CPU time, and %S s in the kernel
 PYTHON ?= python3
 ROWS ?= 1000000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 OLDEST := .venv-oldest
+ALL := -m "exhaustive or not exhaustive"
 
 .PHONY: demo test test-all test-oldest identity gpu-toy clean
 
@@ -16,15 +19,15 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(MARKED)
+	@time OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(MARKED)
 
-test-all: MARKED = -m "exhaustive or not exhaustive"
+test-all: MARKED = $(ALL)
 test-all: test
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "triton or however_many" tests/samplers/test_identity.py
-	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "(test_draw or test_weights) and triton" tests/samplers/test_golden.py
-	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings tests/bench/test_kernels.py tests/samplers/hf
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings $(ALL) -k "triton or however_many" tests/samplers/test_identity.py
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings $(ALL) -k "(test_draw or test_weights) and triton" tests/samplers/test_golden.py
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings $(ALL) tests/bench/test_kernels.py tests/samplers/hf
 
 identity: $(INSTALLED)
 	$(BIN)/alea bench identity --rows $(ROWS) --save

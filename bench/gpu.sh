@@ -51,8 +51,8 @@ toy_extension() {  # what stands ready need not be compiled again
   "$PYTHON" -c 'from samplers import _native; print(_native.__file__)' || extension
 }
 
-tests() {  # PROCESSES WHICH
-  "$PYTHON" -m pytest -p no:cacheprovider -n "$1" --dist worksteal --durations 5 -k "$2" \
+tests() {  # PROCESSES WHICH [MARKED]
+  "$PYTHON" -m pytest -p no:cacheprovider -n "$1" --dist worksteal --durations 5 -m "${3:-not exhaustive}" -k "$2" \
     tests/samplers/test_identity.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/test_gpu.py
 }
 
@@ -70,7 +70,7 @@ if [[ $toy ]]; then
   left=$((SECONDS < 35 ? 50 - SECONDS : 15))
 else
   step extension 100 bash -c extension
-  step tests 220 bash -c 'tests 8 "triton or however_many or test_gpu"'
+  step tests 220 bash -c 'tests 8 "triton or however_many or test_gpu" "exhaustive or not exhaustive"'
   if command -v compute-sanitizer >/dev/null; then
     step memcheck 70 bash -c 'watched memcheck "(however_many and tied) or (golden_rows and 0)"'
     step racecheck 50 bash -c 'watched racecheck "however_many and tied and (none or chain)"'

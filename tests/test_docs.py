@@ -45,7 +45,10 @@ def runs_alea(command: str) -> bool:
     return command.startswith("alea ") or "| alea " in command
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
+SLOW = {"README.md, How fast": pytest.mark.exhaustive}  # its benchmarks compile every kernel
+
+
+@pytest.mark.parametrize("chapter", [pytest.param(name, marks=SLOW.get(name, ())) for name in CHAPTERS])
 def test_a_chapter_runs_from_top_to_bottom(chapter: str, capsys, monkeypatch, tmp_path):
     """In one folder, where `model/` is the clone's: a later command may use what an earlier one wrote."""
     monkeypatch.chdir(tmp_path)

@@ -146,7 +146,8 @@ def sample(batch: Any, details: bool) -> tuple[Any, ...]:
     if not details:
         return *numbers, None, None, all_valid
     model = [model_logprob(batch.x[i], d.token) if d.token >= 0 else math.nan for i, d in enumerate(draws)]
-    return *numbers, np.array(model, np.float32), entropy, all_valid
+    with np.errstate(over="ignore"):  # -inf, where the logits are as far apart as float32 goes
+        return *numbers, np.array(model, np.float32), entropy, all_valid
 
 
 def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,8 @@ from bench.kernels import Variant
 
 pytest.importorskip("triton")
 
-NVIDIA = ("sm_80", "sm_90", "sm_100")
+EXHAUSTIVE = pytest.mark.exhaustive
+NVIDIA = ("sm_90", pytest.param("sm_80", marks=EXHAUSTIVE), pytest.param("sm_100", marks=EXHAUSTIVE))
 
 
 def run(*words: str) -> int:
@@ -35,6 +36,7 @@ def test_every_kernel_is_exact_and_spills_nothing(target: str):
     assert fused["row_kernel"] > 8 and fused["choice_kernel"] > 8 and fused["filtered_kernel"] >= 8
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype: str):
     records = list(kernels.measured(kernels.some_variants(dtype), ["sm_90"]))

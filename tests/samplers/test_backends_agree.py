@@ -202,3 +202,11 @@ def test_philox_vectors():
     ):
         words = philox(*([np.array([word], np.uint64) for word in words] for words in (counter, key)))
         assert " ".join(f"{int(word[0]):08x}" for word in words) == expected
+
+
+def test_logits_as_far_apart_as_float32_goes(backend: str, recwarn):
+    """A model log-probability beyond float32 is -inf, and nobody is warned. Oracle: the difference, by hand."""
+    x = np.float32([3e38, -3e38])
+    out = sample(x, SamplingParams(), seed=0, allowed=np.array([False, True]), details=True, backend=backend)
+    assert (int(out.tokens[0]), float(out.model_logprobs[0])) == (1, -np.inf)
+    assert [one.message for one in recwarn if "samplers" in one.filename] == []

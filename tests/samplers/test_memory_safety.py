@@ -27,6 +27,7 @@ def flags() -> tuple[list[str], dict[str, list[str]]]:
     return names["FLAGS"], names["MORE"]
 
 
+@pytest.mark.exhaustive
 def test_under_sanitizers(tmp_path: Path):
     common, more = flags()
     sources = [p for p in sorted((ROOT / "csrc").glob("*.cpp")) if p.stem != "bindings"]
