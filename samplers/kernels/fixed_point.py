@@ -23,7 +23,10 @@ C1: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffff6p-1"))
 C0: tl.constexpr = tl.constexpr(1.0)
 TWO_24: tl.constexpr = tl.constexpr(float(1 << 24))
 TWO_40: tl.constexpr = tl.constexpr(float(1 << 40))
-IS_INTERPRETED: tl.constexpr = tl.constexpr(knobs.runtime.interpret)  # TRITON_INTERPRET=1, when this is imported
+# Whether tl.fma rounds twice: interpreted (TRITON_INTERPRET=1 when this is imported), before Triton 3.9.
+FMA_ROUNDS_TWICE: tl.constexpr = tl.constexpr(
+    knobs.runtime.interpret and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9)
+)
 
 
 @triton.jit
@@ -42,8 +45,8 @@ def distance(x, m, inverse_temperature):
 
 @triton.jit
 def fma(a, b, c):
-    """a·b + c, rounded once; in the interpreter, whose own rounds twice before Triton 3.9, as the reference does."""
-    if IS_INTERPRETED:
+    """a·b + c, rounded once; where that can't be had, through float64 as in the reference."""
+    if FMA_ROUNDS_TWICE:
         return (a.to(tl.float64) * b + c).to(tl.float32)
     return tl.fma(a, b, c)
 
