@@ -173,7 +173,7 @@ def test_a_page(tmp_path, capsys, sampling):
     assert ("greedy" in edges) == (not sampling)
     assert NASTY not in page and any(one.text == "… & \"{{ tree }}\" 'x' ]]>" for one in svg.iter("text"))
     assert not re.search(r"https?:|<script|src=|@import|url\((?!#)", page)
-    assert "the built-in storyteller" in page and "alea 0." in page
+    assert "the built-in storyteller" in page and "alea-sampling 0." in page
     assert ("top_p 0.9" in page) == bool(sampling)
 
 
