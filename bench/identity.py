@@ -21,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from samplers.backends import implementation
+
     runner.check_least(arguments, rows=1)
+    for backend in (arguments.backend, "native"):  # which has the fused operations that all weights are held to
+        implementation(backend, on_gpu=False)
     began = time.perf_counter()
     records = runner.collect("identity", parts(arguments), partial(checked, arguments), False, lambda _: None)
     distances, compared = (sum(record[what] for record in records) for what in ("distances", "rows"))

@@ -22,12 +22,16 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from bench.cases import Case
+    from samplers.backends import implementation
 
     runner.check_options(arguments)
+    implementation("native", on_gpu=False)
     torch.set_num_threads(arguments.threads)
     rounds = 3 if arguments.quick else arguments.rounds
     cases = [Case(kind, VOCABULARY, filters=filters) for kind in KINDS for filters in FILTERS]
     records = runner.collect("isa", cases, partial(measured, rounds=rounds), arguments.save, lambda _: None)
+    if not records:
+        return 0
     headings, table = rows(records)
     caption = f"µs a row of V = {VOCABULARY:,}, in parentheses × the first; hot caches, medians of interleaved rounds."
     runner.print_table("by instruction set", headings, table, caption)

@@ -42,3 +42,17 @@ def test_the_command(monkeypatch, capsys):
     isa.add_arguments(parser)
     assert isa.run(parser.parse_args(["--quick"])) == 0
     assert "k50+p.9" in capsys.readouterr().out
+
+
+def test_stopped_before_the_first_case(monkeypatch, capsys):
+    """A Ctrl-C leaves no table, and no traceback."""
+    require("native")
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(isa, "measured", stop)
+    parser = argparse.ArgumentParser()
+    isa.add_arguments(parser)
+    assert isa.run(parser.parse_args(["--quick"])) == 0
+    assert capsys.readouterr().out == ""

@@ -11,7 +11,7 @@ import torch
 
 from bench import compare, conformance, decode, gpu, hf, kernels, measure, runner, weights
 from model.cli import main
-from samplers import DEFINITION
+from samplers import DEFINITION, native
 
 SPEED = {"p20": 1.0, "p50": 2.0, "p80": 3.0}
 BOTH = {"stock": SPEED, "attached": SPEED}
@@ -150,3 +150,11 @@ def test_options_that_have_a_least_value():
     runner.check_least(arguments, rounds=2, threads=1)
     with pytest.raises(ValueError, match="--new-tokens must be >= 1, got 0"):
         runner.check_least(arguments, rounds=2, new_tokens=1)
+
+
+@pytest.mark.parametrize("command", [["identity", "--rows", "10"], ["isa", "--quick"]])
+def test_without_the_extension_it_says_why(capsys, monkeypatch, command):
+    """The reason that `samplers.backends` gives, in a line, and no traceback."""
+    monkeypatch.setattr(native, "_reason", "not built here")
+    assert main(["bench", *command]) == 2
+    assert "backend 'native' can't run here: not built here" in capsys.readouterr().err
