@@ -27,7 +27,7 @@ test-all: test
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "triton or however_many" tests/samplers/test_identity.py
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "(test_draw or test_weights) and triton" tests/samplers/test_golden.py
-	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings $(ALL) tests/bench/test_kernels.py tests/samplers/hf
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings $(ALL) tests/bench/kernels/test_kernels.py tests/samplers/hf
 
 identity: $(INSTALLED)
 	$(BIN)/alea bench identity --rows $(ROWS) --save

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from bench import conformance, decode, gpu, growth, hf, identity, isa, kernels, load, quantization, report, sample
+from bench import report
+from bench.exactness import conformance, identity
+from bench.kernels import kernels
+from bench.loading import load, quantization
+from bench.speed import decode, gpu, growth, hf, isa, sample
 
 HELP = "measure speed beside other implementations"
 BENCHMARKS = {

@@ -53,7 +53,7 @@ toy_extension() {  # what stands ready need not be compiled again
 
 tests() {  # PROCESSES WHICH [MARKED]
   "$PYTHON" -m pytest -p no:cacheprovider -n "$1" --dist worksteal --durations 5 -m "${3:-not exhaustive}" -k "$2" \
-    tests/samplers/test_identity.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/test_gpu.py
+    tests/samplers/test_identity.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/speed/test_gpu.py
 }
 
 watched() {  # each tensor in memory of its own, so that a step beyond its end is seen
@@ -79,7 +79,7 @@ else
   fi
   left=$((SECONDS < 350 ? 440 - SECONDS : 90))
 fi
-LINES_SHOWN=90 step gpu $((left + 30)) "$PYTHON" -m bench.gpu ${toy:+"$toy"} --out "$out" --seconds "$left"
+LINES_SHOWN=90 step gpu $((left + 30)) "$PYTHON" -m bench.speed.gpu ${toy:+"$toy"} --out "$out" --seconds "$left"
 if [[ $toy && -z ${OUT-} ]] && ! ((status)); then
   rm -r "$out"
 else

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bench import hf, isa, load, quantization, tutorial
-from bench.checkpoints import SHAPES
+from bench.loading import load, quantization, tutorial
+from bench.loading.checkpoints import SHAPES
+from bench.loading.schemes import SCHEMES
 from bench.measure import RESULTS
-from bench.schemes import SCHEMES
+from bench.speed import hf, isa
 from model import files
 
 HELP = "renew the tables and pictures of README.md and docs/ from the records in bench/results/"

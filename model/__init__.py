@@ -9,24 +9,24 @@ TYPE_CHECKING = False  # typing's own would be an import before `model.cli` can 
 if TYPE_CHECKING:
     from typing import Any
 
-    from model.batches import generate_many
-    from model.chat import Conversation, encode_chat
-    from model.chat_session import ChatSession
+    from model.chat.conversation import Conversation, encode_chat
+    from model.chat.session import ChatSession
     from model.config import LlamaConfig
-    from model.generation import Generation, generate
+    from model.decoding.batches import generate_many
+    from model.decoding.generation import Generation, generate
     from model.llama import Llama
     from model.tokenizer import Tokenizer
 
 _HOMES = {
-    "ChatSession": "model.chat_session",
-    "Conversation": "model.chat",
-    "Generation": "model.generation",
+    "ChatSession": "model.chat.session",
+    "Conversation": "model.chat.conversation",
+    "Generation": "model.decoding.generation",
     "Llama": "model.llama",
     "LlamaConfig": "model.config",
     "Tokenizer": "model.tokenizer",
-    "encode_chat": "model.chat",
-    "generate": "model.generation",
-    "generate_many": "model.batches",
+    "encode_chat": "model.chat.conversation",
+    "generate": "model.decoding.generation",
+    "generate_many": "model.decoding.batches",
 }
 __all__ = [
     "ChatSession",

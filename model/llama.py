@@ -180,15 +180,15 @@ class Llama(nn.Module):
             folder: with config.json and *.safetensors.
             dtype: of the weights in memory, float32, float16 or bfloat16, None for the file's own.
             device: "cpu" or "cuda".
-            adapter: a folder with a LoRA adapter as PEFT saves it, to be merged into the weights (`model.lora`).
-            quantize: "int8", "nf4" or "fp4" for the layers' matrices, through bitsandbytes (`model.quantization`);
+            adapter: a folder with a LoRA adapter as PEFT saves it, merged into the weights (`model.loading.lora`).
+            quantize: "int8", "nf4" or "fp4" for the matrices of the layers (`model.loading.quantization`);
                 embedding, norms and lm_head stay in dtype.
             double_quant: bool, quantise the scales of nf4 or fp4 as well.
 
-        Raises: FileNotFoundError, ValueError naming file and tensor (see `model.weights`); RuntimeError where
+        Raises: FileNotFoundError, ValueError naming file and tensor (see `model.loading.weights`); RuntimeError where
             bitsandbytes is needed and missing.
         """
-        from model.weights import load
+        from model.loading.weights import load
 
         return load(folder, dtype, torch.device(device), adapter, quantize, double_quant)
 

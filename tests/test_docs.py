@@ -161,7 +161,7 @@ def test_the_recipe_of_a_filter_names_every_file():
             assert f"`{path}`" in recipe or not TYPICAL.search((ROOT / path).read_text(encoding="utf-8")), path
 
 
-@pytest.mark.parametrize("path", ["csrc/sampler.h", "samplers/kernels/sampler.py", "model/study/report/engine.js"])
+@pytest.mark.parametrize("path", ["csrc/sampler.h", "samplers/kernels/sampler.py", "model/study/assets/engine.js"])
 def test_the_recipe_of_a_filter_names_every_function(path: str):
     """Also those that choose a fast path."""
     step = next(step for step in filter_recipe() if f"`{path}`" in step)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 import samplers
-from bench.cases import Case
 from bench.peers.base import SEED, Draw, Unavailable
-from samplers import native
+from bench.rows import Case
+from samplers.backends import native
 from samplers.batch import Batch
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench.cases import Case
+from bench.rows import Case
 
 SEED = 1234
 

@@ -6,9 +6,9 @@ import functools
 
 import torch
 
-from bench.cases import Case
 from bench.peers.base import Draw, Unavailable
 from bench.peers.plain_torch import torch_filtered
+from bench.rows import Case
 from samplers import SamplingParams
 
 LIMITS = ("recompile_limit", "cache_size_limit")  # as torch calls it now, and as it did before

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.cases import Case
 from bench.peers.base import Draw, Unavailable
+from bench.rows import Case
 
 
 def flashinfer(case: Case) -> Draw:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.cases import Case
 from bench.peers.base import SEED, Draw, Unavailable
+from bench.rows import Case
 
 
 def llama_cpp(case: Case) -> Draw:

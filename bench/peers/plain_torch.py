@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from bench.cases import Case
 from bench.peers.base import Draw
+from bench.rows import Case
 from samplers import SamplingParams
 
 GUESS = 256  # tokens that top-p most often needs; a full sort only where it needs more

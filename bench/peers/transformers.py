@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from bench.cases import Case
 from bench.peers.base import Draw, Unavailable
+from bench.rows import Case
 
 
 def transformers(case: Case) -> Draw:

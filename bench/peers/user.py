@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Case
 from bench.peers.base import Contestant, Draw
+from bench.rows import Case
 
 
 def named(spec: str) -> Contestant:

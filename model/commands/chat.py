@@ -19,7 +19,7 @@ from model.commands.arguments import (
 from model.commands.chat_screen import Screen
 
 if TYPE_CHECKING:
-    from model.chat_session import ChatSession
+    from model.chat.session import ChatSession
 
 HELP = "talk with a model; with no MODEL, with the built-in storyteller"
 NEW_TOKENS = 512  # of an answer, or a quarter of the window where that is less
@@ -59,9 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from model.chat import Conversation
-    from model.chat_session import ChatSession
-    from model.chat_templates import default_template, has_space_after_special, template_of
+    from model.chat.conversation import Conversation
+    from model.chat.session import ChatSession
+    from model.chat.templates import default_template, has_space_after_special, template_of
 
     folder = model_folder(arguments)
     template = arguments.template or default_template(folder)

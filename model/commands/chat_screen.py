@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from model.commands.terminal import show, visible, waiting
 
 if TYPE_CHECKING:
-    from model.study.walk import Walk
+    from model.study.decoding_trace import Walk
 
 BITS = math.log(2)  # nats a bit
 WIDTH = 100  # of a table in a file or pipe

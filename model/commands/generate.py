@@ -29,7 +29,7 @@ from model.commands.terminal import counted, progress, report_speed, show, tell
 
 if TYPE_CHECKING:
     from model import Generation, Llama, Tokenizer
-    from model.answers import AnswerFile, AnswerStream
+    from model.commands.answers import AnswerFile, AnswerStream
 
 HELP = "continue a text; with no MODEL, by the built-in storyteller"
 NEW_TOKENS = 200
@@ -161,7 +161,7 @@ class Call:
 
     def continued(self, skip: Collection[int] = ()) -> Iterator[tuple[int, Generation]]:
         """(number of the text, the text), batch by batch."""
-        from model.batches import generate_texts
+        from model.decoding.batches import generate_texts
 
         as_json = self.arguments.json or self.arguments.out is not None
         return generate_texts(
@@ -199,7 +199,7 @@ class Call:
 
 def write_answers(call: Call) -> int:
     """Into --out, prompt by prompt; returns the exit status."""
-    from model.batches import by_prompt
+    from model.decoding.batches import by_prompt
 
     out, total, each = call.arguments.out, len(call.prompts), call.arguments.num_return_sequences
     began, tokens = time.perf_counter(), 0
@@ -224,7 +224,7 @@ def write_answers(call: Call) -> int:
 
 
 def opened(call: Call) -> AnswerFile | AnswerStream:
-    from model.answers import AnswerFile, AnswerStream
+    from model.commands.answers import AnswerFile, AnswerStream
 
     out, settings = call.arguments.out, call.settings()
     if files.is_stream(out):

@@ -24,7 +24,7 @@ from model.commands.output import add_output_argument, check_output
 from model.versions import DISTRIBUTION, installed
 
 if TYPE_CHECKING:
-    from model.study.walk import Walk
+    from model.study.decoding_trace import Walk
     from samplers import Trace
 
 HELP = "continue a text and show what each stage of sampling did at every step, or the tree of a beam search"
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         from model.commands import trace_beams
 
         return trace_beams.run(arguments, beams)
-    from model.study.walk import walk
+    from model.study.decoding_trace import walk
     from samplers import SamplingParams
 
     params = SamplingParams(**given_sampling(arguments))
@@ -67,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(told.to_dict(), ensure_ascii=False, allow_nan=False))
     if arguments.html is not None:
-        from model.study import html_report
+        from model.study import trace_page
 
-        page = html_report.render(told, settings(arguments, told.steps[0].to_dict()["params"], seed))
+        page = trace_page.render(told, settings(arguments, told.steps[0].to_dict()["params"], seed))
         files.write(arguments.html, page, "--html", arguments.overwrite)
         print(f"wrote {arguments.html}: {len(told.steps)} steps", file=sys.stderr)
     if not (arguments.json or arguments.html):

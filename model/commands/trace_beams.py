@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace, beams: dict[str, Any]) -> int:
     if arguments.json:
         print(json.dumps(tree.to_dict(), ensure_ascii=False, allow_nan=False))
     if arguments.html is not None:
-        from model.study import beam_report
+        from model.study import beam_page
 
-        page = beam_report.render(tree, settings(arguments, sampling, seed))
+        page = beam_page.render(tree, settings(arguments, sampling, seed))
         files.write(arguments.html, page, "--html", arguments.overwrite)
         print(f"wrote {arguments.html}: {len(tree.nodes)} candidates", file=sys.stderr)
     if not (arguments.json or arguments.html):

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from model import files
 from model.config import LlamaConfig
 from model.llama import Llama, Stacked
+from model.loading.weights import stored_tensors
 from model.storyteller.corpus import TrainingStream, held_out_texts, train_tokenizer, training_paragraphs
 from model.storyteller.evaluate import bits_per_byte
-from model.weights import stored_tensors
 
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],

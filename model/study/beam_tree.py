@@ -10,8 +10,8 @@ from typing import Any, cast
 
 import torch
 
-from model.beam_search import Beam, BeamRules, Chooser, Search, beam_search
-from model.generation import ending_ids, prefill, rooms, written
+from model.decoding.beam_search import Beam, BeamRules, Chooser, Search, beam_search
+from model.decoding.generation import ending_ids, prefill, rooms, written
 from model.llama import Llama
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.generation import encoded, encoded_prompt
+from model.decoding.generation import encoded, encoded_prompt
 from model.llama import Llama
 from model.tokenizer import SPACE, Tokenizer
 

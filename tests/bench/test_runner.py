@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from bench import compare, conformance, decode, gpu, hf, kernels, measure, runner, weights
+from bench import measure, runner
+from bench.exactness import compare, conformance, weights
+from bench.kernels import kernels
+from bench.speed import decode, gpu, hf
 from model.cli import main
-from samplers import DEFINITION, native
+from samplers import DEFINITION
+from samplers.backends import native
 
 SPEED = {"p20": 1.0, "p50": 2.0, "p80": 3.0}
 BOTH = {"stock": SPEED, "attached": SPEED}

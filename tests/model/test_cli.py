@@ -8,11 +8,12 @@ import sys
 
 import pytest
 
-from model import Llama, Tokenizer, batches, generate
+from model import Llama, Tokenizer, generate
 from model.cli import main, parser
 from model.commands import terminal
 from model.commands.arguments import model_name
-from model.weights import BUILT_IN
+from model.decoding import batches
+from model.loading.weights import BUILT_IN
 
 IMPORTS_FIRST = """
 import sys
@@ -239,7 +240,7 @@ def test_control_c(capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("model.generation.decode", interrupted)
+    monkeypatch.setattr("model.decoding.generation.decode", interrupted)
     assert run(capsys, "generate", "-p", "A") == (130, "", "\n")
 
 

@@ -14,10 +14,10 @@ from sentencepiece import SentencePieceProcessor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model import Llama, Tokenizer, generate
-from model.checkpoint import SINGLE
+from model.loading.checkpoint import SINGLE
+from model.loading.weights import BUILT_IN
 from model.storyteller.corpus import BLOCK, HOLD_OUT, TrainingStream, blocks, held_out_texts, training_paragraphs
 from model.storyteller.evaluate import DISCOUNT, NGram, bits_per_byte
-from model.weights import BUILT_IN
 from tests.conftest import SHARED
 
 SP = SentencePieceProcessor(model_file=str(BUILT_IN / "tokenizer.model"))

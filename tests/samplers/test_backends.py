@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import samplers
-from samplers import SamplingParams, backends, filter_logits, native, sample
+from samplers import SamplingParams, backends, filter_logits, sample
+from samplers.backends import native
 
 ROW = np.zeros((1, 4), np.float32)
 MODULE = samplers.sampler.implementation.__globals__  # of samplers/backends.py; `samplers.backends` is the function

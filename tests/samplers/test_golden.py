@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench import compare, weights
+from bench.exactness import compare, weights
 from samplers import InvalidLogits, filter_logits, sample
 from samplers.reference import fixed_point
 from samplers.reference.penalties import penalise

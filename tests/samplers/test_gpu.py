@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import weights
+from bench.exactness import weights
 from samplers import SamplingParams, filter_logits, pack, sample
 from tests.samplers.golden import GoldenRow, digest, read
 from tests.samplers.strategies import row

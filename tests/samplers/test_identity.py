@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import compare
+from bench.exactness import compare
 from samplers import SamplingParams, pack, sample
 from tests.conftest import ROOT, require
 from tests.samplers.strategies import KINDS, row
@@ -80,7 +80,8 @@ def test_however_many_programs_share_a_row(name: str, kind: str, monkeypatch):
 def test_however_many_threads():
     """Rows on one thread, on several, in several Python threads at once, and in a forked child: the same bits."""
     require("native")
-    from samplers import _native, native
+    from samplers import _native
+    from samplers.backends import native
 
     rng = np.random.default_rng(6)
     x = np.stack([row(KINDS[i % len(KINDS)], 20_000, rng) for i in range(48)])
@@ -101,7 +102,8 @@ def test_however_many_threads():
 
 
 def _native_in_child(x: np.ndarray) -> np.ndarray:
-    from samplers import _native, native
+    from samplers import _native
+    from samplers.backends import native
 
     return _native.sample(x, native.parameters(pack(CHAIN)), None, 3, 4, None, False, 2)[0]
 

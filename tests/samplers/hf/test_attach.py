@@ -25,7 +25,7 @@ from transformers import (
 )
 
 import samplers
-from model.weights import BUILT_IN
+from model.loading.weights import BUILT_IN
 from samplers import InvalidLogits, SamplingParams, hf
 
 PARAMS = SamplingParams(temperature=0.7, top_k=40, top_p=0.9)

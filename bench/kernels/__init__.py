@@ -1,0 +1,1 @@
+"""What compiled kernels hold, for GPUs that are not here."""

@@ -1,0 +1,166 @@
+"""The kernels compiled for GPUs that are not here, each as `samplers.kernels.launch` launches it, and read.
+
+For a process where TRITON_INTERPRET was not set when it began: the interpreter's kernels can't be compiled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import torch
+from triton import knobs
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from bench.kernels import assembly
+from samplers import SamplingParams
+from samplers.batch import Batch
+from samplers.kernels import launch
+from samplers.kernels.sampler import TILE
+
+if TYPE_CHECKING:
+    from bench.kernels.kernels import Variant
+
+ROWS = 16
+
+
+@dataclass
+class Launch:
+    """A kernel, and what it was about to be launched with."""
+
+    kernel: Any  # a JITFunction
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+
+
+class Recorded(Exception):
+    """Ends a launcher's work at the launch that was looked for."""
+
+
+def measured(variant: Variant, target: GPUTarget, **options: Any) -> dict[str, Any]:
+    """What the compiler made of a variant; `options` overrule the launcher's, for a test of the readers."""
+    launched = recorded(variant)
+    launched.options |= options
+    began = time.perf_counter()
+    kernel, log = compiled(launched, target)
+    seconds = float(f"{time.perf_counter() - began:.3g}")
+    found = read_nvidia(kernel, log, variant) if target.backend == "cuda" else read_amd(kernel)
+    return {"seconds": seconds, "shared": kernel.metadata.shared, **found}
+
+
+def recorded(variant: Variant) -> Launch:
+    """The launch of the variant's kernel by the launcher itself, for a batch on the CPU; nothing runs."""
+    found: list[Launch] = []
+
+    def record(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        if kernel.fn.__name__ == variant.kernel:
+            found.append(Launch(kernel, arguments, options))
+            raise Recorded
+
+    parts = 4 if variant.kernel in ("maxima_kernel", "choice_kernel") else 1
+    here: dict[str, Any] = {"device_of": lambda _: torch.device("cpu"), "parts_of_a_row": lambda *_: parts}
+    with (
+        mock.patch.object(JITFunction, "run", record),
+        mock.patch.multiple(launch, **here),
+        contextlib.suppress(Recorded),
+    ):
+        enter(variant)
+    if not found:
+        raise RuntimeError(f"the launcher must launch {variant.kernel} for {variant}, got no such launch")
+    return found[0]
+
+
+def enter(variant: Variant) -> None:
+    """Calls what launches the kernel."""
+    if variant.kernel == "weights_kernel":
+        launch.weights(torch.zeros(ROWS))
+    elif variant.kernel == "filtered_kernel":
+        launch.filter_logits(batch(variant))
+    else:
+        launch.sample(batch(variant), variant.details)
+
+
+def batch(variant: Variant) -> Batch:
+    """Rows for which the launcher launches the kernel: the same parameters for all, a stream for each."""
+    has_bias, has_history = "bias" in variant.changes, "history" in variant.changes
+    return Batch(
+        torch.zeros((ROWS, variant.vocabulary), dtype=getattr(torch, variant.dtype)),
+        SamplingParams(logit_bias={1: 0.5} if has_bias else None, repetition_penalty=1.1 if has_history else 1.0),
+        history=[[1, 2]] * ROWS if has_history else None,
+        allowed=torch.ones(variant.vocabulary, dtype=torch.bool) if "allowed" in variant.changes else None,
+    )
+
+
+class Absent(DriverBase):
+    """The driver of a GPU that is not here: it tells what to compile for, and that is all."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        super().__init__()
+        self.target = target
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> str:
+        return str(self.target)  # compiled kernels are kept by device
+
+    def get_current_stream(self, device: str) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def map_python_to_cpp_type(self, ty: str) -> str:
+        raise NotImplementedError
+
+    def get_benchmarker(self) -> Any:
+        raise NotImplementedError
+
+
+def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
+    """The kernel as Triton compiles it at such a launch, and what ptxas said of this very binary."""
+    log = io.StringIO()
+    with (
+        active(Absent(target)),
+        mock.patch.object(knobs.nvidia, "dump_ptxas_log", True),
+        contextlib.redirect_stdout(log),
+    ):
+        kernel = launched.kernel.warmup(*launched.arguments, grid=(1,), **launched.options)
+    return kernel, log.getvalue()
+
+
+@contextlib.contextmanager
+def active(absent: Absent) -> Iterator[None]:
+    before = driver._active  # not `active`, which would look for a GPU
+    driver.set_active(absent)
+    try:
+        yield
+    finally:
+        driver._active = before
+
+
+def read_nvidia(kernel: Any, log: str, variant: Variant) -> dict[str, Any]:
+    sass = assembly.disassembled(kernel.asm["cubin"], knobs.nvidia.nvdisasm.path)
+    itemsize = getattr(torch, variant.dtype).itemsize
+    a_turn = TILE.value // (32 * kernel.metadata.num_warps)
+    return {
+        **assembly.ptxas_figures(log),
+        **assembly.float32_in_ptx(kernel.asm["ptx"]),
+        "instructions_a_logit": assembly.instructions_a_logit(sass, itemsize, a_turn),
+    }
+
+
+def read_amd(kernel: Any) -> dict[str, Any]:
+    return assembly.amd_figures(kernel.asm["amdgcn"]) | assembly.float32_in_llvm(kernel.asm["llir"])

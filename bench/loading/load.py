@@ -1,0 +1,243 @@
+"""`alea bench load`: seconds and peak memory of loading a checkpoint generated on the spot, beside transformers."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import measure, runner
+from bench.loading import tutorial
+from bench.loading.checkpoints import BYTES, SHAPES, STORED, Checkpoints, count
+from bench.loading.fresh_process import in_fresh_process
+from bench.loading.loaders import LOADERS, check_logits, skipped
+from bench.loading.memory import MIB, available_mib, count_weights, forget_peak, held, read_pages, resident_mib
+from bench.loading.schemes import SCHEMES, weights_mib
+
+HELP = "seconds and memory of loading a checkpoint, by shape and dtype, and the arithmetic of Llama-2-7B's weights"
+OVERHEAD_MIB = 1024  # Python with torch and transformers, and the tensor that is being written or read
+CHECKED = 200_000_000  # parameters up to which the logits are compared
+FIGURES = ("seconds", "ready_seconds", "peak_mib", "resident_mib", "token_cpu_seconds", "running_mib")
+CAPTION = (
+    "alea / transformers, medians; each load in a process of its own, with everything imported and a small model "
+    "loaded before. The file was just written and is read from the page cache, not from a disk. Load: until "
+    "from_pretrained returns. Ready: until every page of the weights has been read as well; transformers leaves "
+    "weights in the stored dtype in the mapped file, to be read when they are used. Peak: of resident memory until "
+    "ready, above that before the load; pages of a mapped file count while they are mapped, and a few MiB are noise, "
+    "as memory freed before is used again. A tied lm_head counts once."
+)
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A checkpoint of a shape, and the name of the scheme that it is loaded in."""
+
+    shape: str
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.shape}, {self.dtype}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    shapes, dtypes = ["tiny", "storyteller", "110M"], ["float32", "bfloat16"]
+    some = "some of {}; default {}"
+    parser.add_argument(
+        "--shapes", nargs="+", default=shapes, metavar="NAME", help=some.format(", ".join(SHAPES), " ".join(shapes))
+    )
+    parser.add_argument(
+        "--dtypes", nargs="+", default=dtypes, metavar="NAME", help=some.format(", ".join(SCHEMES), " ".join(dtypes))
+    )
+    parser.add_argument("--loaders", nargs="+", default=list(LOADERS), metavar="NAME", help="default both of them")
+    stored = f"dtype of the generated files, {' or '.join(STORED)}; default {STORED[0]}"
+    parser.add_argument("--stored", default=STORED[0], metavar="NAME", help=stored)
+    parser.add_argument("--arithmetic", action="store_true", help="only what Llama-2-7B's weights need, by arithmetic")
+    runner.add_options(parser, "load", "two rounds of tiny and storyteller", rounds=3)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.quick:
+        arguments.rounds, arguments.shapes = 2, ["tiny", "storyteller"]
+    check_options(arguments)
+    if not arguments.arithmetic:
+        show(measured(arguments))
+    tutorial.show_arithmetic()
+    return 0
+
+
+def check_options(arguments: argparse.Namespace) -> None:
+    """Raises: ValueError naming the option."""
+    runner.check_options(arguments, rounds=1)
+    runner.check_names("shapes", arguments.shapes, SHAPES)
+    runner.check_names("dtypes", arguments.dtypes, SCHEMES)
+    runner.check_names("loaders", arguments.loaders, LOADERS)
+    runner.check_names("stored", [arguments.stored], STORED)
+
+
+def measured(arguments: argparse.Namespace) -> list[Record]:
+    """One record a case; the generated files are gone afterwards, whatever happened."""
+    cases = [Case(shape, dtype) for shape in arguments.shapes for dtype in arguments.dtypes]
+    check_room(cases, arguments.stored)
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory(prefix="alea-load-") as home:
+        checkpoints = Checkpoints(Path(home), arguments.stored)
+        record = partial(
+            measure_case,
+            checkpoints=checkpoints,
+            names=[name for name in LOADERS if name in arguments.loaders],
+            rounds=arguments.rounds,
+            threads=arguments.threads,
+        )
+        return runner.collect("load", cases, record, arguments.save, tell)
+
+
+def check_room(cases: Iterable[Case], stored: str) -> None:
+    """A shape that disk or memory can't hold is refused before anything is generated."""
+    folder = Path(tempfile.gettempdir())
+    disk, memory = shutil.disk_usage(folder).free / MIB, available_mib()
+    for case in cases:
+        parameters = count(SHAPES[case.shape])
+        file = parameters * BYTES[stored] / MIB
+        if case.shape != "storyteller" and file > disk:
+            raise ValueError(
+                f"--shapes {case.shape} needs {file:,.0f} MiB of disk as {stored}; {disk:,.0f} MiB are free "
+                f"in {folder} (TMPDIR names another folder)"
+            )
+        # Without the file: pages of it that find no room are read from the disk again.
+        needed = weights_mib(SHAPES[case.shape], case.dtype) + OVERHEAD_MIB
+        if needed > memory:
+            raise ValueError(
+                f"--shapes {case.shape} needs {needed:,.0f} MiB of memory in {case.dtype}; "
+                f"{memory:,.0f} MiB are available"
+            )
+
+
+def measure_case(case: Case, checkpoints: Checkpoints, names: Iterable[str], rounds: int, threads: int) -> Record:
+    """Right first, then each loader once a round, in turn, so that drift of the machine hits both alike."""
+    from model.loading.checkpoint import stored_dtype, tensor_homes
+
+    folder, without = checkpoints.folder(case.shape), skipped(names, case.dtype)
+    names = [name for name in LOADERS if name not in without]
+    if count(SHAPES[case.shape]) <= CHECKED and len(names) > 1:
+        in_fresh_process(check_logits, folder, case.dtype)
+    loads: dict[str, list[Record]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names if number % 2 == 0 else names[::-1]:
+            load = in_fresh_process(timed, name, folder, case.dtype, checkpoints.warm_up, threads)
+            check_size(case, name, load)
+            loads[name].append(load)
+    return {
+        "benchmark": "load",
+        "shape": case.shape,
+        "parameters": count(SHAPES[case.shape]),
+        "stored": str(stored_dtype(tensor_homes(folder))).removeprefix("torch."),
+        "dtype": case.dtype,
+        "rounds": rounds,
+        **{figure: by_loader(loads, figure) for figure in FIGURES},
+        "weights_mib": weights_mib(SHAPES[case.shape], case.dtype),
+        "skipped": without,
+        **measure.circumstances(),
+    }
+
+
+def by_loader(loads: dict[str, list[Record]], figure: str) -> dict[str, dict[str, float]]:
+    """Quantiles over the rounds, of the loaders that have the figure."""
+    return {
+        name: measure.quantiles([load[figure] for load in some]) for name, some in loads.items() if figure in some[0]
+    }
+
+
+def timed(name: str, folder: Path, dtype: str, warm_up: Path, threads: int) -> Record:
+    """In a fresh process: seconds, memory and size of a load, after one of a small model for what is paid once."""
+    import torch
+
+    torch.set_num_threads(threads)
+    scheme = SCHEMES[dtype]
+    read_pages(LOADERS[name](warm_up, scheme))
+    forget_peak()
+    before = resident_mib("VmRSS")
+    began = time.perf_counter()
+    llama = LOADERS[name](folder, scheme)
+    loaded = time.perf_counter()
+    read_pages(llama)
+    ready = time.perf_counter()
+    found = {
+        "seconds": loaded - began,
+        "ready_seconds": ready - began,
+        "peak_mib": resident_mib("VmHWM") - before,
+        "resident_mib": resident_mib("VmRSS") - before,
+        "parameters": count_weights(llama),
+        "weights_mib": sum(tensor.numel() * tensor.element_size() for tensor in held(llama)) / MIB,
+    }
+    return found | (running(llama, before) if name == "alea" else {})
+
+
+def running(llama: Any, before: float) -> Record:
+    """CPU seconds of a pass of one token, least of three after one that packs what is quantised; and memory then."""
+    import torch
+
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(4):
+            began = time.process_time()  # of this process: others that run beside it do not count
+            llama(torch.tensor([[1]]))
+            seconds.append(time.process_time() - began)
+    return {"token_cpu_seconds": min(seconds[1:]), "running_mib": resident_mib("VmRSS") - before}
+
+
+def check_size(case: Case, name: str, load: Record) -> None:
+    """Nothing is recorded of a model that is not the one that was asked for."""
+    parameters, size = count(SHAPES[case.shape]), weights_mib(SHAPES[case.shape], case.dtype)
+    if (load["parameters"], load["weights_mib"]) != (parameters, size):
+        raise RuntimeError(
+            f"{name} must load {parameters:,} parameters, {size:,.1f} MiB ({case}), "
+            f"got {load['parameters']:,}, {load['weights_mib']:,.1f} MiB"
+        )
+
+
+def rows(records: Iterable[Record]) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells, the figures of all loaders in one cell."""
+    headings = ["shape", "parameters", "stored", "loaded as", "weights, MiB", "load, s", "ready, s", "peak, MiB"]
+    return headings, [
+        [
+            record["shape"],
+            f"{record['parameters']:,}",
+            record["stored"],
+            record["dtype"],
+            f"{record['weights_mib']:,.1f}",
+            *(medians(record[figure]) for figure in ("seconds", "ready_seconds", "peak_mib")),
+        ]
+        for record in records
+    ]
+
+
+def medians(figures: dict[str, dict[str, float]]) -> str:
+    """One cell for all loaders.
+
+    >>> medians({"alea": {"p50": 0.01234}, "transformers": {"p50": 1234.5}})
+    '0.0123 / 1,234'
+    """
+    cells = [figures[name]["p50"] if name in figures else None for name in LOADERS]
+    return " / ".join("–" if cell is None else f"{cell:,.0f}" if cell >= 100 else f"{cell:.3g}" for cell in cells)
+
+
+def tell(record: Record) -> None:
+    """A line as soon as a case is measured; the table comes at the end."""
+    figures = (f"{name} {figure['p50']:.3g} s" for name, figure in record["seconds"].items())
+    without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
+    print(f"{record['shape']}, {record['dtype']}: {', '.join([*figures, *without])}")
+
+
+def show(records: list[Record]) -> None:
+    if records:
+        runner.print_table("load, alea / transformers", *rows(records), caption=CAPTION)

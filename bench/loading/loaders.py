@@ -1,0 +1,83 @@
+"""The loaders that are compared, ours and transformers'; what is timed must give the same logits first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bench import measure
+from bench.loading.schemes import SCHEMES, Scheme
+
+PROMPT = [[1, 5, 9, 2, 7, 60, 33, 5]]
+TOLERANCE = 1e-4  # of logits of about 1, in float32
+INT8_TOLERANCE = 0.05  # of int8, whose product rounds its input too
+
+Load = Callable[[Path, Scheme], Any]  # -> a model
+
+
+def ours(folder: Path, scheme: Scheme) -> Any:
+    import torch
+
+    from model import Llama
+
+    dtype = getattr(torch, scheme.dtype)
+    return Llama.from_pretrained(folder, dtype, quantize=scheme.quantize, double_quant=scheme.double_quant)
+
+
+def theirs(folder: Path, scheme: Scheme) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils import logging
+
+    from model.loading import quantization
+
+    logging.disable_progress_bar()
+    more: dict[str, Any] = {}
+    if scheme.quantize is not None:
+        quantization.library()  # for its silence
+    if scheme.quantize == "int8":
+        more["quantization_config"] = BitsAndBytesConfig(load_in_8bit=True)
+    elif scheme.quantize is not None:
+        more["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=scheme.quantize,
+            bnb_4bit_use_double_quant=scheme.double_quant,
+            bnb_4bit_compute_dtype=scheme.dtype,
+        )
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=scheme.dtype, local_files_only=True, **more)
+
+
+LOADERS: dict[str, Load] = {"alea": ours, "transformers": theirs}
+
+
+def skipped(names: Iterable[str], dtype: str) -> dict[str, str]:
+    """Loaders that can't be measured, and why."""
+    without = {name: "not asked for" for name in LOADERS if name not in names}
+    without |= {name: "not installed" for name in names if name != "alea" and measure.installed(name) is None}
+    if SCHEMES[dtype].quantize is not None and measure.installed("accelerate") is None:
+        without["transformers"] = "accelerate is not installed"
+    return without
+
+
+def check_logits(folder: Path, dtype: str) -> None:
+    """Nothing is timed that is not right: the loaded weights must give the same logits in float32."""
+    import torch
+
+    found, scheme = {}, SCHEMES[dtype]
+    for name, load in LOADERS.items():
+        if scheme.quantize is None:
+            llama = load(folder, scheme).float()
+        else:
+            llama = load(folder, replace(scheme, dtype="float32"))
+            for module in llama.modules():  # whose kernel for some CPUs rounds to bfloat16, and takes not all shapes
+                module.support_avx512bf16_for_cpu = False
+        with torch.inference_mode():
+            output = llama(torch.tensor(PROMPT))
+        found[name] = getattr(output, "logits", output)
+    expected = found["alea"]
+    tolerance = INT8_TOLERANCE if scheme.quantize == "int8" else TOLERANCE
+    for name, logits in found.items():
+        if not torch.allclose(logits, expected, rtol=tolerance, atol=tolerance):
+            most = (logits - expected).abs().max().item()
+            raise RuntimeError(f"{name} and alea differ in logits by up to {most:.3g}; nothing was measured")

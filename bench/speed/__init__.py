@@ -1,0 +1,1 @@
+"""What a draw costs: on the CPU, on a GPU, inside transformers."""

@@ -1,0 +1,1 @@
+"""From a prompt to texts: sampling, beam search, stop strings, log-probabilities."""

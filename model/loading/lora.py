@@ -1,0 +1,300 @@
+"""LoRA (Hu et al. 2021): a small change to a large matrix, W + scale · B · A with A [r, in] and B [out, r].
+
+An adapter is a folder as PEFT saves it: `adapter_config.json` says which modules change and by which scale,
+`adapter_model.safetensors` holds A and B of each, and whole tensors that take the place of the model's own. All of it
+is checked first, against the model and each file against the other; then `model.loading.weights` asks for one tensor
+at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from model.config import at_least_one
+from model.llama import Llama
+from model.loading.checkpoint import check_tensor, layout, opened
+from model.loading.regex import fullmatch
+from model.untrusted import read_json, require_file, shown
+
+T = TypeVar("T")
+CONFIG, TENSORS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+PREFIX = "base_model.model."  # PEFT's two wrappers around the model
+EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "task_type": ("CAUSAL_LM", None),
+    "bias": ("none", "all", "lora_only", None),  # whichever it says, the biases that were trained are in the file
+    # No pissa, olora, corda, loftq, lora_ga: there the base weights were changed before training.
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal", "mica", None),
+}
+LISTS: dict[str, type] = {
+    "target_modules": str,
+    "exclude_modules": str,
+    "layers_to_transform": int,
+    "layers_pattern": str,
+    "modules_to_save": str,
+}
+HARMLESS = {  # for training, for bookkeeping, or read only where another field is set
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "ensure_weight_tying",
+    "eva_config",
+    "fan_in_fan_out",  # PEFT too goes by the module: a Llama has none that is stored [in, out]
+    "inference_mode",
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "merge_weights",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+}
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Which modules an adapter changes, and by which scale; names, meanings and defaults are PEFT's.
+
+    Args:
+        r: int >= 1, the rank of A and B; rank_pattern: {regex: rank} for some modules.
+        lora_alpha: number, scale = lora_alpha / r (Hu et al. 2021, sec. 4.1); alpha_pattern: {regex: alpha}.
+        use_rslora: scale = lora_alpha / sqrt(r) (Kalajdzievski 2023).
+        target_modules: names that a module's name ends with, a regex of its whole name, or "all-linear".
+        exclude_modules: the same, for modules that are left as they are.
+        layers_to_transform: the layers that are meant, where target_modules is a list of endings; default: all.
+        layers_pattern: regexes of the part of a name before the layer's number; default: anything.
+        modules_to_save: names of modules that the adapter holds whole.
+
+    Raises: ValueError naming the field.
+
+    >>> config = LoraConfig(r=4, lora_alpha=8, target_modules=("q_proj", "o_proj"), rank_pattern={"o_proj": 16})
+    >>> config.targets("model.layers.0.self_attn.q_proj"), config.targets("model.layers.0.mlp.up_proj")
+    (True, False)
+    >>> config.scale("model.layers.0.self_attn.q_proj"), config.scale("model.layers.0.self_attn.o_proj")
+    (2.0, 0.5)
+    """
+
+    r: int = 8
+    lora_alpha: int | float = 8
+    use_rslora: bool = False
+    target_modules: str | tuple[str, ...] = ("q_proj", "v_proj")
+    exclude_modules: str | tuple[str, ...] = ()
+    layers_to_transform: tuple[int, ...] = ()
+    layers_pattern: tuple[str, ...] = ()
+    modules_to_save: tuple[str, ...] = ()
+    rank_pattern: Mapping[str, int] = field(default_factory=dict)
+    alpha_pattern: Mapping[str, int | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        at_least_one("r", self.r)
+        check_number("lora_alpha", self.lora_alpha)
+        if not isinstance(self.use_rslora, bool):
+            raise ValueError(f"use_rslora must be true or false, got {shown(self.use_rslora)}")
+        for name, kind in LISTS.items():
+            value = getattr(self, name)
+            one_regex = isinstance(value, str) and name in ("target_modules", "exclude_modules")
+            if not one_regex and not (isinstance(value, tuple) and all(type(entry) is kind for entry in value)):
+                raise ValueError(f"{name} must be {kind.__name__} or a list of {kind.__name__}, got {shown(value)}")
+        if self.layers_to_transform and isinstance(self.target_modules, str):
+            raise ValueError(f"layers_to_transform needs a list of target_modules, got {shown(self.target_modules)}")
+        for name, check in (("rank_pattern", at_least_one), ("alpha_pattern", check_number)):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ValueError(f"{name} must be an object of regexes and numbers, got {shown(getattr(self, name))}")
+            for pattern, value in getattr(self, name).items():
+                check(f"{name}[{shown(pattern)}]", value)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> LoraConfig:
+        """Read `folder/adapter_config.json`. FileNotFoundError where it is missing, ValueError for any other change."""
+        path = folder / CONFIG
+        raw = read_json(require_file(path, f"; an adapter's folder holds {CONFIG} and {TENSORS}"))
+        try:
+            return cls.from_dict(raw)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> LoraConfig:
+        """Translate the keys of `adapter_config.json`; what is unknown and switched on could change the arithmetic."""
+        for name, choices in CHOICES.items():
+            if raw.get(name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {shown(raw.get(name))}")
+        known = {f.name for f in fields(cls)}
+        for name, value in raw.items():
+            if value and name not in known | HARMLESS | CHOICES.keys():
+                raise ValueError(
+                    f"{shown(name)} is not supported: must be absent, null, false or empty, got {shown(value)}"
+                )
+        values: dict[str, Any] = {name: raw[name] for name in known if raw.get(name) is not None}
+        for name in LISTS.keys() & values.keys():
+            if isinstance(values[name], list):
+                values[name] = tuple(values[name])
+            elif name in ("layers_to_transform", "layers_pattern"):  # one for a list of one; "" for an empty list
+                values[name] = (values[name],) if values[name] != "" else ()
+        return cls(**values)
+
+    def targets(self, module: str) -> bool:
+        """Whether A and B change the module, by the rules of PEFT."""
+        if matches(module, self.exclude_modules) or self.saves(module):
+            return False
+        if isinstance(self.target_modules, str):
+            if self.target_modules.lower() == "all-linear":
+                return module not in (EMBEDDING, HEAD)
+            return matches(module, self.target_modules)
+        return module in self.target_modules or (matches(module, self.target_modules) and self.in_layers(module))
+
+    def saves(self, module: str) -> bool:
+        """Whether the adapter holds the module, or one around it, whole."""
+        whole = [module, *(module[: dot.start()] for dot in re.finditer(r"\.", module))]  # it, and what it lies in
+        return any(ends_with(name, one) for name in self.modules_to_save for one in whole)
+
+    def in_layers(self, module: str) -> bool:
+        """Whether the number in the module's name, which one of the layers_patterns stands before, is one of those."""
+        if not self.layers_to_transform:
+            return True
+        number = re.search(r"\.(\d+)\.", module)
+        if number is None or int(number[1]) not in self.layers_to_transform:
+            return False
+        before = module[: number.start()]
+        return not self.layers_pattern or any(ends_with(pattern, before) for pattern in self.layers_pattern)
+
+    def rank(self, module: str) -> int:
+        return first_match(self.rank_pattern, module, self.r)
+
+    def scale(self, module: str) -> float:
+        alpha, rank = first_match(self.alpha_pattern, module, self.lora_alpha), self.rank(module)
+        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+
+def matches(module: str, names: str | tuple[str, ...]) -> bool:
+    """By a regex of the whole name, or by one of several endings that start where a part of the name does."""
+    if isinstance(names, str):
+        return fullmatch(names, module)
+    return any(f".{module}".endswith(f".{name}") for name in names)
+
+
+def first_match(patterns: Mapping[str, T], module: str, default: T) -> T:
+    """The value of the first regex that matches the end of a name."""
+    return next((value for key, value in patterns.items() if ends_with(key, module)), default)
+
+
+def ends_with(pattern: str, module: str) -> bool:
+    """Whether a regex matches an ending of the name which starts where a part of it does."""
+    starts = [0, *(dot.end() for dot in re.finditer(r"\.", module))]
+    return any(fullmatch(pattern, module[start:]) for start in starts)
+
+
+def check_number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 2**31:
+        raise ValueError(f"{name} must be a number between -2^31 and 2^31, got {shown(value)}")
+
+
+class Adapter:
+    """What a LoRA adapter does to the stored tensors of a model.
+
+    Args: folder with adapter_config.json and adapter_model.safetensors; the model that it is for.
+    Raises: FileNotFoundError where the folder or a file is missing; ValueError naming file and field, or file and
+    tensor, for whatever is missing, unknown, misshapen or no float.
+    """
+
+    def __init__(self, folder: str | Path, model: Llama) -> None:
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder; give a folder with {CONFIG} and {TENSORS}")
+        config = LoraConfig.from_pretrained(folder)
+        self.file = tensor_file(folder)
+        self.names = stored_names(self.file)  # {tensor: its name in the file}
+        shapes = {name: shape for parts in layout(model).values() for name, shape in parts.items()}
+        matrices = {name.removesuffix(".weight"): shape for name, shape in shapes.items() if len(shape) == 2}
+        try:  # {module: what B · A is multiplied by}
+            self.scales = {module: config.scale(module) for module in matrices if config.targets(module)}
+            saved = {PREFIX + name for name in shapes if config.saves(name.rpartition(".")[0])}
+        except ValueError as error:
+            raise ValueError(f"{folder / CONFIG}: {error}") from None
+        if not self.scales:
+            raise ValueError(
+                f"{folder / CONFIG}: target_modules must match a linear layer or the embedding of this Llama, "
+                f"got {shown(config.target_modules)}"
+            )
+        factors = {}
+        for module in self.scales:
+            factors.update(factor_shapes(module, matrices[module], config.rank(module)))
+        whole = {PREFIX + name: shape for name, shape in shapes.items()}
+        self.check(factors.keys() | saved, factors | whole)
+
+    def check(self, needed: Iterable[str], known: Mapping[str, torch.Size]) -> None:
+        """Every tensor there that the config speaks of, with its shape; nothing there that belongs nowhere."""
+        tied = f"{PREFIX}{HEAD}.weight" not in known
+        for name, stored in self.names.items():
+            if tied and name.startswith((f"{PREFIX}{HEAD}.", f"{PREFIX}{EMBEDDING}.")):
+                raise ValueError(
+                    f"{self.file}: tensor {shown(stored)} would change one of two tied embeddings (tie_word_embeddings)"
+                )
+            if name not in known:
+                raise ValueError(
+                    f"{self.file}: tensor {shown(stored)} is no part of the adapter that {CONFIG} describes"
+                )
+        for name in sorted(needed):
+            if name not in self.names:
+                raise ValueError(f"{self.file}: tensor {shown(name)} is missing, though {CONFIG} speaks of its module")
+        with opened(self.file) as file:
+            for name, stored in self.names.items():
+                check_tensor(self.file, stored, file.get_slice(stored), known[name])
+
+    def merged(self, name: str, value: Tensor) -> Tensor:
+        """A stored tensor of the model, as the adapter changes it: W + scale · B · A (Hu et al. 2021, eq. 3).
+
+        Args: name in the checkpoint; value of any float dtype. Returns it untouched, or as a new float32 tensor.
+        """
+        value = self.read(PREFIX + name) if PREFIX + name in self.names else value
+        module = name.removesuffix(".weight")
+        if module not in self.scales:
+            return value
+        a, b = map(self.read, factor_names(module))
+        left, right = (a.t(), b.t()) if module == EMBEDDING else (b, a)
+        return torch.addmm(value.float(), left, right, alpha=self.scales[module])
+
+    def read(self, name: str) -> Tensor:
+        with opened(self.file) as file:
+            return file.get_tensor(self.names[name]).float()
+
+
+def factor_names(module: str) -> tuple[str, str]:
+    """Where A and B of a module are stored."""
+    if module == EMBEDDING:
+        return f"{PREFIX}{module}.lora_embedding_A", f"{PREFIX}{module}.lora_embedding_B"
+    return f"{PREFIX}{module}.lora_A.weight", f"{PREFIX}{module}.lora_B.weight"
+
+
+def factor_shapes(module: str, shape: torch.Size, rank: int) -> dict[str, torch.Size]:
+    """{name: shape} of A [r, in] and B [out, r]; an embedding is stored [in, out], any other matrix [out, in]."""
+    inputs, outputs = shape if module == EMBEDDING else reversed(shape)
+    return dict(zip(factor_names(module), (torch.Size((rank, inputs)), torch.Size((outputs, rank))), strict=True))
+
+
+def tensor_file(folder: Path) -> Path:
+    hint = f"; found {PICKLE}, a pickle, which could run code: PEFT's save_pretrained turns it into safetensors"
+    return require_file(folder / TENSORS, hint if (folder / PICKLE).is_file() else "")
+
+
+def stored_names(path: Path) -> dict[str, str]:
+    """{name: name in the file}, the first without PEFT's wrapper around a layer and without its own adapter's name."""
+    names: dict[str, str] = {}
+    with opened(path) as file:
+        for stored in file.keys():  # noqa: SIM118
+            name = stored.replace(".base_layer.", ".").replace(".default", "")
+            if name in names:
+                raise ValueError(f"{path}: tensor {shown(stored)} says the same as {shown(names[name])}")
+            names[name] = stored
+    return names

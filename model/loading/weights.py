@@ -1,0 +1,142 @@
+"""The weights of a checkpoint into a Llama, one tensor at a time: read, changed by an adapter, cast or quantised.
+
+A file is mapped afresh for each tensor, so that memory holds the loaded weights and one tensor of the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.config import BUILT_IN, CONFIG, LlamaConfig, token_ids
+from model.llama import Llama
+from model.loading import quantization
+from model.loading.blank import blank
+from model.loading.checkpoint import check, check_layers, layout, opened, stored_dtype, tensor_homes
+from model.loading.lora import Adapter
+from model.untrusted import optional_json, shown
+from samplers import SamplingParams
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+
+
+def load(
+    folder: str | Path | None,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    adapter: str | Path | None = None,
+    quantize: str | None = None,
+    double_quant: bool = False,
+) -> Llama:
+    """The model in `folder` (None: the built-in one), its weights cast to dtype (None: as stored) on device.
+
+    A LoRA adapter is merged into each tensor as it is read, before the tensor is quantised.
+
+    Raises: FileNotFoundError where the folder or a file is missing; ValueError naming file and tensor where one is
+    missing, unknown, misshapen or no float, where a file is truncated, or a shard lies outside the folder.
+    """
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device must be one that is there, got {device}: torch.cuda.is_available() is False")
+    if dtype is not None and dtype not in DTYPES:
+        raise ValueError(f"dtype must be float32, float16, bfloat16 or None (as stored), got {dtype}")
+    folder = BUILT_IN if folder is None else Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give a folder with config.json and *.safetensors")
+    quantization.check(quantize, double_quant)
+    config, homes = LlamaConfig.from_pretrained(folder), tensor_homes(folder)
+    check_layers(config, homes, folder)
+    model = empty(config, folder)
+    check(model, homes, folder)
+    dtype = dtype or stored_dtype(homes)
+    if quantize is not None:
+        quantization.prepare(model, quantize, double_quant, dtype)
+    lora = None if adapter is None else Adapter(adapter, model)
+    for name, parts in layout(model).items():
+        put(model, name, read(parts, homes, dtype, device, lora))
+    if quantize is not None:
+        quantization.give_back()
+    if model.config.tie_word_embeddings:
+        model.lm_head.weight = model.embed_tokens.weight
+    model.generation_config = read_generation_config(folder, config.vocab_size)
+    model.source = str(folder) if adapter is None else f"{folder} with the adapter {adapter}"
+    return model.eval()
+
+
+def empty(config: LlamaConfig, folder: Path) -> Llama:
+    """The model without values."""
+    try:
+        with blank():
+            return Llama(config)
+    except (RuntimeError, TypeError):  # torch counts bytes in 63 bits, rows in as many, and shows its stack
+        raise ValueError(f"{folder / CONFIG}: describes matrices of more than 2^63 bytes") from None
+
+
+def read_generation_config(folder: Path, vocabulary: int) -> dict[str, Any]:
+    """`folder/generation_config.json` as it stands, {} where there is none; what is used of it is checked here."""
+    path = folder / "generation_config.json"
+    raw = optional_json(path)
+    try:
+        token_ids(raw.get("eos_token_id"), vocabulary)
+        SamplingParams.from_generation_config({**raw, "do_sample": True})
+        if not isinstance(raw.get("do_sample", False), bool):
+            raise ValueError(f"do_sample must be true or false, got {shown(raw['do_sample'])}")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error!s:.300}") from None  # a value may be long
+    return raw
+
+
+def stored_tensors(model: Llama) -> dict[str, Tensor]:
+    """The model's weights under their names in a Hugging Face checkpoint; of quantised ones, what they stand for."""
+    tensors: dict[str, Tensor] = {}
+    for name, parts in layout(model).items():
+        rows = [shape[0] for shape in parts.values()]
+        tensors.update(zip(parts, meant(model, name).split(rows), strict=True))
+    return tensors
+
+
+def meant(model: Llama, name: str) -> Tensor:
+    """A parameter as it is, or the weight that a quantised one stands for."""
+    module_name, _, leaf = name.rpartition(".")
+    module = model.get_submodule(module_name)
+    if leaf == "weight" and quantization.is_quantized(module):
+        return quantization.dequantized(module)
+    return model.get_parameter(name).detach()
+
+
+def read(
+    parts: dict[str, torch.Size],
+    homes: dict[str, Path],
+    dtype: torch.dtype,
+    device: torch.device,
+    lora: Adapter | None = None,
+) -> Tensor:
+    """The stored tensors, as the adapter changes them, one below the other, cast to dtype on device.
+
+    A copy, so that the file may change later.
+    """
+    rows = [shape[0] for shape in parts.values()]
+    value = torch.empty((sum(rows), *next(iter(parts.values()))[1:]), dtype=dtype, device=device)
+    for name, target in zip(parts, value.split(rows), strict=True):
+        with opened(homes[name]) as file:
+            stored = file.get_tensor(name)
+            target.copy_(stored if lora is None else lora.merged(name, stored))
+    return value
+
+
+def by_columns(value: Tensor) -> Tensor:
+    """Float32 matrices on the CPU are kept by columns, where a product with one token is faster; others as they are."""
+    if value.ndim == 2 and value.dtype == torch.float32 and value.device.type == "cpu":
+        return value.t().contiguous().t()
+    return value
+
+
+def put(model: Llama, name: str, value: Tensor) -> None:
+    module_name, _, leaf = name.rpartition(".")
+    module = model.get_submodule(module_name)
+    if leaf == "weight" and quantization.is_quantized(module):
+        module.weight = quantization.quantized(module, value)
+    else:
+        setattr(module, leaf, nn.Parameter(by_columns(value), requires_grad=False))

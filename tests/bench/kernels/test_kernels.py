@@ -1,0 +1,192 @@
+"""What compiling alone proves of the Triton kernels, without a GPU: nothing spills, nothing is fused but the weights.
+
+Oracle: the compilers' own reports. The negative control lets the compilers fuse what they like, and that is found.
+"""
+
+import argparse
+import json
+from typing import Any
+
+import pytest
+
+from bench import measure
+from bench.kernels import assembly, kernels
+from bench.kernels.kernels import Variant
+
+pytest.importorskip("triton")
+
+EXHAUSTIVE = pytest.mark.exhaustive
+NVIDIA = ("sm_90", pytest.param("sm_80", marks=EXHAUSTIVE), pytest.param("sm_100", marks=EXHAUSTIVE))
+
+
+def run(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    kernels.add_arguments(parser)
+    return kernels.run(parser.parse_args(words))
+
+
+@pytest.mark.parametrize("target", NVIDIA)
+def test_every_kernel_is_exact_and_spills_nothing(target: str):
+    records = list(kernels.measured(kernels.some_variants(), [target]))
+    assert {record["kernel"] for record in records} == {variant.kernel for variant in kernels.variants()}
+    for record in records:
+        assert kernels.faults(record) == [], kernels.named(record)
+        assert 8 <= record["registers"] <= 128 and record["shared"] <= 48 << 10
+    fused = {record["kernel"]: record["fused"] for record in records}
+    assert fused["weights_kernel"] == 8
+    assert fused["row_kernel"] > 8 and fused["choice_kernel"] > 8 and fused["filtered_kernel"] >= 8
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision(dtype: str):
+    records = list(kernels.measured(kernels.some_variants(dtype), ["sm_90"]))
+    assert [kernels.faults(record) for record in records] == [[]] * 7
+
+
+def test_what_may_be_fused_would_be_seen():
+    """The negative control: the same reader on the same kernels, compiled as Triton does by default."""
+    fusing = [Variant(kernel) for kernel in ("row_kernel", "filtered_kernel")]
+    for record in kernels.measured(fusing, ["sm_90"], enable_fp_fusion=True):
+        assert record["contractible"] > 10, kernels.named(record)
+        assert kernels.faults(record) == [f"contractible {record['contractible']}"]
+
+
+def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    monkeypatch.setattr(kernels, "variants", lambda: [Variant("maxima_kernel")])
+    monkeypatch.setenv("COLUMNS", "160")
+    assert run("--targets", "sm_90", "gfx942", "--processes", "1", "--save") == 0
+    records = [json.loads(line) for line in (tmp_path / "kernels.jsonl").read_text().splitlines()]
+    assert [record["target"] for record in records] == ["sm_90", "gfx942"]
+    for record in records:
+        assert {"kernel", "dtype", "vocabulary", "triton", "commit", "machine", "versions"} <= record.keys()
+    assert records[0]["spill_stores"] == records[0]["fused"] == 0
+    assert "maxima_kernel" in capsys.readouterr().out
+
+
+def test_a_fault_fails(monkeypatch, capsys):
+    clean = {"spill_stores": 0, "spill_loads": 0, "fused": 0, "contractible": 0, "approximate": 0, "flushing": 0}
+    record = {
+        "target": "sm_90",
+        "kernel": "row_kernel",
+        "dtype": "float32",
+        "vocabulary": 1,
+        "details": False,
+        "changes": (),
+    }
+    record |= {"triton": "", "registers": 1, "shared": 0, "seconds": 0.0, **clean}
+
+    def found(*records: dict[str, Any]) -> None:
+        monkeypatch.setattr(kernels, "some_variants", lambda: [Variant("k")] * len(records))
+        monkeypatch.setattr(kernels, "measured", lambda *_: (one for one in records))
+
+    monkeypatch.setenv("COLUMNS", "160")
+    found(record | {"fused": 2}, record, record | {"spill_loads": 4})
+    assert run("--quick") == 1
+    out = capsys.readouterr().out
+    assert [line.split(": ")[1] for line in out.splitlines() if line.startswith("FAIL")] == ["fused 2", "spill_loads 4"]
+    found(record | {"target": "gfx942", "spill_stores": 4})
+    assert run("--quick") == 0  # shown, not judged
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--targets", "sm_90", "z80"], "--targets must be among sm_80, .*, got 'z80'"),
+        (["--processes", "0"], "--processes must be >= 1, got 0"),
+    ],
+)
+def test_wrong_options(words: list[str], message: str):
+    with pytest.raises(ValueError, match=message):
+        run(*words)
+
+
+def test_inexact_float32_in_ptx():
+    ptx = """
+        fma.rn.f32 %f1, %f2, %f3, %f4;
+        @%p1 fma.rn.f32x2 %rd1, %rd2, %rd3, %rd4;
+        mul.f32 %f1, %f2, %f3; add.rn.f32
+        mul.rn.f32 %f1, %f2, %f3;
+        @!%p2 ex2.approx.ftz.f32 %f1, %f2;
+        lg2.approx.f32 %f1, %f2;
+        div.full.f32 %f1, %f2, %f3;
+        div.rn.f32 %f1, %f2, %f3;
+        fma.rn.f64 %fd1, %fd2, %fd3, %fd4;
+        rcp.approx.ftz.f64 %fd1, %fd2;
+        // fma.rn.f32
+        .loc 1 7 0
+    """
+    assert assembly.float32_in_ptx(ptx) == {"fused": 3, "contractible": 1, "approximate": 3, "flushing": 1}
+
+
+def test_inexact_float32_in_llvm():
+    clean = "%1 = fmul float %2, %3\n%4 = fadd contract double %5, %6\n%7 = call double @llvm.fma.f64(double %8)"
+    bad = '%1 = fmul contract float %2, %3\n%4 = call float @llvm.fmuladd.f32(float %5)\n%6 = fdiv arcp float %7, %8\n"'
+    bad += "%9 = call float @llvm.fma.f32(float %1, float %2, float %3)"
+    bad += '"denormal-fp-math-f32"="preserve-sign"'
+    assert set(assembly.float32_in_llvm(clean).values()) == {0}
+    assert assembly.float32_in_llvm(bad) == {"fused": 1, "contractible": 2, "approximate": 1, "flushing": 1}
+
+
+SOURCE = """
+def caller():
+    weigh()
+
+def weigh():
+    for turn in row:
+        load()
+        append()
+
+def load():
+    tl.load(x)
+
+def append():
+    tl.store(x)
+"""
+MACHINE_CODE = """
+	//## File "{path}", line 6
+.L_x_1:
+        /*0000*/              MOV R1, R2 ;
+	//## File "{path}", line 11 inlined at "{path}", line 7
+	//## File "{path}", line 7
+        /*0010*/              @!P0 LDG.E.128 R28, desc[UR14][R14.64] ;
+	//## File "{path}", line 6
+        /*0020*/              LDG.E.64 R2, desc[UR14][R4.64+0x18] ;
+        /*0030*/              @P0 BRA `(.L_x_2) ;
+        /*0040*/              FMUL R5, R6, R7 ;
+        /*0050*/              FADD R5, R6, R7 ;
+.L_x_2:
+        /*0060*/              @P1 BRA `(.L_x_3) ;
+	//## File "{path}", line 14 inlined at "{path}", line 8
+	//## File "{path}", line 8
+        /*0070*/              STG.E desc[UR14][R4.64], R2 ;
+        /*0080*/              STG.E desc[UR14][R4.64], R2 ;
+.L_x_3:
+	//## File "{path}", line 6
+        /*0090*/              @P2 {leave} ;
+        /*00a0*/              BRA `(.L_x_1) ;
+.L_x_4:
+        /*00b0*/              EXIT ;
+"""
+
+
+def test_instructions_a_logit(tmp_path):
+    """By hand: 7 instructions at least, 9 with the arithmetic, 11 with what is seldom done; of 4 logits or 8."""
+    source = tmp_path / "source.py"
+    source.write_text(SOURCE)
+    sass = assembly.parsed(MACHINE_CODE.format(path=source, leave="CALL.REL.NOINC `(.L_x_4)"))
+    assert assembly.instructions_a_logit(sass, itemsize=4, a_turn=4) == {"weigh": (1.8, 2.2)}
+    assert assembly.instructions_a_logit(sass, itemsize=2, a_turn=8) == {"weigh": (0.9, 1.1)}
+    assert assembly.instructions_a_logit(sass, itemsize=4, a_turn=8) == {}  # loads that it can't explain
+    calling = assembly.parsed(MACHINE_CODE.format(path=source, leave="CALL.REL.NOINC `($weigh$other)"))
+    assert assembly.instructions_a_logit(calling, itemsize=4, a_turn=4) == {}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "fused", "elsewhere"),
+    [("row_kernel", 408, 0), ("row_kernel", 409, 1), ("weights_kernel", 16, 8), ("maxima_kernel", 8, 8)],
+)
+def test_fused_operations_that_are_no_weights(kernel: str, fused: int, elsewhere: int):
+    """By hand: a weight has eight, and some kernels compute none."""
+    assert kernels.fused_elsewhere({"kernel": kernel, "fused": fused}) == elsewhere

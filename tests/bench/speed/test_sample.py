@@ -1,0 +1,239 @@
+"""`alea bench sample` end to end at toy size; figures are not judged here, only that they are of draws that are right.
+
+Oracle of `verify`: contestants that are wrong in one known way each.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import samplers
+from bench import measure, peers
+from bench.exactness.verify import verify
+from bench.rows import FILTERS, Case
+from bench.speed import goals, sample
+
+SMALL = Case(vocabulary=300, batch=2, filters="k50+p.9")
+
+
+COMPILED = peers.PEERS["torch.compile"]
+
+
+@pytest.fixture(autouse=True)
+def without_compiling(monkeypatch):
+    """torch.compile takes seconds a case; it has a test of its own."""
+    monkeypatch.setitem(peers.PEERS, "torch.compile", sample.too_slow_for_quick)
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was() -> Iterator[None]:
+    """The command sets torch's threads and seed, being alone in its process."""
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_rng_state(state)
+
+
+def run(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    sample.add_arguments(parser)
+    return sample.run(parser.parse_args(words))
+
+
+def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    assert run("--quick", "--vocabulary", "300", "--batch", "2", "--save") == 0
+    records = [json.loads(line) for line in (tmp_path / "sample.jsonl").read_text().splitlines()]
+    assert [record["filters"] for record in records] == list(FILTERS)
+    for record in records:
+        assert record.keys() >= {"kind", "dtype", "kept", "rounds", "commit", "dirty", "machine", "versions", "time"}
+        assert (record["benchmark"], record["vocabulary"], record["batch"]) == ("sample", 300, 2)
+        contestants = record["microseconds"].keys() | record["skipped"].keys()
+        assert contestants == peers.OURS.keys() | peers.PEERS.keys() | peers.LIMITS.keys()
+        assert {"max", "alea", "torch", "transformers"} <= record["microseconds"].keys()
+        for times in (record["microseconds"], record["cold_microseconds"]):
+            assert all(0 < q["p20"] <= q["p50"] <= q["p80"] for q in times.values())
+        assert record["microseconds"].keys() == record["cold_microseconds"].keys() and record["failed"] == {}
+        assert record["bytes"] == 2 * 300 * 4
+        assert record["operators"]["transformers"] > record["operators"]["alea"]
+        assert record["allocated_bytes"]["transformers"] >= record["bytes"] > record["allocated_bytes"]["alea"]
+        assert record["versions"].keys() >= {"torch", "transformers", "llama-cpp-python"}
+    printed = capsys.readouterr().out
+    assert "hot µs" in printed and "V = 300, batch 2, k50+p.9" in printed and "skipped: llama.cpp" in printed
+    assert "skipped: torch.compile (it compiles" in printed and "skipped: flashinfer" in printed
+
+
+RIGHT = [
+    *(("peaked", filters, "float32") for filters in FILTERS),
+    *((kind, filters, "float32") for kind in ("flat", "tied", "normal") for filters in ("p.9", "all")),
+    ("peaked", "k50+p.9", "bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("kind", "filters", "dtype"), RIGHT)
+def test_every_contestant_is_right(kind: str, filters: str, dtype: str):
+    case = Case(kind, vocabulary=600, batch=2, filters=filters, dtype=dtype)  # beyond torch's first guess at top-p
+    assert verify(case, sample.prepared(peers.OURS | peers.PEERS, case)[0], peers.OURS | peers.PEERS) == {}
+
+
+def test_compiled_torch_is_right():
+    case = Case("peaked", 300, 2, "k50+p.9")
+    try:
+        draw = COMPILED(case)
+    except peers.Unavailable as reason:
+        pytest.skip(str(reason))
+    assert verify(case, {"torch.compile": draw}, {"torch.compile": COMPILED}) == {}
+
+
+def unfiltered(case: Case) -> peers.Draw:
+    return lambda step: torch.multinomial(torch.softmax(case.logits / case.params.temperature, -1), 1)[:, 0]
+
+
+def greedy(case: Case) -> peers.Draw:
+    return lambda step: case.logits.argmax(-1)
+
+
+def hot(case: Case) -> peers.Draw:
+    kept = samplers.filter_logits(case.logits, case.params)
+    return lambda step: torch.multinomial(torch.softmax(0.7 * kept, -1), 1)[:, 0]
+
+
+def another_seed(case: Case) -> peers.Draw:
+    return lambda step: samplers.sample(case.logits, case.params, seed=peers.SEED + 1, position=step).tokens
+
+
+def loud(case: Case) -> peers.Draw:
+    def draw(step: int) -> torch.Tensor:
+        raise KeyError("no such token")
+
+    return draw
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (unfiltered, "draws tokens that the filters cut"),
+        (greedy, "draws from another distribution"),
+        (hot, "draws from another distribution"),
+        (loud, "raises KeyError: 'no such token'"),
+    ],
+)
+def test_wrong_peers_are_named_and_not_timed(wrong: Any, reason: str, capsys):
+    record = sample.measured_case(SMALL, rounds=2, peers={"wrong": wrong, "transformers": peers.PEERS["transformers"]})
+    assert record["failed"] == {"wrong": reason} and "transformers" in record["microseconds"]
+    assert "wrong" not in record["microseconds"] and "wrong" not in record["cold_microseconds"]
+    sample.show(record)
+    assert f"failed: wrong ({reason})" in capsys.readouterr().out
+
+
+def test_nothing_is_timed_where_ours_is_wrong(monkeypatch):
+    monkeypatch.setitem(peers.OURS, "kernel", another_seed)
+    monkeypatch.setattr(measure, "interleaved", lambda *_: pytest.fail("timed all the same"))
+    with pytest.raises(RuntimeError, match="kernel and the reference differ in tokens"):
+        sample.measured_case(SMALL, rounds=2)
+
+
+USERS = """
+import torch
+def right(logits, params, seed):
+    import samplers
+    return samplers.sample(logits, params, seed=seed).tokens.tolist()
+def wrong(logits, params, seed):
+    return logits.argmax(-1)
+number = 3
+"""
+
+
+def test_a_users_own_sampler(monkeypatch, tmp_path, capsys):
+    """Found in the current folder, judged like any other."""
+    (tmp_path / "mine_for_this_test.py").write_text(USERS)
+    monkeypatch.chdir(tmp_path)
+    names = [f"mine_for_this_test:{name}" for name in ("right", "wrong")]
+    words = [word for name in names for word in ("--peer", name)]
+    assert run("--quick", "--vocabulary", "300", "--batch", "2", "--filters", "p.9", *words) == 0
+    printed = capsys.readouterr().out
+    assert f"failed: {names[1]} (draws from another distribution)" in printed.replace("\n", " ").replace("  ", " ")
+    assert f"failed: {names[0]}" not in printed
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("mine", "--peer must be MODULE:NAME, got 'mine'"),
+        ("no_such_module:f", "--peer must name a callable that can be imported, got 'no_such_module:f'"),
+        ("math:no_such_name", "--peer must name a callable that can be imported"),
+        ("math:pi", "--peer must name a callable, got 'math:pi'"),
+    ],
+)
+def test_a_users_sampler_that_is_none(spec: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        run("--peer", spec)
+
+
+def test_what_was_measured_before_a_ctrl_c_is_kept(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+    measured_case = sample.measured_case
+
+    def interrupted(case: Case, **options: Any) -> dict[str, Any]:
+        if case.filters == "p.9":
+            raise KeyboardInterrupt
+        return measured_case(case, **options)
+
+    monkeypatch.setattr(sample, "measured_case", interrupted)
+    assert run("--quick", "--vocabulary", "300", "--batch", "1", "--save") == 0
+    assert len((tmp_path / "sample.jsonl").read_text().splitlines()) == 2
+    captured = capsys.readouterr()
+    assert "stopped: 2 of 4 cases were measured" in captured.err and "saved 2 records" in captured.out
+
+
+def test_real_rows_are_the_storytellers():
+    case = Case("real", 4096, 3, "k50+p.9")
+    assert case.logits.shape == (3, 4096) and torch.equal(case.logits, Case("real", 4096, 3).logits)
+    top = torch.softmax(case.logits, -1).amax(-1)
+    assert (top > 0.01).all()  # a trained model's rows, not noise
+    with pytest.raises(ValueError, match="real rows must have the storyteller's vocabulary, 4096, got 300"):
+        _ = Case("real", 300).logits
+
+
+def test_fast_calls_are_repeated():
+    steps = []
+    seconds = sample.seconds_a_call({"fast": steps.append}, rounds=2)
+    assert len(steps) > 100 and steps[4:] == list(range(len(steps) - 4))  # every call at a position of its own
+    assert all(s < sample.LEAST_SECONDS for s in seconds["fast"])
+
+
+def test_goals():
+    def record(filters: str, **microseconds: float) -> dict[str, Any]:
+        times = {name.replace("llama", "llama.cpp"): {"p50": value} for name, value in microseconds.items()}
+        return {"kind": "peaked", "vocabulary": 32000, "batch": 1, "filters": filters, "microseconds": times}
+
+    records = [record("k50+p.9", kernel=10.0, max=5.0, llama=40.0), record("p.9", kernel=10.0, llama=119.0)]
+    verdicts = list(goals.verdicts(records))
+    for expected in (
+        "holds: llama.cpp / kernel >= 4 (peaked, k50+p.9, batch 1); got 4 in one case",
+        "missed: llama.cpp / kernel >= 12 (peaked, p.9, batch 1); got 11.9 in one case",
+        "missed: kernel / max <= 1.5 (peaked, k50+p.9, batch 1); got 2 in one case",
+        "not measured: kernel / max <= 15 (flat and tied, every filter)",
+    ):
+        assert expected in verdicts
+    assert sample.show_goals(records) == 1
+    assert sample.show_goals(records[:0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--rounds 1", "--rounds must be >= 2, got 1"),
+        ("--kinds steep", "kind must be one of peaked, flat, tied, normal, real, got 'steep'"),
+        ("--filters none k7", "filters must be one of none, .*, got 'k7'"),
+        ("--dtype int8", "dtype must be one of float32, bfloat16, got 'int8'"),
+        ("--vocabulary 0", "vocabulary must be in 1 .. 1048576, got 0"),
+    ],
+)
+def test_errors_name_what_is_accepted(words: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        run(*words.split())

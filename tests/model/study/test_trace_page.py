@@ -1,0 +1,579 @@
+"""The HTML report. Oracles: the golden rows, `samplers.trace` and `samplers.sample`, in Node and in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from model import Llama, Tokenizer
+from model.study import trace_page
+from model.study.decoding_trace import Walk, walk
+from model.study.page import PARTS
+from samplers import SamplingParams, sample, trace
+from samplers.reference.draw import draw
+from samplers.reference.fixed_point import weights
+from samplers.reference.sampler import keep
+from tests.samplers import golden, strategies
+
+NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
+NASTY = "He said \"<script>alert(1)</script>\" & 'left' <b>\n日本 --> ]]> {{ data }}"
+SETTINGS = {"model": "storyteller <i>&</i>", "seed": "7", "alea": "0.1.0", "date": "2025-01-01"}
+NAMES = trace_page.SLIDERS
+
+
+def told(prompt: str, steps: int, **params: Any) -> Walk:
+    arguments = dict(seed=7, max_new_tokens=steps, eos_token_id=())
+    return walk(Llama.from_pretrained(), Tokenizer.from_pretrained(), prompt, SamplingParams(**params), **arguments)
+
+
+# ---- engine.js in Node ----
+
+SERVER = """
+const engine = require(process.argv[1]);
+const read = (text) => new Float32Array(new Uint8Array(Buffer.from(text, "base64")).buffer);
+function answer({ logits, changed, params, keys }) {
+  const raw = read(logits);
+  const bits = engine.random_bits(...keys.map(BigInt));
+  const drawn = engine.follow(raw, changed ? read(changed) : raw, params, bits);
+  const { stages, kept, token, weight, total, u, place } = drawn;
+  const after = stages.map(({ name, kept }) => [name, kept.ids.length, String(kept.total), engine.entropy_of(kept)]);
+  const interval = engine.interval(kept, place).map(String);
+  return { bits: String(bits), token, weight, total: String(total), u: String(u), ids: [...kept.ids], after, interval };
+}
+require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
+  const request = JSON.parse(line);
+  if (request.call) {
+    const values = engine[request.call](read(request.x), ...request.more.map(BigInt));
+    console.log(JSON.stringify(typeof values === "number" ? values : [...values]));
+    return;
+  }
+  const started = process.cpuUsage(); // of this process, as the cores are shared
+  const result = answer(request);
+  const { user, system } = process.cpuUsage(started);
+  console.log(JSON.stringify({ ...result, ms: (user + system) / 1000 }));
+});
+"""
+
+
+class Engine:
+    """engine.js in one Node process, a line a draw."""
+
+    def __init__(self) -> None:
+        command = [NODE, "-e", SERVER, str(PARTS / "engine.js")]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def draw(self, logits: np.ndarray, changed: np.ndarray, params: SamplingParams, *keys: int) -> dict[str, Any]:
+        same = np.array_equal(logits, changed)
+        request = {
+            "logits": trace_page.base64_floats(logits),
+            "changed": None if same else trace_page.base64_floats(changed),
+            "params": trace_page.slider_params(params),
+            "keys": [str(key) for key in keys],
+        }
+        return self.ask(request)
+
+    def call(self, name: str, x: np.ndarray, *more: int) -> Any:
+        """One function by itself, of float32 and integers."""
+        return self.ask({"call": name, "x": trace_page.base64_floats(x), "more": [str(one) for one in more]})
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    if NODE is None:
+        pytest.skip("node is missing")
+    one = Engine()
+    yield one
+    one.process.stdin.close()
+    one.process.wait()
+
+
+def valid(name: str) -> list[golden.GoldenRow]:
+    return [row for row in golden.read(name) if row.drawn[0] >= 0]
+
+
+@pytest.mark.parametrize("name", ["rows", "penalties", "clamped"])
+def test_golden_rows(engine: Engine, name: str):
+    rows = valid(name)
+    assert len(rows) >= 60
+    for row in rows:
+        changed = row.logits if row.penalised is None else row.penalised
+        got = engine.draw(row.logits, changed, row.params, *row.seeds.values())
+        assert (got["token"], got["weight"], int(got["total"]), len(got["ids"])) == row.drawn
+        assert golden.digest(np.isin(np.arange(len(changed)), got["ids"])) == row.kept_digest
+        assert row.bits is None or int(got["bits"]) == row.bits
+
+
+def assert_followed(got: dict[str, Any], x: np.ndarray, params: SamplingParams, seed: int, position: int, stream: int):
+    """Stage by stage as `trace`, and as `sample`."""
+    t = trace(x, params, seed=seed, position=position, stream=stream)
+    assert [one[:2] for one in got["after"]] == [[stage.name, stage.survivors] for stage in t.stages]
+    assert [int(got[name]) for name in ("bits", "u", "token", "weight", "total")] == [
+        t.bits, t.u, t.token, t.weight, t.total,
+    ]  # fmt: skip
+    assert tuple(map(int, got["interval"])) == t.chosen.interval
+    assert got["ids"] == keep(x, params).ids.tolist()
+    assert [one[3] for one in got["after"]] == pytest.approx([stage.entropy for stage in t.stages], abs=1e-9)
+    out = sample(x, params, seed=seed, position=position, stream=stream)
+    assert [int(column[0]) for column in (out.tokens, out.weight, out.total, out.kept)] == [
+        got["token"], got["weight"], int(got["total"]), len(got["ids"]),
+    ]  # fmt: skip
+
+
+@settings(max_examples=150)
+@given(strategies.rows(), strategies.params(extreme=True), st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 3))
+def test_random_rows(engine: Engine, x: np.ndarray, params: SamplingParams, keys: tuple[int, int, int]):
+    assert_followed(engine.draw(x, x, params, *keys), x, params, *keys)
+
+
+def test_golden_weights(engine: Engine):
+    d, w = golden.read_weights()
+    assert engine.call("weights", d) == w.tolist()
+
+
+def test_weights(engine: Engine):
+    """Every rounding of its own: a million distances, near 0 and far."""
+    rng = np.random.default_rng(2)
+    d = -np.concatenate([60 * rng.random(500_000), rng.exponential(2, 500_000), 2.0 ** -np.arange(150)])
+    d = np.maximum(d, -60).astype(np.float32)
+    assert engine.call("weights", d) == weights(d).tolist()
+
+
+def test_draw_at_the_ends_of_the_intervals(engine: Engine):
+    w = np.array([0, 5, 3, 0, 2, 0], np.float32)
+    for u in range(10):
+        for bits in (-(-u * 2**64 // 10), (u + 1) * 2**64 // 10 - 1):
+            assert engine.call("draw", w, bits) == draw(w.astype(np.int64), bits)
+
+
+def test_large_vocabulary(engine: Engine):
+    """Totals beyond 2^53; and at V = 32,000 a slider must answer at once."""
+    rng, times = np.random.default_rng(1), []
+    params = SamplingParams(temperature=0.9, top_k=5000, top_p=0.95, min_p=1e-5, epsilon_cutoff=1e-6)
+    for size, kind in ((200_000, "flat"), *((32_000, kind) for kind in strategies.KINDS)):
+        x = strategies.row(kind, size, rng)
+        for p in (SamplingParams(), SamplingParams(top_p=0.9, typical_p=0.8), SamplingParams(eta_cutoff=1e-4), params):
+            got = engine.draw(x, x, p, 1, 2, 3)
+            assert_followed(got, x, p, 1, 2, 3)
+            times += [got["ms"]] if size == 32_000 else []
+    print(f"V = 32,000: {np.median(times):.0f} ms a draw, at most {max(times):.0f}")
+    assert np.median(times) < 100
+
+
+def test_sums_of_great_and_small_weights(engine: Engine):
+    """A total beyond 2^53 whose last bits count."""
+    rng = np.random.default_rng(3)
+    x = np.where(rng.random(60_000) < 0.5, 0, rng.uniform(-25, -12, 60_000)).astype(np.float32)
+    for p in (SamplingParams(), SamplingParams(top_p=0.99999), SamplingParams(typical_p=0.99999)):
+        assert_followed(engine.draw(x, x, p, 4, 5, 6), x, p, 4, 5, 6)
+    assert trace(x, seed=0).total > 2**53 and trace(x, seed=0).total % 2 == 1
+
+
+def test_one_zero_of_two(engine: Engine):
+    x = np.array([0.0, -0.0, 0.0, -0.0, -1.0, 0.0, -0.0], np.float32)[[1, 0, 2, 3, 4, 5, 6]]
+    for p in (
+        SamplingParams(top_p=0.5),
+        SamplingParams(top_k=2),
+        SamplingParams(temperature=0),
+        SamplingParams(min_p=1),
+    ):
+        assert_followed(engine.draw(x, x, p, 1, 1, 1), x, p, 1, 1, 1)
+
+
+def test_fraction_is_exact(engine: Engine):
+    """Through kept sets at hairline fractions: the neighbours of every mass that a prefix of 2^-i can have."""
+    x = np.log(2.0 ** -np.arange(1, 31)).astype(np.float32)
+    for i in range(1, 30):
+        for q in (np.nextafter(1 - 2.0**-i, 0), 1 - 2.0**-i, np.nextafter(1 - 2.0**-i, 1), 2.0**-i, 5e-324):
+            p = SamplingParams(top_p=float(q), typical_p=float(q), eta_cutoff=float(q))
+            assert_followed(engine.draw(x, x, p, 5, i, 0), x, p, 5, i, 0)
+
+
+# ---- the file ----
+
+
+@pytest.fixture(scope="session")
+def nasty() -> Walk:
+    return told(NASTY, 3, repetition_penalty=1.3, top_p=0.9)
+
+
+@pytest.fixture(scope="session")
+def story() -> Walk:
+    return told("Once upon a time there was a king", 12, temperature=0.8, top_k=50, top_p=0.9, epsilon_cutoff=0.01)
+
+
+def test_nothing_comes_from_elsewhere(nasty: Walk):
+    page = trace_page.render(nasty, SETTINGS)
+    namespace = '"http://www.w3.org/2000/svg"'  # a name, never fetched
+    assert page.count(namespace) == 1 and "http:" not in page.replace(namespace, "") and "https:" not in page
+    assert not re.search(r"@import|url\((?!#)|\bsrc=|innerHTML|insertAdjacentHTML|document\.write|eval\(|fetch\(", page)
+    assert re.findall(r'href="[^"]*"', page) == ['href="data:,"']
+    assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:" in page
+
+
+def test_texts_stay_inside_the_json(nasty: Walk):
+    page = trace_page.render(nasty, SETTINGS)
+    assert page.count("<script") == page.count("</script>") == 3
+    inside = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
+    assert "<" not in inside and json.loads(inside)["settings"] == SETTINGS
+
+
+def test_full_logits_are_embedded(nasty: Walk, story: Walk):
+    """The trap: a stored top-k renormalised."""
+    for walked, differs in ((nasty, True), (story, False)):
+        steps = trace_page.data(walked, {})["steps"]
+        for step, kept in zip(steps, walked.steps, strict=True):
+            floats = np.frombuffer(base64.b64decode(step["changed"]), "<f4")
+            np.testing.assert_array_equal(floats, kept.changed)
+            assert (step["logits"] is not None) == differs
+    size = len(trace_page.render(story, SETTINGS))
+    assert size < 12 * 4096 * 4 * 4 / 3 + 150_000
+
+
+def test_refuses(story: Walk):
+    with pytest.raises(ValueError, match="at least one step"):
+        trace_page.render(replace(story, steps=[]), SETTINGS)
+
+
+# ---- in the browser ----
+
+
+class Browser:
+    """Headless chromium on the DevTools protocol, over two pipes."""
+
+    def __init__(self, profile: Path) -> None:
+        to_read, self.write_to = os.pipe()
+        self.read_from, to_write = os.pipe()
+        flags = (
+            "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions "
+            f"--disable-background-networking --remote-debugging-pipe --user-data-dir={profile}"
+        )
+        command = f'exec "$0" {flags} about:blank 3<&{to_read} 4>&{to_write}'
+        self.process = subprocess.Popen(
+            ["bash", "-c", command, CHROMIUM],
+            pass_fds=(to_read, to_write),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_read)
+        os.close(to_write)
+        self.buffer, self.calls, self.session = b"", 0, None
+        self.problems: list[str] = []
+        self.loaded = False
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self.calls += 1
+        message: dict[str, Any] = {"id": self.calls, "method": method, "params": params}
+        if self.session:
+            message["sessionId"] = self.session
+        os.write(self.write_to, json.dumps(message).encode() + b"\0")
+        while (answer := self.message()).get("id") != self.calls:
+            self.event(answer)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def message(self) -> dict[str, Any]:
+        while b"\0" not in self.buffer:
+            part = os.read(self.read_from, 1 << 20)
+            assert part, "chromium went away"
+            self.buffer += part
+        first, self.buffer = self.buffer.split(b"\0", 1)
+        return json.loads(first)
+
+    def event(self, message: dict[str, Any]) -> None:
+        """Every error, warning and foreign request is kept as a problem."""
+        method, params = message.get("method"), message.get("params", {})
+        if method == "Page.loadEventFired":
+            self.loaded = True
+        elif method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
+            self.problems.append(json.dumps(params))
+        elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
+            self.problems.append(params["request"]["url"])
+        elif method == "Page.javascriptDialogOpening":
+            self.problems.append(f"a dialog: {params['message']}")
+
+    def open(self, path: Path, width: int = 1100, dark: bool = False) -> None:
+        self.problems, self.loaded = [], False
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=True)
+        self.call("Page.navigate", url=path.as_uri())
+        while not self.loaded:
+            self.event(self.message())
+        self.wait_for("document.getElementById('check').textContent !== ''")
+
+    def wait_for(self, expression: str) -> None:
+        end = time.monotonic() + 20
+        while not self.run(expression):
+            assert time.monotonic() < end, (expression, self.problems)
+            time.sleep(0.02)
+
+    def run(self, expression: str) -> Any:
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def press(self, key: str) -> None:
+        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9}
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
+
+    def screenshot(self, path: Path) -> Image.Image:
+        """Of the whole page."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        data = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)["data"]
+        path.write_bytes(base64.b64decode(data))
+        return Image.open(path)
+
+    def close(self) -> None:
+        self.session = None
+        self.call("Browser.close")
+        self.process.wait(20)
+        os.close(self.write_to)
+        os.close(self.read_from)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is missing")
+    one = Browser(tmp_path_factory.mktemp("chromium"))
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="session")
+def pages(nasty: Walk, story: Walk, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    for name, walked in (("nasty", nasty), ("story", story)):
+        (folder / f"{name}.html").write_text(trace_page.render(walked, SETTINGS), encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in ("nasty", "story")}
+
+
+MOVE = """(() => {
+  const moves = %s;
+  const results = [];
+  const value = (id) => document.getElementById(id).value;
+  const move = (id, to) => {
+    const input = document.getElementById(id);
+    if (input.value === String(to)) return; // no move, no event
+    input.value = to;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  for (const one of moves) {
+    for (const [id, to] of Object.entries(one)) move(id, to);
+    const names = %s;
+    const settings = Object.fromEntries(names.map((name) => [name, value(name)]));
+    const shown = ["token", "weight", "total", "survivors", "mass", "entropy"];
+    results.push({ settings, ...Object.fromEntries(shown.map((name) => [name, value(`now-${name}`)])) });
+  }
+  return results;
+})()"""
+
+
+def moved(browser: Browser, moves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the page shows after each move of its inputs, as real input events."""
+    return browser.run(MOVE % (json.dumps(moves), json.dumps(NAMES)))
+
+
+def assert_shown(result: dict[str, Any], walked: Walk, step: int) -> SamplingParams:
+    """The page's numbers are the engine's under the settings that the page's own inputs show."""
+    values = {name: float(result["settings"][name]) for name in NAMES}
+    whole = {name: int(values[name]) for name in ("top_k", "min_tokens_to_keep")}
+    params = SamplingParams(**(values | whole))
+    t = walked.steps[step]
+    out = sample(t.changed, params, seed=t.seed, position=t.position, stream=t.stream, details=True)
+    engine_says = [int(column[0]) for column in (out.tokens, out.weight, out.total, out.kept)]
+    assert [int(result[name]) for name in ("token", "weight", "total", "survivors")] == engine_says, params
+    assert float(result["entropy"]) == pytest.approx(float(out.entropy[0]), abs=1e-6)
+    weighed = int(trace(t.changed, SamplingParams(temperature=params.temperature), seed=0).total)
+    assert float(result["mass"]) == pytest.approx(int(out.total[0]) / weighed, rel=1e-12)
+    return params
+
+
+@pytest.mark.parametrize("name", ["story", "nasty"])
+def test_a_grid_of_slider_positions(browser: Browser, pages: dict[str, Path], name: str, request: Any):
+    walked: Walk = request.getfixturevalue(name)
+    browser.open(pages[name])
+    grid = [
+        {"temperature-slider": t, "top_k-slider": k, "top_p-slider": p, "epsilon_cutoff-slider": e}
+        for t in (0, 1, 330, 700, 1000) for k in (0, 120, 480) for p in (0, 500, 950, 1000) for e in (0, 350, 800)
+    ]  # fmt: skip
+    rest = [{"min_p-slider": m, "typical_p-slider": t, "eta_cutoff-slider": e, "min_tokens_to_keep-slider": n}
+            for m, t, e, n in ((700, 1000, 0, 0), (0, 800, 0, 300), (500, 900, 600, 0), (0, 0, 400, 200))]  # fmt: skip
+    rest[0] |= {"temperature-slider": 650, "top_k-slider": 0, "top_p-slider": 1000, "epsilon_cutoff-slider": 0}
+    seen = set()
+    for step in range(0, len(walked.steps), 5):
+        browser.run(f"document.querySelectorAll('#strip button')[{step}].click()")
+        for result in moved(browser, (grid if step == 0 else grid[step::11]) + rest):
+            seen.add((step, assert_shown(result, walked, step)))
+    assert len(seen) > 150 and browser.problems == []
+
+
+def test_exact_values_can_be_typed(browser: Browser, pages: dict[str, Path], story: Walk):
+    browser.open(pages["story"])
+    typed = [
+        {"temperature": "0.7123456789", "top_k": "37", "top_p": "0.8999999999", "epsilon_cutoff": "3e-4"},
+        {"temperature": "1e-6", "top_p": "0.1"},
+        {"temperature": "1000000", "top_p": "1", "top_k": "0", "epsilon_cutoff": "5e-324"},
+    ]
+    for result, asked in zip(moved(browser, typed), typed, strict=True):
+        params = assert_shown(result, story, 0)
+        assert [getattr(params, name) for name in asked] == [float(value) for value in asked.values()]
+    assert browser.problems == []
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("top_p", "1.2"), ("temperature", "-1"), ("top_k", "2.5"), ("min_p", "")])
+def test_wrong_numbers_are_refused_as_by_the_engine(browser: Browser, pages: dict[str, Path], name: str, wrong: str):
+    browser.open(pages["story"])
+    before = moved(browser, [{}])[0]["total"]
+    assert moved(browser, [{name: wrong}])[0]["total"] == before
+    with pytest.raises((ValueError, TypeError)) as refused:
+        SamplingParams(**{name: float(wrong or "nan")})
+    said = browser.run("document.getElementById('problem').textContent")
+    assert str(refused.value).startswith(f"{said}, got ") and said.startswith(f"{name} must be ")
+    assert browser.run(f"document.getElementById('{name}').getAttribute('aria-invalid')") == "true"
+    browser.run("document.getElementById('reset').click()")
+    assert browser.run("document.getElementById('problem').textContent") == "" and browser.problems == []
+
+
+def test_reset_shows_the_draw_again(browser: Browser, pages: dict[str, Path], story: Walk):
+    browser.open(pages["story"])
+    moved(browser, [{"temperature-slider": 1000, "top_p-slider": 1000, "epsilon_cutoff-slider": 0, "min_p": "1"}])
+    browser.run("document.getElementById('reset').click()")
+    result = moved(browser, [{}])[0]
+    assert assert_shown(result, story, 0) == story.steps[0].params
+    assert int(result["token"]) == story.steps[0].token
+    assert browser.run("document.getElementById('reset').disabled") and browser.problems == []
+
+
+def test_keys(browser: Browser, pages: dict[str, Path], story: Walk):
+    browser.open(pages["story"])
+    heading = "document.getElementById('step-heading').textContent"
+    for key, step in (("Right", 2), ("Right", 3), ("Left", 2), ("End", 12), ("Right", 12), ("Home", 1)):
+        browser.press(f"Arrow{key}" if key in ("Left", "Right") else key)
+        assert browser.run(heading).startswith(f"Step {step} of 12: {story.piece(story.ids[step - 1])}")
+        assert browser.run("document.querySelectorAll('[aria-current]').length") == 1
+    browser.run("document.getElementById('top_p-slider').focus()")
+    browser.press("ArrowLeft")  # the slider's, now
+    assert browser.run(heading).startswith("Step 1 ")
+    assert browser.run("document.getElementById('top_p').value") == "0.899"
+    assert_shown(moved(browser, [{}])[0], story, 0)
+    assert browser.problems == []
+
+
+@pytest.mark.parametrize("name", ["story", "nasty"])
+def test_the_page_says_that_it_agrees(browser: Browser, pages: dict[str, Path], name: str):
+    browser.open(pages[name])
+    assert "equal the engine’s, integer for integer" in browser.run("document.getElementById('check').textContent")
+    assert browser.problems == []
+
+
+def test_a_page_that_disagrees_says_so(browser: Browser, pages: dict[str, Path], tmp_path: Path):
+    wrong = tmp_path / "wrong.html"
+    wrong.write_text(re.sub(r'"weight":\d+', '"weight":1', pages["story"].read_text(encoding="utf-8"), count=1))
+    browser.open(wrong)
+    assert "disagree at step 1:" in browser.run("document.getElementById('check').textContent")
+
+
+def test_texts_are_texts(browser: Browser, pages: dict[str, Path], nasty: Walk):
+    browser.open(pages["nasty"])
+    assert browser.run("document.scripts.length") == 3
+    assert browser.run("document.querySelectorAll('main script, main b, footer i').length") == 0
+    strip = browser.run("document.getElementById('strip').textContent")
+    assert "<0x3C>script" in strip and "⏎" in strip and strip.startswith("<s>▁He")
+    assert "storyteller <i>&</i>" in browser.run("document.getElementById('settings').textContent")
+    assert browser.problems == []
+
+
+def test_markup_as_a_piece_stays_text(browser: Browser, story: Walk, tmp_path: Path):
+    """Where the vocabulary itself has markup for tokens."""
+
+    class Marked(Tokenizer):
+        def pieces(self, ids: Any) -> list[str]:
+            return [f"<script>alert({i})</script><img src=x onerror=alert(1)>\u202e\n" for i in ids]
+
+    page = tmp_path / "marked.html"
+    page.write_text(trace_page.render(replace(story, tokenizer=Marked.from_pretrained()), SETTINGS), encoding="utf-8")
+    browser.open(page)
+    assert browser.run("document.scripts.length") == 3 and browser.run("document.images.length") == 0
+    assert "<script>alert(1)</script>" in browser.run("document.getElementById('strip').textContent")
+    assert browser.problems == []
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1100, False), (1100, True), (360, False), (360, True)])
+def test_looks(browser: Browser, pages: dict[str, Path], width: int, dark: bool, tmp_path: Path):
+    """A picture that is not blank, of the scheme asked for, and nothing that sticks out sideways."""
+    browser.open(pages["story"], width, dark)
+    browser.press("ArrowRight")
+    moved(browser, [{"temperature-slider": 700}])
+    folder = Path(os.environ.get("ALEA_SCREENSHOTS", tmp_path))
+    image = browser.screenshot(folder / f"report-{width}-{'dark' if dark else 'light'}.png").convert("L")
+    pixels = np.asarray(image)
+    assert browser.run("document.documentElement.scrollWidth") <= width and pixels.std() > 5
+    assert (np.median(pixels) < 100) == dark
+    assert browser.problems == []
+
+
+BOTTOMS = """[...document.querySelectorAll("#candidates tbody tr:first-child td")].map((cell) => {
+  const range = document.createRange();
+  range.selectNodeContents([...cell.childNodes].at(-1));
+  return range.getBoundingClientRect().bottom;
+})"""
+
+
+def test_what_became_of_a_candidate_stands_level_with_its_numbers(browser: Browser, pages: dict[str, Path]):
+    """Rank, logit, a probability a stage below its bar, outcome: their text ends at one height."""
+    browser.open(pages["story"])
+    bottoms = browser.run(BOTTOMS)
+    assert len(bottoms) == 2 + 5 + 1 and max(bottoms) - min(bottoms) < 1
+
+
+PLACES = """(() => {
+  const box = document.getElementById("%s").parentElement;
+  const edges = (element) => [element.getBoundingClientRect().left, element.getBoundingClientRect().right];
+  const places = () => [...box.querySelectorAll("tbody tr:first-child > *")].map(edges);
+  const before = places();
+  box.scrollLeft = 9999;
+  return [edges(box), before, places()];
+})()"""
+
+
+@pytest.mark.parametrize("table", ["stages", "candidates"])
+def test_on_a_phone_a_wide_table_scrolls_in_its_box(browser: Browser, pages: dict[str, Path], table: str):
+    """To its last column, and what the row is about stays in sight."""
+    browser.open(pages["story"], 390)
+    (left, right), before, after = browser.run(PLACES % table)
+    assert before[-1][1] > right + 1 and after[-1][1] <= right + 1
+    assert before[0][0] == after[0][0] == left
+
+
+def test_every_input_has_a_name(browser: Browser, pages: dict[str, Path]):
+    browser.open(pages["story"])
+    name = "(one) => one.ariaLabel || one.textContent || one.labels[0].textContent"
+    named = f"[...document.querySelectorAll('input, button')].map({name})"
+    assert all(browser.run(named))
