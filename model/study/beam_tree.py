@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import torch
 
-from model.decoding.beam_search import Beam, BeamRules, Chooser, Search, beam_search
-from model.decoding.generation import ending_ids, prefill, rooms, written
+from model.decoding.beam_search import Beam, BeamRules, CandidateSelector, Search, beam_search
+from model.decoding.beam_texts import to_generation
+from model.decoding.options import eos_ids_of
+from model.decoding.prompts import new_token_limits, prefill
 from model.llama import Llama
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams
@@ -171,14 +173,13 @@ def grow(
     (12, 2, ['kept', 'kept', 'pruned', 'pruned'])
     """
     ids = tokenizer.encode(prompt)
-    (room,) = rooms([ids], max_new_tokens, None, model.config.max_position_embeddings)
-    ends = ending_ids(model, eos_token_id)
-    rules = BeamRules(num_beams, length_penalty, early_stopping, ends)
-    search = Search(ids, room, rules)
+    (limit,) = new_token_limits([ids], max_new_tokens, None, model.config.max_position_embeddings)
+    rules = BeamRules(num_beams, length_penalty, early_stopping, eos_ids_of(model, eos_token_id))
+    search = Search(ids, limit, rules)
     root = searched_tree(model, search, params, seed)
     greedy = None
     if params.temperature == 0:  # one beam that ends at its first end is greedy
-        alone = Search(ids, room, dataclasses.replace(rules, num_beams=1, early_stopping=True))
+        alone = Search(ids, limit, dataclasses.replace(rules, num_beams=1, early_stopping=True))
         searched_tree(model, alone, params)
         (greedy,) = texts_of(alone, tokenizer)
         mark_greedy(root, greedy.ids)
@@ -195,9 +196,9 @@ def searched_tree(model: Llama, search: Search, params: SamplingParams, seed: in
             nodes[beam] = Node(beam, score=search.score(beam) if beam.fate == "finished" else None)
             nodes[cast(Beam, beam.parent)].children.append(nodes[beam])
 
-    logits, cache = prefill(model, [search.prompt], len(search.prompt) + search.room)
-    chooser = Chooser(params, search.rules, model.config.vocab_size, seed)
-    beam_search(model, logits, cache, [search], chooser, on_step)
+    logits, cache = prefill(model, [search.prompt], len(search.prompt) + search.max_new_tokens)
+    selector = CandidateSelector(params, search.rules, model.config.vocab_size, seed)
+    beam_search(model, logits, cache, [search], selector, on_step)
     for rank, finished in reversed(list(enumerate(search.finished, 1))):  # the best last, which thus rules
         nodes[finished].rank = rank
         for beam in finished.path():
@@ -208,7 +209,7 @@ def searched_tree(model: Llama, search: Search, params: SamplingParams, seed: in
 def texts_of(search: Search, tokenizer: Tokenizer) -> list[Text]:
     texts = []
     for beam in search.finished:
-        told = written(search, beam, tokenizer)
+        told = to_generation(search, beam, tokenizer)
         texts.append(Text(told.text, told.ids, told.logprobs, beam.total, search.score(beam), told.finish_reason))
     return texts
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from model.decoding.generation import Prompt, encoded_prompt, ending_ids, prefill
+from model.decoding.options import eos_ids_of
+from model.decoding.prompts import Prompt, encode_prompt, prefill
 from model.kv_cache import Slots
 from model.llama import Llama
 from model.tokenizer import Tokenizer
@@ -80,14 +81,14 @@ def walk(
     >>> len(told.steps), [stage.name for stage in told.steps[0].stages]
     (10, ['logits', 'temperature'])
     """
-    ids = encoded_prompt("prompt", prompt, tokenizer, model.config.vocab_size)
+    ids = encode_prompt("prompt", prompt, tokenizer, model.config.vocab_size)
     window = model.config.max_position_embeddings
     integer("max_new_tokens", max_new_tokens, least=1)
     if len(ids) + max_new_tokens > window:
         raise ValueError(
             f"prompt and max_new_tokens must fit the window of {window}, got {len(ids)} + {max_new_tokens}"
         )
-    ends = ending_ids(model, eos_token_id)
+    eos_ids = eos_ids_of(model, eos_token_id)
     logits, cache = prefill(model, [ids], len(ids) + max_new_tokens)
     steps: list[Trace] = []
     for position in range(max_new_tokens):
@@ -95,12 +96,12 @@ def walk(
         history = [ids + drawn] if params.uses_history else None
         keys: dict[str, Any] = {"seed": seed, "position": position, "stream": stream, "history_start": len(ids)}
         steps.append(trace(logits[0].float().cpu(), params, history=history, top=top, **keys))
-        if steps[-1].token in ends or position == max_new_tokens - 1:
+        if steps[-1].token in eos_ids or position == max_new_tokens - 1:
             break
         last = torch.tensor([[steps[-1].token]], device=model.device)
         logits = model(last, cache, Slots.ragged([len(ids) + position], model.device))[:, -1]
     text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
-    return Walk(text, ids, prompt_logprobs(model, ids), steps, steps[-1].token in ends, tokenizer)
+    return Walk(text, ids, prompt_logprobs(model, ids), steps, steps[-1].token in eos_ids, tokenizer)
 
 
 def prompt_logprobs(model: Llama, ids: list[int]) -> list[float | None]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.decoding.generation import encoded, encoded_prompt
+from model.decoding.prompts import encode_prompt, encode_prompts, padded
 from model.llama import Llama
 from model.tokenizer import SPACE, Tokenizer
 
@@ -124,7 +124,7 @@ def score(
     (True, 1.0)
     """
     texts = [prompts] if isinstance(prompts, str) else prompts
-    prompt_ids = encoded(texts, tokenizer, model.config.vocab_size)
+    prompt_ids = encode_prompts(texts, tokenizer, model.config.vocab_size)
     spellings = spelled(tokenizer, checked_choices(choices), whole, model.config.vocab_size)
     check_window(prompt_ids, spellings, model.config.max_position_embeddings)
     rows = [row_after(ids, spelling) for ids in prompt_ids for spelling in spellings]
@@ -162,7 +162,7 @@ def spelled(tokenizer: Tokenizer, choices: list[str], whole: bool, vocabulary: i
     for i, choice in enumerate(choices):
         if without_space(choice).strip() in tokenizer.special:
             raise ValueError(f"choices[{i}] must be a text, got {choice!r}, the name of a token that no text spells")
-        pieces = encoded_prompt(f"choices[{i}]", word_ids(tokenizer, choice), tokenizer, vocabulary)
+        pieces = encode_prompt(f"choices[{i}]", word_ids(tokenizer, choice), tokenizer, vocabulary)
         ids = [] if whole else one_token_ids(spelling_ids, choice)
         found.append(Spelling(choice, not ids, ids or pieces))
         for path in found[-1].paths:
@@ -247,20 +247,12 @@ def read_logprobs(model: Llama, rows: Sequence[Row], on_progress: Callable[[int]
     done = 0
     for start in range(0, len(sequences), BATCH):
         batch = sequences[start : start + BATCH]
-        for ids, hidden in zip(batch, padded_hidden(model, batch), strict=True):
+        for ids, hidden in zip(batch, model.hidden(padded(batch).to(model.device)), strict=True):  # [L, E]
             for number in sharing[ids]:
                 found[number] = read_row(model, hidden, rows[number])
                 done += 1
         on_progress(done)
     return found
-
-
-def padded_hidden(model: Llama, sequences: Sequence[Sequence[int]]) -> Tensor:
-    """The last layer's stream [B, L, E]; padding stands at the end, where causality keeps it out of sight."""
-    padded = torch.zeros(len(sequences), max(map(len, sequences)), dtype=torch.long)
-    for row, ids in zip(padded, sequences, strict=True):
-        row[: len(ids)] = torch.tensor(ids)
-    return model.hidden(padded.to(model.device))
 
 
 def read_row(model: Llama, hidden: Tensor, row: Row) -> list[float]:
