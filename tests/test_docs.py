@@ -15,7 +15,8 @@ from model.cli import main
 from samplers import textbook
 from tests.test_architecture import ROOT, tracked
 
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/decoding.md", "docs/definition.md", "model/storyteller/README.md")
+DOCS = ("benchmarks", "commands", "decoding", "definition", "transformers")
+NAMES = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in DOCS), "model/storyteller/README.md")
 PAGES = [ROOT / name for name in NAMES]
 
 
@@ -45,7 +46,7 @@ def runs_alea(command: str) -> bool:
     return command.startswith("alea ") or "| alea " in command
 
 
-SLOW = {"README.md, How fast": pytest.mark.exhaustive}  # its benchmarks compile every kernel
+SLOW = {"docs/benchmarks.md, Measure it yourself": pytest.mark.exhaustive}  # runs every benchmark
 
 
 @pytest.mark.parametrize("chapter", [pytest.param(name, marks=SLOW.get(name, ())) for name in CHAPTERS])
