@@ -83,13 +83,13 @@ def test_the_binding_refuses_what_does_not_fit(data, logits):
     parameters = _native.Parameters(pack([SamplingParams(top_k=2, top_p=0.9)] * rows or None).table)
     seed, position, stream = (data.draw(st.one_of(st.just(1), st.none(), ANYTHING)) for _ in range(3))
     try:
-        changes = None
+        penalties = None
         if data.draw(st.booleans()):
             given = [data.draw(st.one_of(arrays(), st.none(), st.just(np.zeros(1, np.int64)))) for _ in range(7)]
-            changes = _native.Changes(*given)
-        tokens = _native.sample(logits, parameters, changes, seed, position, stream, data.draw(st.booleans()), 2)[0]
+            penalties = _native.Penalties(*given)
+        tokens = _native.sample(logits, parameters, penalties, seed, position, stream, data.draw(st.booleans()), 2)[0]
         assert ((tokens >= -1) & (tokens < logits.shape[1])).all()
-        filtered, _ = _native.filter_logits(logits, parameters, changes, 1)
+        filtered, _ = _native.filter_logits(logits, parameters, penalties, 1)
         assert filtered.shape == logits.shape
     except (TypeError, ValueError):
         pass

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from samplers import SamplingParams, filter_logits, textbook
 from samplers.reference.fixed_point import ONE
-from samplers.reference.sampler import Kept, keep, model_logprob, sample_row
+from samplers.reference.kept import Kept
+from samplers.reference.sampler import keep, model_logprob, sample_row
 from tests.samplers.strategies import params, rows
 
 MARGIN = 1e-5
