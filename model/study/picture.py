@@ -1,10 +1,10 @@
-"""How pictures look here: no background, and colours that can be read on white and on a dark page."""
+"""The style of all plots: no background, and colours that are readable on a white and on a dark page."""
 
 from __future__ import annotations
 
 from typing import Any
 
-GREY = "#797979"  # as far from white as from GitHub's dark page, 4.4 to 1
+GREY = "#797979"  # contrast 4.4 to 1 with white and with GitHub's dark page
 SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "alea",
