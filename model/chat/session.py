@@ -11,7 +11,7 @@ from torch import Tensor
 from model.chat.conversation import Conversation, Prompt
 from model.decoding.generation import generate, random_seed, sampling_params
 from model.llama import Llama
-from model.study.decoding_trace import Walk, walk
+from model.study.decoding_trace import DecodingTrace, trace_decoding
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams
 
@@ -123,12 +123,12 @@ class ChatSession:
         answer.text = self.conversation.answer("".join(said[1:]))
         return answer
 
-    def trace(self) -> Walk:
+    def trace(self) -> DecodingTrace:
         """The last answer followed, draw by draw. Raises: ValueError where there is none."""
         if not self.answers or not self.answers[-1].ids:
             raise ValueError("a trace needs an answer to follow, got none yet")
         answer = self.answers[-1]
-        return walk(
+        return trace_decoding(
             self.llama,
             self.tokenizer,
             answer.prompt,

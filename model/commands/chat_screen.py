@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from model.commands.terminal import show, visible, waiting
 
 if TYPE_CHECKING:
-    from model.study.decoding_trace import Walk
+    from model.study.decoding_trace import DecodingTrace
 
 BITS = math.log(2)  # nats a bit
 WIDTH = 100  # of a table in a file or pipe
@@ -84,7 +84,7 @@ class Screen:
     def waiting(self, message: str) -> AbstractContextManager[Any]:
         return waiting(message) if self.interactive else contextlib.nullcontext()
 
-    def trace(self, told: Walk) -> None:
+    def trace(self, told: DecodingTrace) -> None:
         """One line a token drawn."""
         from rich.box import SIMPLE_HEAD
         from rich.table import Table

@@ -24,7 +24,7 @@ from model.commands.output import add_output_argument, check_output
 from model.versions import DISTRIBUTION, installed
 
 if TYPE_CHECKING:
-    from model.study.decoding_trace import Walk
+    from model.study.decoding_trace import DecodingTrace
     from samplers import Trace
 
 HELP = "continue a text and show what each stage of sampling did at every step, or the tree of a beam search"
@@ -56,14 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
         from model.commands import trace_beams
 
         return trace_beams.run(arguments, beams)
-    from model.study.decoding_trace import walk
+    from model.study.decoding_trace import trace_decoding
     from samplers import SamplingParams
 
     params = SamplingParams(**given_sampling(arguments))
     llama, tokenizer = load_model(arguments)
     seed = chosen_seed(arguments)
     options = {"max_new_tokens": arguments.max_new_tokens, "top": TOP if arguments.top is None else arguments.top}
-    told = walk(llama, tokenizer, arguments.prompt, params, seed=seed, **options)
+    told = trace_decoding(llama, tokenizer, arguments.prompt, params, seed=seed, **options)
     if arguments.json:
         print(json.dumps(told.to_dict(), ensure_ascii=False, allow_nan=False))
     if arguments.html is not None:
@@ -89,7 +89,7 @@ def settings(arguments: argparse.Namespace, params: dict[str, float], seed: int)
     }
 
 
-def show(told: Walk) -> None:
+def show(told: DecodingTrace) -> None:
     from rich.console import Console
 
     console = Console(width=None if Console().is_terminal else WIDTH, highlight=False)
@@ -103,7 +103,7 @@ def show(told: Walk) -> None:
     console.print(told.text, markup=False)
 
 
-def prompt_table(told: Walk) -> Any:
+def prompt_table(told: DecodingTrace) -> Any:
     """The prompt's tokens, and how surprised the model was by each."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -118,7 +118,7 @@ def prompt_table(told: Walk) -> Any:
     return table
 
 
-def numbers(told: Walk, index: int) -> str:
+def numbers(told: DecodingTrace, index: int) -> str:
     """A step in a line: rank, logprobs raw and final, entropies in bits, the text so far in nats."""
     steps = told.steps[: index + 1]
     step: Trace = steps[-1]
