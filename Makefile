@@ -13,18 +13,21 @@ INSTALLED := .venv/.installed
 OLDEST := .venv-oldest
 ALL := -m "exhaustive or not exhaustive"
 
-.PHONY: demo test test-all test-oldest identity gpu-toy clean
+.PHONY: demo test checks test-all test-oldest identity gpu-toy clean
 
 demo: $(INSTALLED)
 	@$(BIN)/alea generate -p "Once upon a time" --seed 7
 
 test: $(INSTALLED)
+	@time $(MAKE) --no-print-directory checks MARKED='$(MARKED)'
+
+checks:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@time OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(MARKED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(MARKED)
 
-test-all: MARKED = $(ALL)
+test-all: MARKED = $(ALL) --durations=40
 test-all: test
 
 test-oldest: $(OLDEST)/.installed
