@@ -19,7 +19,7 @@ from model.commands.arguments import (
     model_name,
 )
 from model.commands.chat_screen import Screen
-from model.study.decoding_trace import Walk, walk
+from model.study.decoding_trace import DecodingTrace, trace_decoding
 from samplers import SamplingParams
 
 NEW_TOKENS = 512  # of an answer, or a quarter of the window where that is less
@@ -194,12 +194,12 @@ def trace(session: ChatSession, screen: Screen, words: str) -> None:
     screen.trace(trace)
 
 
-def trace_answer(session: ChatSession) -> Walk:
+def trace_answer(session: ChatSession) -> DecodingTrace:
     """Every draw of the last answer. Raises: ValueError if there is none."""
     if not session.answers or not session.answers[-1].ids:
         raise ValueError("a trace needs an answer to follow, got none yet")
     answer = session.answers[-1]
-    return walk(
+    return trace_decoding(
         session.llama,
         session.tokenizer,
         answer.prompt,

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from model.commands.terminal import console, show, visible, waiting
-from model.study.decoding_trace import Walk
+from model.study.decoding_trace import DecodingTrace
 
 NATS_PER_BIT = math.log(2)
 COLOURS = {"you": "36", "model": "35"}  # of ANSI: cyan, magenta
@@ -83,7 +83,7 @@ class Screen:
     def waiting(self, message: str) -> AbstractContextManager[Any]:
         return waiting(message) if self.interactive else contextlib.nullcontext()
 
-    def trace(self, trace: Walk) -> None:
+    def trace(self, trace: DecodingTrace) -> None:
         """One line per token drawn."""
         names = [stage.name for stage in trace.steps[0].stages[1:]]
         table = Table(box=SIMPLE_HEAD, pad_edge=False)

@@ -24,7 +24,7 @@ from model.commands.arguments import (
 from model.commands.output import add_output_argument, check_output
 from model.study import beam_page, trace_page
 from model.study.beam_tree import grow
-from model.study.decoding_trace import walk
+from model.study.decoding_trace import trace_decoding
 from model.versions import DISTRIBUTION, installed
 from samplers import SamplingParams
 
@@ -62,7 +62,7 @@ def trace_steps(arguments: argparse.Namespace) -> None:
     seed = chosen_seed(arguments)
     top = TOP if arguments.top is None else arguments.top
     limit = arguments.max_new_tokens
-    trace = walk(llama, tokenizer, arguments.prompt, params, seed=seed, max_new_tokens=limit, top=top)
+    trace = trace_decoding(llama, tokenizer, arguments.prompt, params, seed=seed, max_new_tokens=limit, top=top)
 
     def page() -> str:
         return trace_page.render(trace, settings(arguments, trace.steps[0].to_dict()["params"], seed))

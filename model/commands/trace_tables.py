@@ -9,12 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from model.commands.terminal import console, piece_text
-from model.study.decoding_trace import Walk
+from model.study.decoding_trace import DecodingTrace
 
 NATS_PER_BIT = math.log(2)
 
 
-def show(trace: Walk) -> None:
+def show(trace: DecodingTrace) -> None:
     out = console()
     out.print(prompt_table(trace))
     for number, step in enumerate(trace.steps, 1):
@@ -26,7 +26,7 @@ def show(trace: Walk) -> None:
     out.print(trace.text)
 
 
-def prompt_table(trace: Walk) -> Table:
+def prompt_table(trace: DecodingTrace) -> Table:
     """The prompt's tokens and their surprisal."""
     table = Table(title="prompt", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("id", "piece", "logprob", "surprisal, bits"):
@@ -37,7 +37,7 @@ def prompt_table(trace: Walk) -> Table:
     return table
 
 
-def numbers(trace: Walk, index: int) -> str:
+def numbers(trace: DecodingTrace, index: int) -> str:
     """One line: the step's rank, logprobs and entropies, and the sum of the text so far."""
     steps = trace.steps[: index + 1]
     step = steps[-1]

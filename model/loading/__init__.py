@@ -1,1 +1,1 @@
-"""From a checkpoint's files to a Llama: read, checked, cast, quantised."""
+"""Loads a checkpoint into a Llama: reads, checks, casts and quantises its tensors."""

@@ -1,4 +1,4 @@
-"""Modules without values yet, for weights that are about to be read."""
+"""Modules without values, to be filled with weights that are read afterwards."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.overrides import TorchFunctionMode
 
 
 class WithoutFirstValues(TorchFunctionMode):
-    """Leaves every tensor that `torch.nn.init` would fill as it is.
+    """Turns the functions of `torch.nn.init` off.
 
-    Not for the time of filling: on the meta device that makes torch import its compiler, a second at every start.
+    On the meta device they would import torch's compiler, which takes about a second at start-up.
     """
 
     def __torch_function__(
@@ -27,7 +27,7 @@ class WithoutFirstValues(TorchFunctionMode):
 
 @contextmanager
 def blank() -> Iterator[None]:
-    """What is made within has shapes and no values: it lies on the meta device.
+    """Modules made in this context have shapes but no values: they are on the meta device.
 
     >>> with blank():
     ...     layer = torch.nn.Linear(3, 2)

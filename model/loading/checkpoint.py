@@ -1,6 +1,6 @@
-"""What a Hugging Face checkpoint holds: which tensors, of what shape, in which file of the folder.
+"""The tensors of a Hugging Face checkpoint: their names, shapes and files.
 
-Names and shapes are checked here before the first weight is read.
+All names and shapes are checked before the first weight is read.
 """
 
 from __future__ import annotations
@@ -16,41 +16,43 @@ from safetensors import SafetensorError, safe_open
 
 from model.config import CONFIG, LlamaConfig
 from model.llama import Llama, Stacked
-from model.loading import quantization
 from model.untrusted import is_there, read_json, require_file, shown
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD = re.compile(r"[\w.-]{1,200}\.safetensors", re.ASCII)
 LAYER = re.compile(r"model\.layers\.(\d+)\.")
+Layout = dict[str, dict[str, torch.Size]]  # {parameter: {stored tensor: shape}}
 FLOAT_TYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
-def layout(model: Llama) -> dict[str, dict[str, torch.Size]]:
-    """{parameter: {stored tensor: shape}}: where each parameter comes from in a Hugging Face checkpoint.
+def layout(model: Llama) -> Layout:
+    """The stored tensors of each parameter of a model that is not quantised.
 
-    The parts of a stacked projection stand one below the other; a tied lm_head comes from nowhere.
+    A stacked projection is made of several tensors, one below the other; a tied lm_head of none.
     """
-    homes: dict[str, dict[str, torch.Size]] = {}
+    parts: Layout = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         module_name, _, leaf = name.rpartition(".")
-        module = model.get_submodule(module_name)
-        shape = parameter.shape
-        if leaf == "weight" and quantization.is_quantized(module):
-            shape = torch.Size((module.out_features, module.in_features))  # type: ignore[arg-type]  # not as packed
-        block, _, own = module_name.rpartition(".")
+        module, shape = model.get_submodule(module_name), parameter.shape
         if isinstance(module, Stacked):
-            homes[name] = {f"model.{block}.{p}.{leaf}": torch.Size((n, *shape[1:])) for p, n in module.parts.items()}
-        elif isinstance(model.get_submodule(block), quantization.Separate):
-            homes[name] = {f"model.{block.rpartition('.')[0]}.{own}.{leaf}": shape}
+            block = module_name.rpartition(".")[0]
+            parts[name] = {
+                f"model.{block}.{part}.{leaf}": torch.Size((rows, *shape[1:])) for part, rows in module.parts.items()
+            }
         elif name != "lm_head.weight":
-            homes[name] = {f"model.{name}": shape}
+            parts[name] = {f"model.{name}": shape}
         elif not model.config.tie_word_embeddings:
-            homes[name] = {name: shape}
-    return homes
+            parts[name] = {name: shape}
+    return parts
+
+
+def shapes_of(parts: Layout) -> dict[str, torch.Size]:
+    """The shape of each stored tensor."""
+    return {name: shape for shapes in parts.values() for name, shape in shapes.items()}
 
 
 def tensor_homes(folder: Path) -> dict[str, Path]:
-    """{stored tensor name: file} from the one file, or from the index of shards."""
+    """{stored tensor: file}, from the single file or from the index of the shards."""
     if is_there(folder / SINGLE):
         with opened(require_file(folder / SINGLE)) as file:
             return dict.fromkeys(file.keys(), folder / SINGLE)
@@ -75,26 +77,26 @@ def shard_homes(folder: Path) -> dict[str, Path]:
     homes = {name: folder / shard for name, shard in weight_map.items()}
     for path in sorted(set(homes.values())):
         with opened(path) as file:
-            held = set(file.keys())
-        for name in sorted(n for n, home in homes.items() if home == path and n not in held):
+            names = set(file.keys())
+        for name in sorted(n for n, home in homes.items() if home == path and n not in names):
             raise ValueError(f"{path}: tensor {shown(name)} is missing, though {INDEX} names this file for it")
-        homes.update(dict.fromkeys(held - homes.keys(), path))  # not in the index: `check` says what is wrong with it
+        homes.update(dict.fromkeys(names - homes.keys(), path))  # not in the index: `check` reports it
     return homes
 
 
 def check_layers(config: LlamaConfig, homes: dict[str, Path], folder: Path) -> None:
-    """As many layers as the tensors' names hold: a config that asks for 10^9 is refused before they are built."""
-    held = len({match[1] for name in homes if (match := LAYER.match(name))})
-    if config.num_hidden_layers != held:
+    """Compare num_hidden_layers with the tensors' names, before the layers of a config are built."""
+    stored = len({match[1] for name in homes if (match := LAYER.match(name))})
+    if config.num_hidden_layers != stored:
         raise ValueError(
-            f"{folder / CONFIG}: num_hidden_layers must be {held}, the layers that the folder's *.safetensors hold, "
+            f"{folder / CONFIG}: num_hidden_layers must be {stored}, the layers that the folder's *.safetensors hold, "
             f"got {config.num_hidden_layers}"
         )
 
 
 def check(model: Llama, homes: dict[str, Path], folder: Path) -> None:
-    """Every tensor there, with its shape; nothing there that belongs nowhere."""
-    wanted = {name: shape for parts in layout(model).values() for name, shape in parts.items()}
+    """Raises ValueError unless the files hold exactly the model's tensors, each with its shape."""
+    wanted = shapes_of(layout(model))
     for name in wanted:
         if name not in homes:
             raise ValueError(f"{folder}: tensor {shown(name)} is missing from its *.safetensors")
@@ -119,7 +121,7 @@ def check_tensor(path: Path, name: str, stored: Any, shape: torch.Size) -> None:
 
 
 def stored_dtype(homes: dict[str, Path]) -> torch.dtype:
-    """The dtype of the embedding, which a model whose tensors differ takes as a whole."""
+    """The dtype of the embedding. A model with several dtypes gets this one for all of its tensors."""
     name = "model.embed_tokens.weight"
     with opened(homes[name]) as file:
         return FLOAT_TYPES[file.get_slice(name).get_dtype()]

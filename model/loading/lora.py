@@ -1,9 +1,8 @@
 """LoRA (Hu et al. 2021): a small change to a large matrix, W + scale · B · A with A [r, in] and B [out, r].
 
-An adapter is a folder as PEFT saves it: `adapter_config.json` says which modules change and by which scale,
-`adapter_model.safetensors` holds A and B of each, and whole tensors that take the place of the model's own. All of it
-is checked first, against the model and each file against the other; then `model.loading.weights` asks for one tensor
-at a time.
+An adapter is a folder as PEFT saves it. `adapter_config.json` names the modules and their scales.
+`adapter_model.safetensors` holds A and B of each module, and whole tensors that replace the model's. Both files are
+checked against the model and against each other; then `model.loading.weights` merges one tensor at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from model.config import at_least_one
 from model.llama import Llama
-from model.loading.checkpoint import check_tensor, layout, opened
+from model.loading.checkpoint import check_tensor, layout, opened, shapes_of
 from model.loading.regex import fullmatch
 from model.untrusted import read_json, require_file, shown
 
@@ -31,8 +30,8 @@ EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
 CHOICES: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "task_type": ("CAUSAL_LM", None),
-    "bias": ("none", "all", "lora_only", None),  # whichever it says, the biases that were trained are in the file
-    # No pissa, olora, corda, loftq, lora_ga: there the base weights were changed before training.
+    "bias": ("none", "all", "lora_only", None),  # in every case the trained biases are in the file
+    # pissa, olora, corda, loftq and lora_ga change the base weights before training.
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal", "mica", None),
 }
 LISTS: dict[str, type] = {
@@ -42,13 +41,13 @@ LISTS: dict[str, type] = {
     "layers_pattern": str,
     "modules_to_save": str,
 }
-HARMLESS = {  # for training, for bookkeeping, or read only where another field is set
+HARMLESS = {  # for training, for bookkeeping, or used only with another field
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",
     "ensure_weight_tying",
     "eva_config",
-    "fan_in_fan_out",  # PEFT too goes by the module: a Llama has none that is stored [in, out]
+    "fan_in_fan_out",  # PEFT goes by the module, and no linear layer of a Llama is stored [in, out]
     "inference_mode",
     "loftq_config",
     "lora_dropout",
@@ -64,17 +63,17 @@ HARMLESS = {  # for training, for bookkeeping, or read only where another field 
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """Which modules an adapter changes, and by which scale; names, meanings and defaults are PEFT's.
+    """The modules that an adapter changes, and their scales; names, meanings and defaults are PEFT's.
 
     Args:
-        r: int >= 1, the rank of A and B; rank_pattern: {regex: rank} for some modules.
+        r: int >= 1, the rank of A and B; rank_pattern: {regex: rank}, exceptions.
         lora_alpha: number, scale = lora_alpha / r (Hu et al. 2021, sec. 4.1); alpha_pattern: {regex: alpha}.
         use_rslora: scale = lora_alpha / sqrt(r) (Kalajdzievski 2023).
-        target_modules: names that a module's name ends with, a regex of its whole name, or "all-linear".
-        exclude_modules: the same, for modules that are left as they are.
-        layers_to_transform: the layers that are meant, where target_modules is a list of endings; default: all.
-        layers_pattern: regexes of the part of a name before the layer's number; default: anything.
-        modules_to_save: names of modules that the adapter holds whole.
+        target_modules: endings of module names, a regex for whole names, or "all-linear".
+        exclude_modules: the same, for modules that do not change.
+        layers_to_transform: the layers that change, if target_modules is a list of endings; default: all.
+        layers_pattern: regexes for the part of a name before the layer's number; default: anything.
+        modules_to_save: names of modules that the adapter replaces.
 
     Raises: ValueError naming the field.
 
@@ -116,7 +115,7 @@ class LoraConfig:
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> LoraConfig:
-        """Read `folder/adapter_config.json`. FileNotFoundError where it is missing, ValueError for any other change."""
+        """Read `folder/adapter_config.json`. Raises FileNotFoundError if missing, ValueError if not LoRA."""
         path = folder / CONFIG
         raw = read_json(require_file(path, f"; an adapter's folder holds {CONFIG} and {TENSORS}"))
         try:
@@ -126,7 +125,7 @@ class LoraConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> LoraConfig:
-        """Translate the keys of `adapter_config.json`; what is unknown and switched on could change the arithmetic."""
+        """Translate the keys of `adapter_config.json`. An unknown key that is set is refused: it could matter."""
         for name, choices in CHOICES.items():
             if raw.get(name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {shown(raw.get(name))}")
@@ -140,7 +139,10 @@ class LoraConfig:
         for name in LISTS.keys() & values.keys():
             if isinstance(values[name], list):
                 values[name] = tuple(values[name])
-            elif name in ("layers_to_transform", "layers_pattern"):  # one for a list of one; "" for an empty list
+            elif name in (
+                "layers_to_transform",
+                "layers_pattern",
+            ):  # PEFT accepts a single value for a list of one, "" for an empty list
                 values[name] = (values[name],) if values[name] != "" else ()
         return cls(**values)
 
@@ -155,12 +157,12 @@ class LoraConfig:
         return module in self.target_modules or (matches(module, self.target_modules) and self.in_layers(module))
 
     def saves(self, module: str) -> bool:
-        """Whether the adapter holds the module, or one around it, whole."""
-        whole = [module, *(module[: dot.start()] for dot in re.finditer(r"\.", module))]  # it, and what it lies in
-        return any(ends_with(name, one) for name in self.modules_to_save for one in whole)
+        """Whether the adapter replaces the module, or a module that contains it."""
+        path = [module, *(module[: dot.start()] for dot in re.finditer(r"\.", module))]  # the module and its parents
+        return any(ends_with(saved, parent) for saved in self.modules_to_save for parent in path)
 
     def in_layers(self, module: str) -> bool:
-        """Whether the number in the module's name, which one of the layers_patterns stands before, is one of those."""
+        """Whether the module is in one of layers_to_transform: by the number in its name, after a layers_pattern."""
         if not self.layers_to_transform:
             return True
         number = re.search(r"\.(\d+)\.", module)
@@ -178,7 +180,7 @@ class LoraConfig:
 
 
 def matches(module: str, names: str | tuple[str, ...]) -> bool:
-    """By a regex of the whole name, or by one of several endings that start where a part of the name does."""
+    """Whether a regex matches the whole name, or the name ends with one of several endings (of whole parts)."""
     if isinstance(names, str):
         return fullmatch(names, module)
     return any(f".{module}".endswith(f".{name}") for name in names)
@@ -190,7 +192,7 @@ def first_match(patterns: Mapping[str, T], module: str, default: T) -> T:
 
 
 def ends_with(pattern: str, module: str) -> bool:
-    """Whether a regex matches an ending of the name which starts where a part of it does."""
+    """Whether a regex matches the last parts of a name."""
     starts = [0, *(dot.end() for dot in re.finditer(r"\.", module))]
     return any(fullmatch(pattern, module[start:]) for start in starts)
 
@@ -201,11 +203,11 @@ def check_number(name: str, value: Any) -> None:
 
 
 class Adapter:
-    """What a LoRA adapter does to the stored tensors of a model.
+    """The changes that a LoRA adapter makes to the stored tensors of a model.
 
-    Args: folder with adapter_config.json and adapter_model.safetensors; the model that it is for.
-    Raises: FileNotFoundError where the folder or a file is missing; ValueError naming file and field, or file and
-    tensor, for whatever is missing, unknown, misshapen or no float.
+    Args: folder with adapter_config.json and adapter_model.safetensors; model, not quantised.
+    Raises: FileNotFoundError if the folder or a file is missing; ValueError naming file and field, or file and tensor,
+    if something is missing, unknown, misshapen or not a float.
     """
 
     def __init__(self, folder: str | Path, model: Llama) -> None:
@@ -215,9 +217,9 @@ class Adapter:
         config = LoraConfig.from_pretrained(folder)
         self.file = tensor_file(folder)
         self.names = stored_names(self.file)  # {tensor: its name in the file}
-        shapes = {name: shape for parts in layout(model).values() for name, shape in parts.items()}
+        shapes = shapes_of(layout(model))
         matrices = {name.removesuffix(".weight"): shape for name, shape in shapes.items() if len(shape) == 2}
-        try:  # {module: what B · A is multiplied by}
+        try:
             self.scales = {module: config.scale(module) for module in matrices if config.targets(module)}
             saved = {PREFIX + name for name in shapes if config.saves(name.rpartition(".")[0])}
         except ValueError as error:
@@ -227,14 +229,13 @@ class Adapter:
                 f"{folder / CONFIG}: target_modules must match a linear layer or the embedding of this Llama, "
                 f"got {shown(config.target_modules)}"
             )
-        factors = {}
+        factors: dict[str, torch.Size] = {}
         for module in self.scales:
-            factors.update(factor_shapes(module, matrices[module], config.rank(module)))
-        whole = {PREFIX + name: shape for name, shape in shapes.items()}
-        self.check(factors.keys() | saved, factors | whole)
+            factors |= factor_shapes(module, matrices[module], config.rank(module))
+        self.check(factors.keys() | saved, factors | {PREFIX + name: shape for name, shape in shapes.items()})
 
     def check(self, needed: Iterable[str], known: Mapping[str, torch.Size]) -> None:
-        """Every tensor there that the config speaks of, with its shape; nothing there that belongs nowhere."""
+        """Raises ValueError if a needed tensor is missing, or if one is unknown or has another shape."""
         tied = f"{PREFIX}{HEAD}.weight" not in known
         for name, stored in self.names.items():
             if tied and name.startswith((f"{PREFIX}{HEAD}.", f"{PREFIX}{EMBEDDING}.")):
@@ -253,9 +254,9 @@ class Adapter:
                 check_tensor(self.file, stored, file.get_slice(stored), known[name])
 
     def merged(self, name: str, value: Tensor) -> Tensor:
-        """A stored tensor of the model, as the adapter changes it: W + scale · B · A (Hu et al. 2021, eq. 3).
+        """A stored tensor of the model with the adapter merged: W + scale · B · A (Hu et al. 2021, eq. 3).
 
-        Args: name in the checkpoint; value of any float dtype. Returns it untouched, or as a new float32 tensor.
+        Args: name in the checkpoint; value of any float dtype. Returns the value itself or a new float32 tensor.
         """
         value = self.read(PREFIX + name) if PREFIX + name in self.names else value
         module = name.removesuffix(".weight")
@@ -271,7 +272,7 @@ class Adapter:
 
 
 def factor_names(module: str) -> tuple[str, str]:
-    """Where A and B of a module are stored."""
+    """The names of A and B of a module in the file."""
     if module == EMBEDDING:
         return f"{PREFIX}{module}.lora_embedding_A", f"{PREFIX}{module}.lora_embedding_B"
     return f"{PREFIX}{module}.lora_A.weight", f"{PREFIX}{module}.lora_B.weight"
@@ -289,7 +290,7 @@ def tensor_file(folder: Path) -> Path:
 
 
 def stored_names(path: Path) -> dict[str, str]:
-    """{name: name in the file}, the first without PEFT's wrapper around a layer and without its own adapter's name."""
+    """{name: name in the file}, the first without PEFT's wrapper around a layer and without the adapter's name."""
     names: dict[str, str] = {}
     with opened(path) as file:
         for stored in file.keys():  # noqa: SIM118

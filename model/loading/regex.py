@@ -1,7 +1,8 @@
-"""Whether a stranger's regular expression matches, in a time that none can make long.
+"""Matches untrusted regular expressions in bounded time.
 
-`re` tries one way through an expression after the other, and (a+)+b has 2^n of them in n characters. Here all ways are
-followed at once: from the places where a part may begin to all places where it may end (Thompson 1968).
+`re` tries the paths through an expression one after the other, and (a+)+b has 2^n paths through n characters. This
+matcher follows all paths at once: from the set of positions where a part may begin to the set of positions where it may
+end (Thompson 1968).
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from typing import Any
 
 from model.untrusted import shown
 
-Step = Callable[[str, Set[int]], Set[int]]  # (text, places) -> where a match may end that begins at one of them
+Matcher = Callable[[str, Set[int]], Set[int]]  # (text, starts) -> ends of all matches from these starts
 LONGEST = 500  # characters of an expression
-CHOICES = set("*+?{|(")  # without one of these there is one way through it
-parser: Any = getattr(re, "_parser", None) or re.sre_parse  # type: ignore[attr-defined]  # so until Python 3.10
+BRANCHING = set("*+?{|(")  # without these characters `re` has a single path
+parser: Any = getattr(re, "_parser", None) or re.sre_parse  # type: ignore[attr-defined]  # Python 3.10
 compiler: Any = getattr(re, "_compiler", None) or re.sre_compile  # type: ignore[attr-defined]
 
 
 def fullmatch(pattern: str, text: str) -> bool:
     """As `re.fullmatch`.
 
-    Raises: ValueError for an invalid expression, one of more than 500 characters, and one with a back-reference, a
-    condition, an atomic group or flags of a group.
+    Raises: ValueError if the expression is invalid, has more than 500 characters, or has a back-reference, a
+    condition, an atomic group or a group with flags.
 
     >>> fullmatch(r".*\\.(q|v)_proj", "layers.0.q_proj"), fullmatch("(a+)+b", "a" * 99)
     (True, False)
@@ -32,80 +33,82 @@ def fullmatch(pattern: str, text: str) -> bool:
     if len(pattern) > LONGEST:
         raise ValueError(f"a regex must have at most {LONGEST} characters, got {shown(pattern)}")
     try:
-        if CHOICES.isdisjoint(pattern):
+        if BRANCHING.isdisjoint(pattern):
             return re.fullmatch(pattern, text) is not None
         return len(text) in compiled(pattern)(text, {0})
-    except (re.error, OverflowError, RecursionError) as error:  # a repeat of 2^32 or more; groups within groups
+    except (re.error, OverflowError, RecursionError) as error:  # a repeat of 2^32 or more; deeply nested groups
         raise ValueError(f"the regex {shown(pattern)} is not valid: {shown(str(error))}") from None
 
 
 @lru_cache(maxsize=1000)
-def compiled(pattern: str) -> Step:
+def compiled(pattern: str) -> Matcher:
     return sequence(parser.parse(pattern))
 
 
-def sequence(tree: Any) -> Step:
-    """One part after the other; tree: what `re` parses an expression to."""
-    parts = [part(tree[i : i + 1]) for i in range(len(tree))]
+def sequence(tree: Any) -> Matcher:
+    """Matches the nodes of a tree one after the other; tree: from `re`'s parser."""
+    matchers = [node(tree[i : i + 1]) for i in range(len(tree))]
 
-    def step(text: str, places: Set[int]) -> Set[int]:
-        for each in parts:
-            places = each(text, places)
-        return places
+    def match(text: str, starts: Set[int]) -> Set[int]:
+        for matcher in matchers:
+            starts = matcher(text, starts)
+        return starts
 
-    return step
+    return match
 
 
-def part(tree: Any) -> Step:
-    """A tree of one node."""
+def node(tree: Any) -> Matcher:
+    """Matches a tree of one node."""
     ((kind, value),) = tree
     if kind in (parser.LITERAL, parser.NOT_LITERAL, parser.ANY, parser.IN, parser.AT):
-        return character(compiler.compile(tree))
+        return single(compiler.compile(tree))
     if kind in (parser.MAX_REPEAT, parser.MIN_REPEAT):
         least, most, body = value
         return repeated(sequence(body), least, most)
     if kind is parser.BRANCH:
         branches = [sequence(branch) for branch in value[1]]
-        return lambda text, places: {end for branch in branches for end in branch(text, places)}
-    if kind is parser.SUBPATTERN and not any(value[1:3]):  # flags that it switches on, and off
+        return lambda text, starts: {end for branch in branches for end in branch(text, starts)}
+    if kind is parser.SUBPATTERN and not any(value[1:3]):  # flags that the group switches on or off
         return sequence(value[3])
     if kind in (parser.ASSERT, parser.ASSERT_NOT):
         direction, body = value
-        return look(sequence(body), behind=direction < 0, wanted=kind is parser.ASSERT)
+        return lookaround(sequence(body), behind=direction < 0, wanted=kind is parser.ASSERT)
     raise re.error(f"{str(kind).lower()} is not supported")
 
 
-def character(one: re.Pattern[str]) -> Step:
-    """A character, or a condition on those beside the place."""
-    return lambda text, places: {match.end() for place in places if (match := one.match(text, place))}
+def single(pattern: re.Pattern[str]) -> Matcher:
+    """One character, or a condition such as ^ or \\b on its neighbours."""
+    return lambda text, starts: {match.end() for start in starts if (match := pattern.match(text, start))}
 
 
-def repeated(body: Step, least: int, most: int) -> Step:
-    ends = from_each(body)
+def repeated(body: Matcher, least: int, most: int) -> Matcher:
+    ends_from = cached(body)
 
-    def step(text: str, places: Set[int]) -> Set[int]:
-        rounds = len(text) + 1  # more of them reach no other place
+    def match(text: str, starts: Set[int]) -> Set[int]:
+        rounds = len(text) + 1  # more rounds reach no new position
         for _ in range(min(least, rounds)):
-            places = {end for place in places for end in ends(text, place)}
-        found = set(places)
+            starts = {end for start in starts for end in ends_from(text, start)}
+        ends = set(starts)
         for _ in range(min(most - least, rounds)):
-            places = {end for place in places for end in ends(text, place)} - found
-            found |= places
-        return found
+            starts = {end for start in starts for end in ends_from(text, start)} - ends
+            ends |= starts
+        return ends
 
-    return step
-
-
-def look(body: Step, behind: bool, wanted: bool) -> Step:
-    """A condition on what follows the place, or ends there."""
-    ends = from_each(body)
-
-    def holds(text: str, place: int) -> bool:
-        return any(place in ends(text, start) for start in range(place + 1)) if behind else bool(ends(text, place))
-
-    return lambda text, places: {place for place in places if holds(text, place) == wanted}
+    return match
 
 
-def from_each(body: Step) -> Callable[[str, int], Set[int]]:
-    """Where the body may end that begins at a place; it is tried there once, however often it is asked for."""
-    return lru_cache(maxsize=1000)(lambda text, place: body(text, {place}))
+def lookaround(body: Matcher, behind: bool, wanted: bool) -> Matcher:
+    """A condition on the text after a position, or before it."""
+    ends_from = cached(body)
+
+    def holds(text: str, position: int) -> bool:
+        if behind:
+            return any(position in ends_from(text, start) for start in range(position + 1))
+        return bool(ends_from(text, position))
+
+    return lambda text, starts: {start for start in starts if holds(text, start) == wanted}
+
+
+def cached(body: Matcher) -> Callable[[str, int], Set[int]]:
+    """The ends of all matches from one position, computed once for each position."""
+    return lru_cache(maxsize=1000)(lambda text, start: body(text, {start}))

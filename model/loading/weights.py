@@ -1,6 +1,6 @@
-"""The weights of a checkpoint into a Llama, one tensor at a time: read, changed by an adapter, cast or quantised.
+"""Loads the weights of a checkpoint one tensor at a time: reads, merges an adapter, casts or quantises.
 
-A file is mapped afresh for each tensor, so that memory holds the loaded weights and one tensor of the file.
+A file is mapped anew for each tensor: memory holds the loaded weights and a single tensor of the file.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def load(
 
     A LoRA adapter is merged into each tensor as it is read, before the tensor is quantised.
 
-    Raises: FileNotFoundError where the folder or a file is missing; ValueError naming file and tensor where one is
-    missing, unknown, misshapen or no float, where a file is truncated, or a shard lies outside the folder.
+    Raises: FileNotFoundError if the folder or a file is missing; ValueError naming file and tensor if a tensor is
+    missing, unknown, misshapen or not a float, if a file is truncated, or if a shard is outside the folder.
     """
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device must be one that is there, got {device}: torch.cuda.is_available() is False")
@@ -51,13 +51,15 @@ def load(
     model = empty(config, folder)
     check(model, homes, folder)
     dtype = dtype or stored_dtype(homes)
+    lora = None if adapter is None else Adapter(adapter, model)
+    sources = layout(model)
     if quantize is not None:
         quantization.prepare(model, quantize, double_quant, dtype)
-    lora = None if adapter is None else Adapter(adapter, model)
-    for name, parts in layout(model).items():
-        put(model, name, read(parts, homes, dtype, device, lora))
+        sources = quantization.unstacked(sources)
+    for name, parts in sources.items():
+        assign(model, name, read(parts, homes, dtype, device, lora))
     if quantize is not None:
-        quantization.give_back()
+        quantization.trim_heap()
     if model.config.tie_word_embeddings:
         model.lm_head.weight = model.embed_tokens.weight
     model.generation_config = read_generation_config(folder, config.vocab_size)
@@ -66,16 +68,16 @@ def load(
 
 
 def empty(config: LlamaConfig, folder: Path) -> Llama:
-    """The model without values."""
+    """A model without values."""
     try:
         with blank():
             return Llama(config)
-    except (RuntimeError, TypeError):  # torch counts bytes in 63 bits, rows in as many, and shows its stack
+    except (RuntimeError, TypeError):  # torch counts bytes and rows in 63 bits
         raise ValueError(f"{folder / CONFIG}: describes matrices of more than 2^63 bytes") from None
 
 
 def read_generation_config(folder: Path, vocabulary: int) -> dict[str, Any]:
-    """`folder/generation_config.json` as it stands, {} where there is none; what is used of it is checked here."""
+    """The content of `folder/generation_config.json`, {} if it is missing; the values that are used are checked."""
     path = folder / "generation_config.json"
     raw = optional_json(path)
     try:
@@ -89,16 +91,20 @@ def read_generation_config(folder: Path, vocabulary: int) -> dict[str, Any]:
 
 
 def stored_tensors(model: Llama) -> dict[str, Tensor]:
-    """The model's weights under their names in a Hugging Face checkpoint; of quantised ones, what they stand for."""
+    """The model's weights under their names in a Hugging Face checkpoint, quantised ones as dense matrices."""
+    with blank():
+        sources = layout(Llama(model.config))
+    if any(isinstance(module, quantization.UnstackedProjections) for module in model.modules()):
+        sources = quantization.unstacked(sources)
     tensors: dict[str, Tensor] = {}
-    for name, parts in layout(model).items():
+    for name, parts in sources.items():
         rows = [shape[0] for shape in parts.values()]
-        tensors.update(zip(parts, meant(model, name).split(rows), strict=True))
+        tensors.update(zip(parts, dense_weight(model, name).split(rows), strict=True))
     return tensors
 
 
-def meant(model: Llama, name: str) -> Tensor:
-    """A parameter as it is, or the weight that a quantised one stands for."""
+def dense_weight(model: Llama, name: str) -> Tensor:
+    """A parameter; of a quantised weight, the dense matrix."""
     module_name, _, leaf = name.rpartition(".")
     module = model.get_submodule(module_name)
     if leaf == "weight" and quantization.is_quantized(module):
@@ -113,9 +119,9 @@ def read(
     device: torch.device,
     lora: Adapter | None = None,
 ) -> Tensor:
-    """The stored tensors, as the adapter changes them, one below the other, cast to dtype on device.
+    """The stored tensors with the adapter merged, one below the other, cast to dtype on device.
 
-    A copy, so that the file may change later.
+    The result is a copy, independent of the file.
     """
     rows = [shape[0] for shape in parts.values()]
     value = torch.empty((sum(rows), *next(iter(parts.values()))[1:]), dtype=dtype, device=device)
@@ -127,13 +133,14 @@ def read(
 
 
 def by_columns(value: Tensor) -> Tensor:
-    """Float32 matrices on the CPU are kept by columns, where a product with one token is faster; others as they are."""
+    """Store a float32 matrix on the CPU by columns, which makes a product with one token faster; others unchanged."""
     if value.ndim == 2 and value.dtype == torch.float32 and value.device.type == "cpu":
         return value.t().contiguous().t()
     return value
 
 
-def put(model: Llama, name: str, value: Tensor) -> None:
+def assign(model: Llama, name: str, value: Tensor) -> None:
+    """Set a parameter to a dense value, which is quantised if the module asks for it."""
     module_name, _, leaf = name.rpartition(".")
     module = model.get_submodule(module_name)
     if leaf == "weight" and quantization.is_quantized(module):

@@ -1,6 +1,6 @@
-"""The fairy-tale corpus: what is held out, how text becomes token ids, how ids become training windows.
+"""The fairy-tale corpus: its held-out part, its token ids and its training windows.
 
-A corpus folder holds *.txt files, one paragraph a line.
+A corpus folder holds *.txt files with one paragraph per line.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 BLOCK = 32  # paragraphs in a block
-HOLD_OUT = 50  # one block in so many is never trained on
+HOLD_OUT = 50  # one block in 50 is never used for training
 STORY_OPENING = re.compile(r"(Once upon a time|Once there|There (was|were|lived) once|A long time ago|Long, long ago)")
 
 
@@ -36,7 +36,7 @@ def held_out_texts(folder: Path) -> list[str]:
 
 
 def train_tokenizer(folder: Path, path: Path, vocabulary: int) -> None:
-    """A BPE model like Llama's own: byte fallback, single digits, no normalisation; from the training part alone."""
+    """Train a BPE model like Llama's on the training part: byte fallback, single digits, no normalisation."""
     SentencePieceTrainer.train(
         sentence_iterator=iter(training_paragraphs(folder)),
         model_prefix=str(path.with_suffix("")),
@@ -54,15 +54,15 @@ def train_tokenizer(folder: Path, path: Path, vocabulary: int) -> None:
 
 
 class TrainingStream:
-    """The training part as one row of ids, from which windows are cut that begin with BOS at a paragraph.
+    """The training part as one sequence of ids. Training windows begin with BOS at the start of a paragraph.
 
-    A paragraph that opens a story is preceded by EOS, so that the model learns to end one.
+    A paragraph that opens a story is preceded by EOS, which teaches the model to end a story.
     """
 
     def __init__(self, paragraphs: list[str], sp: SentencePieceProcessor) -> None:
         self.bos, eos = sp.bos_id(), sp.eos_id()
         self.openings = sp.encode(paragraphs)  # ids of a paragraph at the start of a text
-        joined = [ids[1:] for ids in sp.encode(["\n" + line for line in paragraphs])]  # [1:]: not the added space
+        joined = [ids[1:] for ids in sp.encode(["\n" + line for line in paragraphs])]  # [1:] drops the added space
         for i, line in enumerate(paragraphs):
             if STORY_OPENING.match(line):
                 joined[i] = [eos, self.bos, *self.openings[i]]
@@ -70,13 +70,13 @@ class TrainingStream:
         self.stream = np.concatenate([np.asarray(ids, np.int64) for ids in joined])
 
     def window(self, paragraph: int, length: int) -> np.ndarray:
-        """BOS, the paragraph, and what follows: int64 [length + 1]."""
+        """BOS, the paragraph and the ids after it: int64 [length + 1]."""
         opening = np.asarray([self.bos, *self.openings[paragraph]])[: length + 1]
         end = self.ends[paragraph]
         return np.concatenate([opening, self.stream[end : end + length + 1 - len(opening)]])
 
     def epoch(self, length: int, rng: np.random.Generator) -> np.ndarray:
-        """First paragraphs of windows that together cover the stream once, shuffled."""
+        """The first paragraphs of windows that together cover the stream once, shuffled."""
         last = int(np.searchsorted(self.ends, self.ends[-1] - 2 * length))
         paragraph, firsts = int(rng.integers(16)), []
         while paragraph < last:

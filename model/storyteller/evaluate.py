@@ -1,4 +1,4 @@
-"""Bits per byte on the held-out text: the model beside a 5-gram on the same tokens.
+"""Bits per byte on the held-out text, of the model and of a 5-gram on the same tokens.
 
 `python -m model.storyteller.evaluate --corpus FOLDER [--model FOLDER]`
 """
@@ -19,17 +19,17 @@ from model.storyteller.corpus import held_out_texts, training_paragraphs
 
 DISCOUNT = 0.75
 ORDER = 5
-ID_BITS = 12  # five ids of 12 bits fit one int64
+ID_BITS = 12  # five ids of 12 bits fit into an int64
 
 
 @torch.no_grad()
 def bits_per_byte(model: Llama, sp: SentencePieceProcessor, texts: list[str]) -> float:
-    """-log2 of the texts' probability over their UTF-8 bytes; each token sees at least half a window before it."""
+    """-log2 of the texts' probability per UTF-8 byte. Each token sees half a window or more of context."""
     window = model.config.max_position_embeddings
     nats = 0.0
     for text in texts:
         ids = torch.tensor([[sp.bos_id(), *sp.encode(text)]])
-        scored = 1  # tokens before this one are counted already; BOS is given
+        scored = 1  # index of the next token to score; BOS is given
         for start in range(0, max(1, ids.shape[1] - window // 2), window // 2):
             piece = ids[:, start : start + window]
             losses = F.cross_entropy(model(piece[:, :-1])[0], piece[0, 1:], reduction="none")  # [L - 1]
@@ -68,7 +68,7 @@ class NGram:
 
 
 def grams(ids: np.ndarray, n: int) -> np.ndarray:
-    """Each n ids in a row, packed into one int64."""
+    """Every n consecutive ids, packed into one int64."""
     packed = np.zeros(len(ids) - n + 1, np.int64)
     for i in range(n):
         packed = packed << ID_BITS | ids[i : len(ids) - n + 1 + i]
@@ -76,7 +76,7 @@ def grams(ids: np.ndarray, n: int) -> np.ndarray:
 
 
 def lookup(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """values where sorted keys hold wanted, else 0."""
+    """The values of the wanted keys, 0 for missing keys; keys are sorted."""
     at = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     return np.where(keys[at] == wanted, values[at], 0)
 

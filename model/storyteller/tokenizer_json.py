@@ -1,6 +1,6 @@
-"""`python -m model.storyteller.tokenizer_json`: tokenizer.model once more, as transformers reads it without protobuf.
+"""`python -m model.storyteller.tokenizer_json`: converts tokenizer.model for transformers without protobuf.
 
-Writes tokenizer.json and tokenizer_config.json beside it: the same pieces, merged in the order of their scores.
+Writes tokenizer.json and tokenizer_config.json next to it: the same pieces, merged in the order of their scores.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def merges(pieces: sentencepiece.SentencePieceProcessor, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """Every pair that makes a piece, in the order in which sentencepiece merges: the piece's score."""
+    """Every pair of pieces that joins to a piece, in sentencepiece's order: by the score of the result."""
     scored = []
     for piece, i in vocabulary.items():
         if not (pieces.is_control(i) or pieces.is_byte(i) or pieces.is_unknown(i)):

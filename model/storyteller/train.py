@@ -1,9 +1,9 @@
 """Train the built-in storyteller: `python -m model.storyteller.train --corpus FOLDER --out FOLDER`.
 
-Muon (Jordan 2024) on the matrices, AdamW on embeddings and norms, bfloat16 matrix products on float32
-weights; the learning rate falls linearly to zero over a budget of wall-clock minutes, the last quarter on
-windows twice as long. A checkpoint every few minutes; started again,
-it goes on from there, with the data shuffled anew. Needs torch 2.9 for Muon.
+Muon (Jordan 2024) on the matrices, AdamW on embeddings and norms, bfloat16 matrix products on float32 weights. The
+learning rate falls linearly to zero over a budget of wall-clock minutes; in the last quarter the windows are twice as
+long. A checkpoint is saved every few minutes. The same command resumes from it, with the data shuffled again. Needs
+torch 2.9 for Muon.
 """
 
 from __future__ import annotations
@@ -92,13 +92,13 @@ def main() -> None:
 
 
 class Run:
-    """A model, its two optimizers and the clock; `state.pt` in the output folder holds all of it."""
+    """A model, its two optimizers and the clock; `state.pt` in the output folder holds all of them."""
 
     def __init__(self, out: Path, minutes: float, lr: float) -> None:
         self.out, self.budget, self.lr = out, 60 * minutes, lr
         self.model = Llama(LlamaConfig.from_dict(CONFIG))
         initialise(self.model)
-        self.matrices = {p: separate(p, m) for m in self.model.layers.modules() for p in own_matrices(m)}
+        self.matrices = {p: unstacked(p, m) for m in self.model.layers.modules() for p in own_matrices(m)}
         others = [self.model.embed_tokens.weight, *(p for p in self.model.parameters() if p.ndim == 1)]
         parts = [part for parts in self.matrices.values() for part in parts]
         self.optimizers = [
@@ -172,7 +172,7 @@ class Run:
         self.steps, self.seconds = state["steps"], state["seconds"]
 
     def export(self) -> None:
-        """The folder that `Llama.from_pretrained` and transformers read; weights in bfloat16."""
+        """Write the folder that `Llama.from_pretrained` and transformers read, with weights in bfloat16."""
         weights = {name: w.to(torch.bfloat16).contiguous() for name, w in stored_tensors(self.model).items()}
         files.replace(self.out / "model.safetensors", save(weights, metadata={"format": "pt"}))
         files.replace(self.out / "config.json", json.dumps(CONFIG, indent=2) + "\n")
@@ -183,14 +183,14 @@ def own_matrices(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters(recurse=False) if p.ndim == 2]
 
 
-def separate(matrix: nn.Parameter, module: nn.Module) -> list[nn.Parameter]:
-    """Query, key and value, gate and up are matrices of their own to Muon: views of the rows of a stacked one."""
+def unstacked(matrix: nn.Parameter, module: nn.Module) -> list[nn.Parameter]:
+    """Views of the rows of a stacked matrix: Muon needs query, key, value, gate and up as separate matrices."""
     rows = list(module.parts.values()) if isinstance(module, Stacked) else [len(matrix)]
     return [nn.Parameter(part) for part in matrix.data.split(rows)]
 
 
 def initialise(model: Llama) -> None:
-    """Normal(0, 0.02); projections back into the stream start at zero, so every layer starts as the identity."""
+    """Normal(0, 0.02). Projections back into the stream start at zero: every layer starts as the identity."""
     for name, parameter in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             torch.nn.init.zeros_(parameter)
@@ -199,10 +199,10 @@ def initialise(model: Llama) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Train the storyteller on a folder of *.txt, one paragraph a line.")
+    parser = argparse.ArgumentParser(description="Train the storyteller on a folder of *.txt, one paragraph per line.")
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=75.0, help="of training proper, evaluation apart")
+    parser.add_argument("--minutes", type=float, default=75.0, help="of training, without evaluation")
     parser.add_argument("--save-every", type=float, default=5.0, metavar="MINUTES")
     parser.add_argument("--lr", type=float, default=4e-3)
     return parser.parse_args()

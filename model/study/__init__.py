@@ -1,1 +1,1 @@
-"""Studies of what a model says, and how sampling makes use of it: one question a file."""
+"""Studies of a language model and of sampling, one question per file."""

@@ -1,4 +1,4 @@
-"""The page of `alea trace --beams --html`: the tree of a beam search as a drawing, in one file without network."""
+"""The page of `alea trace --beams --html`: a beam search drawn as a tree, in one file without network."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from html import escape
 from model.study.beam_tree import BeamTree, Node, Text
 from model.study.page import filled, part
 
-ROW, TOP, GAP = 36, 34, 46  # pixels: a leaf, above the first, between two columns
-CHARACTER, SMALL = 8, 5.8  # pixels: the width of a character of a piece, and of the numbers below it
-PROMPT = 30  # characters of it that are shown beside the tree
-ENDING = 150  # pixels to the right of the last column, for what became of a text
+ROW, TOP, GAP = 36, 34, 46  # pixels: height of a row, above the first row, between two columns
+CHARACTER, SMALL = 8, 5.8  # pixels: width of a character of a piece, and of the numbers below it
+PROMPT_LENGTH = 30  # characters of the prompt shown at the root
+ENDING_WIDTH = 150  # pixels right of the last column for the fate of a text
 LEGEND = {
     "best": "the best text",
     "returned": "the other finished texts",
-    "kept": "lived on for a while",
+    "kept": "kept for some steps",
     "pruned": "pruned at once",
     "greedy": "greedy: the most probable token at every step",
 }
@@ -25,7 +25,7 @@ LEGEND = {
 def render(tree: BeamTree, settings: Mapping[str, str]) -> str:
     """The page as text.
 
-    settings: for the footer, name by name.
+    settings: for the footer.
     """
     shown = [name for name in LEGEND if name != "greedy" or tree.greedy is not None]
     values = {
@@ -62,17 +62,18 @@ def text_rows(tree: BeamTree) -> Iterator[str]:
     yield "</tbody>"
 
 
-def text_row(kind: str, name: str, prompt: str, text: Text) -> str:
-    numbers = "".join(f"<td>{number}</td>" for number in (f"{text.score:.3f}", f"{text.total:.2f}", len(text.ids)))
-    told = f'<span class="prompt">{escape(prompt)}</span>{escape(text.text)}'
-    return f'<tr><td class="{kind}">{name}</td>{numbers}<td>{told}</td></tr>'
+def text_row(css_class: str, name: str, prompt: str, text: Text) -> str:
+    numbers = f"<td>{text.score:.3f}</td><td>{text.total:.2f}</td><td>{len(text.ids)}</td>"
+    whole = f'<span class="prompt">{escape(prompt)}</span>{escape(text.text)}'
+    return f'<tr><td class="{css_class}">{name}</td>{numbers}<td>{whole}</td></tr>'
 
 
 class Layout:
-    """Where each node stands, in pixels: a column a step, a row a leaf, an inner node in its first child's row.
+    """The place of each node, in pixels. Each step has a column, each leaf a row; a parent is in its first child's row.
 
-    The best text is the top row, so that it is seen first however large the tree is.
-    left: of the columns, 0 the prompt's. right: of each node's writing. y: the middle of its row.
+    The best text is in the top row, which is visible however large the tree is.
+    left: the left edge of each column, the prompt's at 0. right: the right edge of each node's text. y: the middle of
+    each node's row.
     """
 
     def __init__(self, tree: BeamTree) -> None:
@@ -83,18 +84,18 @@ class Layout:
         for node in reversed(nodes):  # children before their parents
             if node.children:
                 self.y[node] = min(self.y[child] for child in node.children)
-        self.left, self.right = [0.0], {tree.root: float(CHARACTER * len(short(tree.prompt)))}
+        self.left, self.right = [0.0], {tree.root: float(CHARACTER * len(prompt_end(tree.prompt)))}
         for step in range(1, tree.steps + 1):
             self.left.append(max(x for node, x in self.right.items() if node.beam.length == step - 1) + GAP)
             for node in nodes:
                 if node.beam.length == step:
-                    self.right[node] = self.left[step] + width(tree, node)
-        self.width = max(self.right.values()) + ENDING
+                    self.right[node] = self.left[step] + text_width(tree, node)
+        self.width = max(self.right.values()) + ENDING_WIDTH
         self.height = TOP + ROW * sum(not node.children for node in nodes)
 
 
 def leaves(root: Node) -> Iterator[Node]:
-    """From the top: a node's children by the best text that they lead to, then in the search's order."""
+    """From the top. Children are ordered by the best text that they lead to, then by the search's order."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -103,44 +104,45 @@ def leaves(root: Node) -> Iterator[Node]:
         waiting += sorted(node.children, key=lambda child: child.leads_to or math.inf)[::-1]
 
 
-def short(prompt: str) -> str:
-    """Its end, on one line.
+def prompt_end(prompt: str) -> str:
+    """The end of a prompt, on one line.
 
-    >>> short("Once upon a time there was a king who had three\\nsons")
+    >>> prompt_end("Once upon a time there was a king who had three\\nsons")
     '… was a king who had three sons'
     """
     line = " ".join(prompt.split())
-    return line if len(line) <= PROMPT else "… " + line[-PROMPT:].partition(" ")[2]
+    return line if len(line) <= PROMPT_LENGTH else "… " + line[-PROMPT_LENGTH:].partition(" ")[2]
 
 
-def width(tree: BeamTree, node: Node) -> float:
-    return max(CHARACTER * len(tree.piece(node.beam.token)), SMALL * len(numbers(node)))
+def text_width(tree: BeamTree, node: Node) -> float:
+    return max(CHARACTER * len(tree.piece(node.beam.token)), SMALL * len(logprobs_text(node)))
 
 
-def numbers(node: Node) -> str:
+def logprobs_text(node: Node) -> str:
     return f"{node.beam.logprob:.2f}  Σ {node.beam.total:.2f}"
 
 
 def drawing(tree: BeamTree) -> Iterator[str]:
     """The tree as SVG."""
-    at = Layout(tree)
-    size = f'width="{at.width:g}" height="{at.height:g}" viewBox="0 0 {at.width:g} {at.height:g}"'
+    layout = Layout(tree)
+    width, height = f"{layout.width:g}", f"{layout.height:g}"
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     yield f'<svg class="tree" {size} role="img" aria-label="the tree of candidates">'
     for step in range(1, tree.steps + 1):
-        yield f'<text class="step" x="{at.left[step]:g}" y="14">step {step}</text>'
+        yield f'<text class="step" x="{layout.left[step]:g}" y="14">step {step}</text>'
     for parent in tree.root.walk():
-        for child in sorted(parent.children, key=importance, reverse=True):  # the best last, on top of the others
-            yield edge(at, parent, child, kind(child))
+        for child in sorted(parent.children, key=importance, reverse=True):  # the best on top
+            yield edge(layout, parent, child, kind(child))
             if child.is_greedy:
-                yield edge(at, parent, child, "greedy")
-    yield f'<text x="0" y="{at.y[tree.root] + 4:g}">{escape(short(tree.prompt))}</text>'
+                yield edge(layout, parent, child, "greedy")
+    yield f'<text x="0" y="{layout.y[tree.root] + 4:g}">{escape(prompt_end(tree.prompt))}</text>'
     for node in tree.nodes:
-        yield box(at, tree, node)
+        yield token_box(layout, tree, node)
     yield "</svg>"
 
 
 def kind(node: Node) -> str:
-    """Its name in LEGEND."""
+    """The node's entry in LEGEND."""
     if node.leads_to is not None:
         return "best" if node.leads_to == 1 else "returned"
     return "pruned" if node.beam.fate == "pruned" else "kept"
@@ -150,30 +152,29 @@ def importance(node: Node) -> int:
     return list(LEGEND).index(kind(node))
 
 
-def edge(at: Layout, parent: Node, child: Node, name: str) -> str:
-    """From a node's right side to the left side of one that follows it."""
+def edge(layout: Layout, parent: Node, child: Node, css_class: str) -> str:
+    """A curve from the right side of a node to the left side of its child."""
     step = child.beam.length
-    x0, x1, y0, y1 = at.right[parent] + 4, at.left[step] - 6, at.y[parent], at.y[child]
+    x0, x1, y0, y1 = layout.right[parent] + 4, layout.left[step] - 6, layout.y[parent], layout.y[child]
     middle = (x0 + x1) / 2
-    return f'<path class="{name}" d="M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"/>'
+    return f'<path class="{css_class}" d="M{x0:g} {y0:g}C{middle:g} {y0:g} {middle:g} {y1:g} {x1:g} {y1:g}"/>'
 
 
-def box(at: Layout, tree: BeamTree, node: Node) -> str:
-    """A token: its piece, its numbers, and what became of a text that ends here."""
+def token_box(layout: Layout, tree: BeamTree, node: Node) -> str:
+    """A token: its piece, its numbers, and the fate of a text that ends here."""
     beam = node.beam
-    x, y, right = at.left[beam.length], at.y[node], at.right[node]
+    x, y, right = layout.left[beam.length], layout.y[node], layout.right[node]
     ending = tree.ending(node)
     after = f'<text class="ending" x="{right + 8:g}" y="{y + 4:g}">{escape(ending)}</text>' if ending else ""
     return (
-        f'<g class="{kind(node)}"><title>{escape(title(tree, node))}</title>'
+        f'<g class="{kind(node)}"><title>{escape(tooltip(tree, node))}</title>'
         f'<rect x="{x - 4:g}" y="{y - ROW / 2 + 1:g}" width="{right - x + 6:g}" height="{ROW - 2}" rx="4"/>'
         f'<text class="piece" x="{x:g}" y="{y - 1:g}">{escape(tree.piece(beam.token))}</text>'
-        f'<text class="numbers" x="{x:g}" y="{y + 12:g}">{numbers(node)}</text>{after}</g>'
+        f'<text class="numbers" x="{x:g}" y="{y + 12:g}">{logprobs_text(node)}</text>{after}</g>'
     )
 
 
-def title(tree: BeamTree, node: Node) -> str:
-    """What is shown where one points at a token."""
+def tooltip(tree: BeamTree, node: Node) -> str:
     beam = node.beam
     lines = [
         f"{tree.piece(beam.token)} (id {beam.token}), step {beam.length}: {beam.fate}",

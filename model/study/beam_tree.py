@@ -1,4 +1,4 @@
-"""The tree of a beam search: every candidate of every step, what became of it, and the greedy text beside it."""
+"""The tree of a beam search: every candidate of every step with its fate, and the greedy text for comparison."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ GREEDY = SamplingParams(temperature=0.0)
 
 @dataclass(eq=False)
 class Node:
-    """A token of the tree, and those that were tried after it, in the search's own order.
+    """A token of the tree. Its children are the tokens tried after it, in the search's order.
 
-    beam: its numbers and its fate. score: of a finished text, else None. rank: of a finished text that none drove out,
-    1 the best. leads_to: rank of the best of these that begins so. is_greedy: so does the greedy text.
+    beam: the token's numbers and fate. score: of a finished text, else None. rank: of a returned text, 1 for the best,
+    else None. leads_to: the rank of the best returned text through this node. is_greedy: on the greedy text.
     """
 
     beam: Beam
@@ -60,10 +60,10 @@ class Text:
 
 @dataclass(frozen=True)
 class BeamTree:
-    """A prompt, the tree that grew after it, the finished texts (the best first), and the greedy text.
+    """A prompt, the tree that follows it, the finished texts (the best first), and the greedy text.
 
-    params: of the draws, by the seed; or at T = 0, of a search for the best, the penalties. greedy: None where beams
-    were drawn, as their sums are of other probabilities.
+    params: at T > 0 the beams are drawn with these and the seed; at T = 0 only the penalties count. greedy: None if
+    the beams were drawn, since their sums are of other probabilities.
     """
 
     prompt: str
@@ -80,7 +80,7 @@ class BeamTree:
         return self.params.temperature != 0
 
     def piece(self, token: int) -> str:
-        """How the vocabulary writes a token: `▁time`, `<0x0A>`, `</s>`."""
+        """A token as the vocabulary writes it: `▁time`, `<0x0A>`, `</s>`."""
         return self.tokenizer.pieces([token])[0]
 
     @property
@@ -93,7 +93,7 @@ class BeamTree:
         return max(node.beam.length for node in self.root.walk())
 
     def ending(self, node: Node) -> str:
-        """What became of a text that ends at this node; nothing where it goes on or was pruned at once."""
+        """The fate of a text that ends at this node; "" if it goes on or was pruned at once."""
         if node.score is not None:
             return f"#{node.rank} score {node.score:.3f}" if node.rank else f"finished, score {node.score:.3f}"
         if node.children or node.beam.fate == "pruned":
@@ -101,24 +101,24 @@ class BeamTree:
         return "open at the end" if node.beam.length == self.steps else "given up"
 
     def remark(self) -> str:
-        """Where the best text leaves the greedy one, and which of the two wins; nothing where there is none."""
+        """Where the best text leaves the greedy one, and which of the two wins; "" without a greedy text."""
         if self.greedy is None:
             return ""
         best, greedy = self.texts[0], self.greedy
         if best.ids == greedy.ids:
             return "The best text is the greedy one."
-        step = next(i for i, (one, other) in enumerate(zip(best.ids, greedy.ids, strict=False)) if one != other)
-        taken, left = (f'"{self.piece(text.ids[step])}" ({text.logprobs[step]:.2f})' for text in (best, greedy))
+        step = next(i for i, (a, b) in enumerate(zip(best.ids, greedy.ids, strict=False)) if a != b)
+        of_best, of_greedy = (f'"{self.piece(text.ids[step])}" ({text.logprobs[step]:.2f})' for text in (best, greedy))
         scores = f"{best.score:.3f} against {greedy.score:.3f}"
         if best.score < greedy.score:
             end = "the search lost sight of a better one"
         else:
             end = "it begins worse and scores better"
-        return f"At step {step + 1} the best text takes {taken}, greedy {left}: {end}, {scores}."
+        return f"At step {step + 1} the best text takes {of_best}, greedy {of_greedy}: {end}, {scores}."
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: the nodes in one list, each with the number of its parent in it, null after the prompt."""
-        numbers: dict[Beam | None, int] = {node.beam: number for number, node in enumerate(self.nodes)}
+        """For JSON. The nodes are one list; each has the index of its parent, None right after the prompt."""
+        indices: dict[Beam | None, int] = {node.beam: index for index, node in enumerate(self.nodes)}
         rules = {name: getattr(self.rules, name) for name in ("num_beams", "length_penalty", "early_stopping")}
         params = {n: v for n, v in asdict_of(self.params).items() if v != getattr(SamplingParams(), n)}
         return {
@@ -130,7 +130,7 @@ class BeamTree:
             "greedy": None if self.greedy is None else dataclasses.asdict(self.greedy),
             "nodes": [
                 {
-                    "parent": numbers.get(node.beam.parent),
+                    "parent": indices.get(node.beam.parent),
                     "step": node.beam.length,
                     "token": node.beam.token,
                     "piece": self.piece(node.beam.token),
@@ -163,10 +163,10 @@ def grow(
 ) -> BeamTree:
     """Search as `generate` does with the same arguments (prompt 0), and keep every candidate.
 
-    params: nothing is taken from the model's generation_config; at T = 0 beam search, in which the penalties hold;
-    above, beam sampling. num_beams: int >= 1.
-    length_penalty, early_stopping: as `BeamRules`. max_new_tokens: int >= 1. eos_token_id: default the model's.
-    Raises: ValueError or TypeError naming the argument, and where prompt and continuation exceed the window.
+    params: at T = 0 beam search, with the penalties; above 0 beam sampling. The model's generation_config is not used.
+    num_beams: int >= 1. length_penalty, early_stopping: as in `BeamRules`. max_new_tokens: int >= 1. eos_token_id:
+    default the model's.
+    Raises: ValueError or TypeError naming the argument; ValueError if prompt and continuation exceed the window.
 
     >>> tree = grow(Llama.from_pretrained(), Tokenizer.from_pretrained(), "The king", num_beams=2, max_new_tokens=3)
     >>> len(tree.nodes), len(tree.texts), [node.beam.fate for node in tree.root.children]
@@ -176,18 +176,18 @@ def grow(
     (limit,) = new_token_limits([ids], max_new_tokens, None, model.config.max_position_embeddings)
     rules = BeamRules(num_beams, length_penalty, early_stopping, eos_ids_of(model, eos_token_id))
     search = Search(ids, limit, rules)
-    root = searched_tree(model, search, params, seed)
+    root = run_search(model, search, params, seed)
     greedy = None
-    if params.temperature == 0:  # one beam that ends at its first end is greedy
-        alone = Search(ids, limit, dataclasses.replace(rules, num_beams=1, early_stopping=True))
-        searched_tree(model, alone, params)
-        (greedy,) = texts_of(alone, tokenizer)
+    if params.temperature == 0:  # greedy decoding is a search with one beam that stops at the first EOS
+        greedy_search = Search(ids, limit, dataclasses.replace(rules, num_beams=1, early_stopping=True))
+        run_search(model, greedy_search, params)
+        (greedy,) = finished_texts(greedy_search, tokenizer)
         mark_greedy(root, greedy.ids)
-    return BeamTree(prompt, rules, params, seed, root, texts_of(search, tokenizer), greedy, tokenizer)
+    return BeamTree(prompt, rules, params, seed, root, finished_texts(search, tokenizer), greedy, tokenizer)
 
 
-def searched_tree(model: Llama, search: Search, params: SamplingParams, seed: int = 0) -> Node:
-    """Run a search; the root of the tree of its candidates."""
+def run_search(model: Llama, search: Search, params: SamplingParams, seed: int = 0) -> Node:
+    """Run a search and return the root of the tree of its candidates."""
     root = Node(search.live[0])
     nodes = {root.beam: root}
 
@@ -199,27 +199,27 @@ def searched_tree(model: Llama, search: Search, params: SamplingParams, seed: in
     logits, cache = prefill(model, [search.prompt], len(search.prompt) + search.max_new_tokens)
     selector = CandidateSelector(params, search.rules, model.config.vocab_size, seed)
     beam_search(model, logits, cache, [search], selector, on_step)
-    for rank, finished in reversed(list(enumerate(search.finished, 1))):  # the best last, which thus rules
+    for rank, finished in reversed(list(enumerate(search.finished, 1))):  # the best last: its rank wins
         nodes[finished].rank = rank
         for beam in finished.path():
             nodes[beam].leads_to = rank
     return root
 
 
-def texts_of(search: Search, tokenizer: Tokenizer) -> list[Text]:
+def finished_texts(search: Search, tokenizer: Tokenizer) -> list[Text]:
     texts = []
     for beam in search.finished:
-        told = to_generation(search, beam, tokenizer)
-        texts.append(Text(told.text, told.ids, told.logprobs, beam.total, search.score(beam), told.finish_reason))
+        text = to_generation(search, beam, tokenizer)
+        texts.append(Text(text.text, text.ids, text.logprobs, beam.total, search.score(beam), text.finish_reason))
     return texts
 
 
 def mark_greedy(root: Node, ids: Sequence[int]) -> None:
-    """Follow the greedy text down the tree, as far as the search did."""
+    """Mark the nodes of the greedy text, as far as the tree has them."""
     node = root
     for token in ids:
-        following = [child for child in node.children if child.beam.token == token]
-        if not following:
+        matching = [child for child in node.children if child.beam.token == token]
+        if not matching:
             return
-        (node,) = following
+        (node,) = matching
         node.is_greedy = True

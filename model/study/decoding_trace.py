@@ -1,4 +1,4 @@
-"""A text decoded step by step, every draw followed: what `alea trace` shows."""
+"""Decodes a text step by step and traces every draw: the data behind `alea trace`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from samplers.params import integer
 
 
 @dataclass(frozen=True)
-class Walk:
+class DecodingTrace:
     """A prompt and the draws that follow it.
 
     prompt_logprobs: nats, under the model, of each prompt token given those before it; None for the first. steps: a
-    Trace for each token drawn. ended: whether the last one ends the text.
+    Trace for each token drawn. ended: whether the last token ends the text.
     """
 
     prompt: str
@@ -34,7 +34,7 @@ class Walk:
 
     @property
     def ids(self) -> list[int]:
-        """Of the tokens drawn."""
+        """The tokens drawn."""
         return [step.token for step in self.steps]
 
     @property
@@ -42,24 +42,29 @@ class Walk:
         return self.tokenizer.decode(self.prompt_ids + self.ids)
 
     def piece(self, token: int) -> str:
-        """How the vocabulary writes a token: `▁time`, `<0x0A>`, `</s>`."""
+        """A token as the vocabulary writes it: `▁time`, `<0x0A>`, `</s>`."""
         return self.tokenizer.pieces([token])[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it; a piece beside every id, as two ids may have the same text."""
+        """For JSON. Every id comes with its piece, since two ids can have the same text."""
         pairs = zip(self.prompt_ids, self.prompt_logprobs, strict=True)
-        prompt = [{"id": i, "piece": self.piece(i), "logprob": logprob} for i, logprob in pairs]
-        steps = []
-        for step in self.steps:
-            one = step.to_dict()
-            for candidate in one["candidates"]:
-                candidate["piece"] = self.piece(candidate["id"])
-            steps.append(one | {"piece": self.piece(step.token)})
-        return {"prompt": self.prompt, "text": self.text, "ended": self.ended, "prompt_tokens": prompt, "steps": steps}
+        return {
+            "prompt": self.prompt,
+            "text": self.text,
+            "ended": self.ended,
+            "prompt_tokens": [{"id": i, "piece": self.piece(i), "logprob": logprob} for i, logprob in pairs],
+            "steps": [self.step_dict(step) for step in self.steps],
+        }
+
+    def step_dict(self, step: Trace) -> dict[str, Any]:
+        values = step.to_dict()
+        for candidate in values["candidates"]:
+            candidate["piece"] = self.piece(candidate["id"])
+        return values | {"piece": self.piece(step.token)}
 
 
 @torch.inference_mode()
-def walk(
+def trace_decoding(
     model: Llama,
     tokenizer: Tokenizer,
     prompt: Prompt,
@@ -70,15 +75,16 @@ def walk(
     max_new_tokens: int = 10,
     top: int = 20,
     eos_token_id: Sequence[int] | None = None,
-) -> Walk:
-    """Continue a prompt as `generate` does with the same seed, stream and parameters, and follow every draw.
+) -> DecodingTrace:
+    """Continue a prompt as `generate` does with the same seed, stream and parameters, and trace every draw.
 
-    prompt: a text, or token ids ready made (then no BOS is added). stream: of the sequence, which `generate` numbers
+    prompt: a text, or token ids (then no BOS is added). stream: of the sequence; `generate` numbers its sequences
     from 0. max_new_tokens: int >= 1. top: candidates that each Trace lists. eos_token_id: default the model's.
-    Raises: ValueError or TypeError naming the argument, and where prompt and continuation exceed the window.
+    Raises: ValueError or TypeError naming the argument; ValueError if prompt and continuation exceed the window.
 
-    >>> told = walk(Llama.from_pretrained(), Tokenizer.from_pretrained(), "The king", SamplingParams(), seed=7)
-    >>> len(told.steps), [stage.name for stage in told.steps[0].stages]
+    >>> model, tokenizer = Llama.from_pretrained(), Tokenizer.from_pretrained()
+    >>> decoding = trace_decoding(model, tokenizer, "The king", SamplingParams(), seed=7)
+    >>> len(decoding.steps), [stage.name for stage in decoding.steps[0].stages]
     (10, ['logits', 'temperature'])
     """
     ids = encode_prompt("prompt", prompt, tokenizer, model.config.vocab_size)
@@ -92,20 +98,27 @@ def walk(
     logits, cache = prefill(model, [ids], len(ids) + max_new_tokens)
     steps: list[Trace] = []
     for position in range(max_new_tokens):
-        drawn = [step.token for step in steps]
-        history = [ids + drawn] if params.uses_history else None
-        keys: dict[str, Any] = {"seed": seed, "position": position, "stream": stream, "history_start": len(ids)}
-        steps.append(trace(logits[0].float().cpu(), params, history=history, top=top, **keys))
-        if steps[-1].token in eos_ids or position == max_new_tokens - 1:
+        step = trace(
+            logits[0].float().cpu(),
+            params,
+            history=[ids + [step.token for step in steps]] if params.uses_history else None,
+            history_start=len(ids),
+            seed=seed,
+            position=position,
+            stream=stream,
+            top=top,
+        )
+        steps.append(step)
+        if step.token in eos_ids or position == max_new_tokens - 1:
             break
-        last = torch.tensor([[steps[-1].token]], device=model.device)
+        last = torch.tensor([[step.token]], device=model.device)
         logits = model(last, cache, Slots.ragged([len(ids) + position], model.device))[:, -1]
     text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
-    return Walk(text, ids, prompt_logprobs(model, ids), steps, steps[-1].token in eos_ids, tokenizer)
+    return DecodingTrace(text, ids, prompt_logprobs(model, ids), steps, steps[-1].token in eos_ids, tokenizer)
 
 
 def prompt_logprobs(model: Llama, ids: list[int]) -> list[float | None]:
-    """ln p of each token after the first, in float64."""
-    logits = model(torch.tensor([ids], device=model.device))[0, :-1].double().cpu()
-    logprobs = torch.log_softmax(logits, -1).numpy()
-    return [None, *(float(logprobs[i, token]) for i, token in enumerate(ids[1:]))] if len(ids) > 1 else [None]
+    """ln p of each token given those before it, in float64; None for the first."""
+    tokens = torch.tensor(ids)
+    logits = model(tokens[None].to(model.device))[0, :-1].double().cpu()
+    return [None, *logits.log_softmax(-1).gather(-1, tokens[1:, None])[:, 0].tolist()]

@@ -9,16 +9,16 @@ from samplers.extras import how_to_install
 
 
 def self_bleu(texts: Sequence[str]) -> float:
-    """How much each text resembles all the others: 100 where they are equal, 0 where they share no word.
+    """How much each text resembles all the others: 100 if they are equal, 0 if they share no word.
 
     The mean over texts of `sacrebleu.sentence_bleu(text, all other texts)`: BLEU-4, 13a words, exponential smoothing,
-    effective order. Every text is once the hypothesis, so no order of the texts counts; its value grows with their
-    number, so only equal numbers compare.
+    effective order. Every text is the hypothesis once, hence the order of the texts does not matter. The value grows
+    with the number of texts; compare only sets of equal size.
 
     Args:
         texts: two or more.
-    Returns: 0 .. 100; less is more diverse.
-    Raises: ValueError for fewer than two texts; RuntimeError where sacrebleu is missing.
+    Returns: 0 .. 100; lower is more diverse.
+    Raises: ValueError for fewer than two texts; RuntimeError if sacrebleu is missing.
     Source: Zhu et al. 2018 (Texygen); BLEU as in Post 2018 (sacrebleu).
 
     >>> self_bleu(["the cat sat on the mat"] * 3), self_bleu(["the cat sat", "a dog ran"])
@@ -26,15 +26,15 @@ def self_bleu(texts: Sequence[str]) -> float:
     """
     if len(texts) < 2:
         raise ValueError(f"texts must be two or more, to compare each with the others, got {len(texts)}")
-    sentence_bleu = bleu()  # before the short cut, so that a missing package does not wait for unequal texts
+    sentence_bleu = bleu()  # first, since a missing package must be reported even for equal texts
     if len(set(texts)) == 1:
-        return 100.0  # also of empty texts; and rounding leaves sacrebleu's own 100 at 100.00000000000004
+        return 100.0  # also for empty texts; sacrebleu's own value would be 100.00000000000004
     scores = [sentence_bleu(text, [*texts[:i], *texts[i + 1 :]]).score for i, text in enumerate(texts)]
     return min(sum(scores) / len(scores), 100.0)
 
 
 def bleu() -> Callable[..., Any]:
-    """`sacrebleu.sentence_bleu`; RuntimeError that says how to get it where it is missing."""
+    """`sacrebleu.sentence_bleu`. Raises RuntimeError with the command that installs it if it is missing."""
     try:
         from sacrebleu import sentence_bleu
     except ImportError:
@@ -43,15 +43,15 @@ def bleu() -> Callable[..., Any]:
 
 
 def distinct_n(texts: Sequence[str], n: int) -> float:
-    """Distinct n-grams of words over all n-grams of all texts: low where texts repeat themselves or each other.
+    """Distinct n-grams of words over all n-grams of all texts: low if texts repeat themselves or each other.
 
-    Words are what blanks divide. The paper divides by the number of words; its users, and this, by that of n-grams,
-    which gives texts without any repetition 1 for every n.
+    Words are separated by blanks. The paper divides by the number of words. Here, as in common use, the divisor is the
+    number of n-grams: texts without any repetition have 1 for every n.
 
     Args:
         texts: any number; no n-gram spans two of them.
         n: int >= 1.
-    Returns: 0 .. 1; 0 where no text has n words.
+    Returns: 0 .. 1; 0 if no text has n words.
     Raises: ValueError for n below 1.
     Source: Li et al. 2016 (A Diversity-Promoting Objective Function).
 

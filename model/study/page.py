@@ -1,4 +1,4 @@
-"""A page for a browser, one file without network: how it is put together."""
+"""Builds a web page as one file that needs no network."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-PARTS = Path(__file__).parent / "report"
+ASSETS = Path(__file__).parent / "assets"
 MARK = re.compile(r"\{\{ ([\w.]+) \}\}")
 
 
 def part(name: str) -> str:
-    """A file of `report/`."""
-    return (PARTS / name).read_text(encoding="utf-8")
+    """The text of a file in `assets/`."""
+    return (ASSETS / name).read_text(encoding="utf-8")
 
 
 def filled(name: str, values: Mapping[str, str]) -> str:
-    """The page of this name with each `{{ mark }}` filled, in one pass, so that no token text is taken for a mark."""
+    """The page of this name with each `{{ mark }}` filled. One pass: a token's text is never read as a mark."""
     return MARK.sub(lambda mark: values[mark[1]], part(name))

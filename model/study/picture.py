@@ -1,11 +1,16 @@
-"""How pictures look here: no background, and colours that can be read on white and on a dark page."""
+"""The style of all plots: no background, and colours that are readable on a white and on a dark page."""
 
 from __future__ import annotations
 
-from typing import Any
+import textwrap
+from typing import TYPE_CHECKING, Any
 
-GREY = "#797979"  # as far from white as from GitHub's dark page, 4.4 to 1
-SETTINGS: Any = {
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # optional
+
+GREY = "#797979"  # contrast 4.4 to 1 with white and with GitHub's dark page
+SMALL = 7.5  # points
+SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "alea",
     "font.size": 8.5,
@@ -29,3 +34,13 @@ SETTINGS: Any = {
     "lines.markersize": 4.5,
     "lines.linewidth": 1.2,
 }
+
+
+def titled_figure(width: float, height: float, title: str, note: str) -> Figure:
+    """An empty figure, sizes in inches, with a title above and a note below; matplotlib arranges the panels between."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(title, x=0.1 / width, ha="left", fontsize=11)
+    figure.supxlabel("\n".join(textwrap.wrap(note, int(16 * width))), x=0.1 / width, ha="left", fontsize=SMALL)
+    return figure

@@ -1,19 +1,19 @@
-"""The diversity experiment: texts drawn at every point of a grid of settings, measured, and kept where it can go on.
+"""The diversity experiment: texts drawn and measured at every point of a grid of settings. It can be resumed.
 
-A folder holds `sweep.json` (what was asked for, and the greedy text), `sweep.csv` (a row a point and seed),
-`texts.jsonl` (a line a text) and the pictures. Rows are appended in the grid's order, so what is there is always the
-beginning of the experiment, and a second run goes on behind it.
+A folder holds `sweep.json` (the settings and the greedy text), `sweep.csv` (a row per point and seed), `texts.jsonl`
+(a line per text) and the plots. Rows are appended in the grid's order. The folder therefore always holds the beginning
+of the experiment, and a second run appends the rest.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +29,6 @@ from samplers import SamplingParams
 from samplers.params import integer
 
 Row = dict[str, float]  # a row of sweep.csv: KEYS and MEASURES
-Told = Callable[[int], None]  # is told how many rows there are
 GRID = ("temperature", "top_p", "top_k", "epsilon_cutoff")
 KEYS = (*GRID, "seed")
 INTEGERS = ("top_k", "seed", "tokens")
@@ -51,7 +50,7 @@ ADVICE = "give another --out, or --overwrite to begin anew"
 
 
 class Point(NamedTuple):
-    """Where on the grid, and which seed."""
+    """A point of the grid, and a seed."""
 
     temperature: float
     top_p: float
@@ -67,15 +66,15 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a sweep is asked for; two runs with equal ones measure the same.
+    """The settings of a sweep. Two runs with equal settings measure the same.
 
     Args:
-        model: its name, then what changes it and what it runs with; they are compared, not used.
+        model: its name; adapter, quantize, double_quant, device, dtype: how it was loaded. All six are only compared.
         temperature, top_p, top_k, epsilon_cutoff: the grid, each in SamplingParams' range.
-        seeds: integers; the same texts' random numbers at every point, so that points differ by their settings alone.
-        samples: texts a point and seed, 2 or more.
-        max_new_tokens: of a text at most; fewer where it ends itself.
-    Raises: ValueError or TypeError naming the setting, what it accepts and what it got.
+        seeds: integers. Every point uses the same random numbers: points differ only by their settings.
+        samples: texts per point and seed, 2 or more.
+        max_new_tokens: the longest a text can get; a text with an EOS is shorter.
+    Raises: ValueError or TypeError naming the setting, the accepted range and the value.
 
     >>> grid = Settings(temperature=(0.5, 1), top_p=(0.9,), seeds=(0, 1))
     >>> [(point.temperature, point.seed) for point in grid.points()]
@@ -100,18 +99,18 @@ class Settings:
     def __post_init__(self) -> None:
         for name in GRID:
             values = [getattr(SamplingParams(**{name: value}), name) for value in getattr(self, name)]
-            object.__setattr__(self, name, different(name, values))
-        object.__setattr__(self, "seeds", different("seeds", [integer("seeds", seed) for seed in self.seeds]))
+            object.__setattr__(self, name, distinct(name, values))
+        object.__setattr__(self, "seeds", distinct("seeds", [integer("seeds", seed) for seed in self.seeds]))
         integer("samples", self.samples, 2)
         integer("max_new_tokens", self.max_new_tokens, 1)
 
     def points(self) -> list[Point]:
         """Every point of the grid with every seed, in the order of the rows."""
         axes = product(self.top_k, self.epsilon_cutoff, self.temperature, self.top_p, self.seeds)
-        return [Point(t, p, k, epsilon, seed) for k, epsilon, t, p, seed in axes]  # the innermost loop last
+        return [Point(t, p, k, epsilon, seed) for k, epsilon, t, p, seed in axes]
 
 
-def different(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
+def distinct(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
     if not values:
         raise ValueError(f"{name} must hold at least one value, got none")
     for value in values:
@@ -122,7 +121,7 @@ def different(name: str, values: Sequence[Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a folder holds: the settings, the greedy text's record, a row a point and seed, a record a text."""
+    """The content of a folder: the settings, the greedy text's record, a row per point and seed, a record per text."""
 
     settings: Settings
     greedy: dict[str, Any]
@@ -138,58 +137,57 @@ def run(
     tokenizer: Tokenizer,
     settings: Settings,
     folder: Path,
-    told: Told = lambda done: None,
+    on_progress: Callable[[int], None] = lambda done: None,
     overwrite: bool = False,
 ) -> Sweep:
-    """Measure what the folder lacks, row by row; each is on disk before the next begins.
+    """Measure the missing rows of a folder. Each row is on disk before the next one begins.
 
     Args:
-        settings: the grid; folder: made where there is none, gone on with where it is of the same settings.
-        told: called with the number of rows there, at first and after each.
-        overwrite: begin anew in a folder that is of other settings, or holds what no sweep wrote.
-    Returns: all that the folder holds at the end.
-    Raises: ValueError where the folder is of other settings or holds what no sweep wrote, or where generate refuses
-        the prompt; BlockingIOError where another process measures into the folder.
+        settings: the grid. folder: created if it is missing, resumed if it has the same settings.
+        on_progress: called with the number of finished rows, once at the start and after each row.
+        overwrite: start again in a folder that has other settings or other files.
+    Returns: the content of the folder.
+    Raises: ValueError if the folder has other settings or files that no sweep wrote, or if generate refuses the
+        prompt; BlockingIOError if another process is writing to the folder.
     Source: Self-BLEU and likelihood of sampled texts as in Holtzman et al. 2020 (the nucleus).
     """
     check_folder(folder, overwrite)
     greedy = greedy_text(model, tokenizer, settings)
     folder.mkdir(parents=True, exist_ok=True)
     with files.Lines(folder / "sweep.csv") as rows, files.Lines(folder / "texts.jsonl") as texts:
-        done = go_on(folder, rows, texts, settings, greedy, overwrite)
-        told(done)
+        done = resume(folder, rows, texts, settings, greedy, overwrite)
+        on_progress(done)
         for number, point in enumerate(settings.points()[done:], done + 1):
-            add(rows, texts, *measure(model, tokenizer, settings, point))
-            told(number)
+            append(rows, texts, *measure(model, tokenizer, settings, point))
+            on_progress(number)
     return load(folder)
 
 
 def greedy_text(model: Llama, tokenizer: Tokenizer, settings: Settings) -> dict[str, Any]:
-    """The most probable token at every step: what sampled texts are compared with, and what tells models apart."""
-    generation = draw(model, tokenizer, settings, SamplingParams(temperature=0.0), 0, 1)[0]
-    return {"text": generation.text, "ids": generation.ids, "total_logprob": rounded(sum(generation.model_logprobs))}
+    """The most probable token at every step. Sampled texts are compared with it, and it identifies the model."""
+    generation = draw_texts(model, tokenizer, settings, SamplingParams(temperature=0.0), 0, 1)[0]
+    return {"text": generation.text, "ids": generation.ids, "total_logprob": round(sum(generation.model_logprobs), 6)}
 
 
-def draw(
+def draw_texts(
     model: Llama, tokenizer: Tokenizer, settings: Settings, params: SamplingParams, seed: int, count: int
 ) -> list[Generation]:
-    given = {field.name: getattr(params, field.name) for field in fields(params)} | {"logit_bias": {}}
-    length = settings.max_new_tokens
+    sampling = {field.name: getattr(params, field.name) for field in fields(params)} | {"logit_bias": {}}
     return generate(
         model,
         tokenizer,
         settings.prompt,
-        max_new_tokens=length,
+        max_new_tokens=settings.max_new_tokens,
         do_sample=True,
         num_return_sequences=count,
         seed=seed,
-        **given,
+        **sampling,
     )[0]
 
 
 def measure(model: Llama, tokenizer: Tokenizer, settings: Settings, point: Point) -> tuple[Row, list[dict[str, Any]]]:
-    """Draw a point's texts; returns its row and their records."""
-    generations = draw(model, tokenizer, settings, point.params, point.seed, settings.samples)
+    """Draw the texts of a point and return its row and their records."""
+    generations = draw_texts(model, tokenizer, settings, point.params, point.seed, settings.samples)
     prompt = tokenizer.encode(settings.prompt)
     steps = [final_distributions(model, prompt, generation.ids, point.params) for generation in generations]
     texts = [generation.text for generation in generations]
@@ -197,16 +195,16 @@ def measure(model: Llama, tokenizer: Tokenizer, settings: Settings, point: Point
     row = point._asdict() | {
         "self_bleu": self_bleu(texts),
         **{f"distinct_{n}": distinct_n(texts, n) for n in (1, 2, 3)},
-        "model_logprob": mean(value for generation in generations for value in generation.model_logprobs),
-        "logprob": mean(value for generation in generations for value in generation.logprobs),
-        "entropy": mean(value for entropies, _ in steps for value in entropies),
-        "kept": mean(value for _, kept in steps for value in kept),
-        "total_logprob": mean(totals),
+        "model_logprob": fmean(value for generation in generations for value in generation.model_logprobs),
+        "logprob": fmean(value for generation in generations for value in generation.logprobs),
+        "entropy": fmean(value for entropies, _ in steps for value in entropies),
+        "kept": fmean(value for _, kept in steps for value in kept),
+        "total_logprob": fmean(totals),
         "tokens": sum(len(generation.ids) for generation in generations),
     }
     records = [
         point._asdict()
-        | {"number": number, "total_logprob": rounded(total), "tokens": len(generation.ids)}
+        | {"number": number, "total_logprob": round(total, 6), "tokens": len(generation.ids)}
         | {"finish_reason": generation.finish_reason, "text": generation.text}
         for number, (generation, total) in enumerate(zip(generations, totals, strict=True))
     ]
@@ -217,29 +215,21 @@ def measure(model: Llama, tokenizer: Tokenizer, settings: Settings, point: Point
 def final_distributions(
     model: Llama, prompt: list[int], ids: list[int], params: SamplingParams
 ) -> tuple[list[float], list[int]]:
-    """Entropy of the distribution that each id was drawn from, and how many tokens it kept, from one more pass.
+    """Entropy of the distribution from which each id was drawn, and the number of tokens that it kept.
 
-    generate does not return them; the pass reads the whole text at once, its draws are thrown away.
+    generate does not return them. They come from one more forward pass over the whole text; its draws are discarded.
     """
-    seen = torch.tensor([prompt + ids[:-1]], device=model.device)
-    logits = model.logits(model.hidden(seen)[0, len(prompt) - 1 :])  # [len(ids), V]
+    inputs = torch.tensor([prompt + ids[:-1]], device=model.device)
+    logits = model.logits(model.hidden(inputs)[0, len(prompt) - 1 :])  # [len(ids), V]
     out = samplers.sample(logits, params, seed=0, details=True)
     return out.entropy.tolist(), out.kept.tolist()
-
-
-def mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
-
-
-def rounded(value: float) -> float:
-    return round(value, 6)
 
 
 # The folder.
 
 
 def check_folder(folder: Path, overwrite: bool = False) -> None:
-    """Refuse, before anything is loaded, what is no sweep's. Raises: ValueError naming it."""
+    """Raises ValueError naming the file if the folder holds files that no sweep wrote."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out must be a folder or a new name, got the file {folder}")
     if overwrite or (folder / "sweep.json").exists():
@@ -253,24 +243,24 @@ def pictures(folder: Path) -> list[Path]:
     return [folder / f"{name}.{kind}" for name in PICTURES for kind in ("svg", "png")]
 
 
-def go_on(
+def resume(
     folder: Path, rows: files.Lines, texts: files.Lines, settings: Settings, greedy: Mapping[str, Any], overwrite: bool
 ) -> int:
-    """Cut what is there to its whole rows, or begin anew; returns how many rows there are.
+    """Cut the files to complete rows, or start again; returns the number of rows.
 
-    Raises: ValueError where it is of other settings, of another model, or what no sweep wrote.
+    Raises: ValueError if the files have other settings, are from another model, or no sweep wrote them.
     """
-    wanted = as_json(settings)
+    wanted = stored_settings(settings)
     try:
         check_same(folder / "sweep.json", wanted, greedy)
-        return cut(folder, rows, texts, settings)
+        return keep_complete_rows(folder, rows, texts, settings)
     except FileNotFoundError:
         pass
     except ValueError:
         if not overwrite:
             raise
-    for grown in (rows, texts):
-        grown.keep([])
+    for lines in (rows, texts):
+        lines.keep([])
     for picture in pictures(folder):
         picture.unlink(missing_ok=True)
     text = json.dumps({"settings": wanted, "greedy": greedy, "columns": MEASURES}, ensure_ascii=False, indent=2)
@@ -279,12 +269,12 @@ def go_on(
     return 0
 
 
-def cut(folder: Path, rows: files.Lines, texts: files.Lines, settings: Settings) -> int:
-    """Leave the rows whose texts are all there; returns how many."""
+def keep_complete_rows(folder: Path, rows: files.Lines, texts: files.Lines, settings: Settings) -> int:
+    """Cut off rows and texts that miss the other part; returns the number of rows left."""
     lines, records = rows.read(), texts.read()
-    there = below_header(folder, lines)
-    done = min(len(there), len(records) // settings.samples)  # a row's texts are written before it
-    parsed(folder, settings, there[:done])
+    stored = without_header(folder, lines)
+    done = min(len(stored), len(records) // settings.samples)  # a row's texts are written before it
+    parse_rows(folder, settings, stored[:done])
     rows.keep(lines[: 1 + done])
     texts.keep(records[: done * settings.samples])
     if not lines:
@@ -292,32 +282,32 @@ def cut(folder: Path, rows: files.Lines, texts: files.Lines, settings: Settings)
     return done
 
 
-def as_json(settings: Settings) -> dict[str, Any]:
-    """The settings as sweep.json gives them back, with the version that Self-BLEU hangs on."""
-    bleu()  # or its error
+def stored_settings(settings: Settings) -> dict[str, Any]:
+    """The settings as sweep.json returns them, with the version of sacrebleu, on which Self-BLEU depends."""
+    bleu()  # raises if sacrebleu is missing
     return json.loads(json.dumps(asdict(settings) | {"sacrebleu": version("sacrebleu")}))
 
 
 def check_same(path: Path, wanted: Mapping[str, Any], greedy: Mapping[str, Any]) -> None:
-    """Raises: ValueError where another sweep is there already; rows of two would not compare."""
-    there = read_json(path)
-    changes = files.differences(there["settings"], wanted)
-    if not changes and there["greedy"]["ids"] != greedy["ids"]:
+    """Raises ValueError if the folder holds another sweep, whose rows would not compare."""
+    stored = read_sweep_json(path)
+    changes = files.differences(stored["settings"], wanted)
+    if not changes and stored["greedy"]["ids"] != greedy["ids"]:
         changes = "its model wrote another greedy text"
     if changes:
         raise ValueError(f"{path}: of another sweep: {changes}: {ADVICE}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_sweep_json(path: Path) -> dict[str, Any]:
     try:
-        there = json.loads(path.read_text(encoding="utf-8"))
-        _ = there["settings"]["samples"], there["greedy"]["ids"]
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        _ = stored["settings"]["samples"], stored["greedy"]["ids"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path}: must be written by alea sweep, got something else: {ADVICE}") from None
-    return there
+    return stored
 
 
-def below_header(folder: Path, lines: Sequence[str]) -> list[str]:
+def without_header(folder: Path, lines: Sequence[str]) -> list[str]:
     """The rows of sweep.csv."""
     header, *rows = lines or [HEADER]
     if header != HEADER:
@@ -325,15 +315,15 @@ def below_header(folder: Path, lines: Sequence[str]) -> list[str]:
     return rows
 
 
-def add(rows: files.Lines, texts: files.Lines, row: Row, records: Sequence[Mapping[str, Any]]) -> None:
-    """The texts first: a row that is there has its texts."""
+def append(rows: files.Lines, texts: files.Lines, row: Row, records: Sequence[Mapping[str, Any]]) -> None:
+    """The texts first: every row in the file then has its texts."""
     texts.add(json.dumps(record, ensure_ascii=False) for record in records)
     values = [row[name] if name in KEYS or name in INTEGERS else f"{row[name]:.6g}" for name in HEADER.split(",")]
     rows.add([",".join(map(str, values))])
 
 
-def parsed(folder: Path, settings: Settings, lines: Sequence[str]) -> list[Row]:
-    """Rows of sweep.csv; ValueError for one that is not what stands there on the grid."""
+def parse_rows(folder: Path, settings: Settings, lines: Sequence[str]) -> list[Row]:
+    """Rows of sweep.csv. Raises ValueError for a row that is not the next one of the grid."""
     rows = []
     for number, (line, point) in enumerate(zip(lines, settings.points(), strict=False), start=2):
         try:
@@ -344,40 +334,42 @@ def parsed(folder: Path, settings: Settings, lines: Sequence[str]) -> list[Row]:
         except ValueError:
             row = {}
         if [row.get(name) for name in KEYS] != list(point):
-            where = ", ".join(f"{name} {value}" for name, value in point._asdict().items())
-            raise ValueError(f"{folder / 'sweep.csv'} line {number}: must be the row of {where}, got {line!r}")
+            expected = ", ".join(f"{name} {value}" for name, value in point._asdict().items())
+            raise ValueError(f"{folder / 'sweep.csv'} line {number}: must be the row of {expected}, got {line!r}")
         rows.append(row)
     return rows
 
 
 def load(folder: Path) -> Sweep:
-    """What a folder holds, from its files alone.
+    """Read a folder.
 
-    Raises: ValueError where they are no sweep's; FileNotFoundError where there are none.
+    Raises: ValueError if no sweep wrote its files; FileNotFoundError if they are missing.
     """
-    there = read_json(folder / "sweep.json")
+    stored = read_sweep_json(folder / "sweep.json")
     names = {field.name for field in fields(Settings)}
-    kept: dict[str, Any] = {
-        n: tuple(v) if isinstance(v, list) else v for n, v in there["settings"].items() if n in names
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in stored["settings"].items()
+        if name in names
     }
-    settings = Settings(**kept)
-    rows = parsed(folder, settings, below_header(folder, files.whole_lines(folder / "sweep.csv")))
+    settings = Settings(**values)
+    rows = parse_rows(folder, settings, without_header(folder, files.whole_lines(folder / "sweep.csv")))
     texts = [json.loads(line) for line in files.whole_lines(folder / "texts.jsonl")]
-    return Sweep(settings, there["greedy"], rows, texts)
+    return Sweep(settings, stored["greedy"], rows, texts)
 
 
 # Over the seeds.
 
 
 class Spread(NamedTuple):
-    """Mean and standard deviation over seeds; sd is None where there is one seed."""
+    """Mean and standard deviation over seeds; sd is None for a single seed."""
 
     mean: float
     sd: float | None
 
 
 def over_seeds(rows: Iterable[Row]) -> dict[Point, dict[str, Spread]]:
-    """Each measure's mean ± sd (n - 1) at each point, whose seed is written as 0.
+    """Mean ± sd (n - 1) of each measure at each point. The points have seed 0.
 
     >>> row = dict(temperature=1.0, top_p=1.0, top_k=0, epsilon_cutoff=0.0) | dict.fromkeys(MEASURES, 0.0)
     >>> rows = [row | {"seed": seed, "self_bleu": bleu} for seed, bleu in enumerate((10.0, 12.0, 14.0))]
@@ -392,4 +384,4 @@ def over_seeds(rows: Iterable[Row]) -> dict[Point, dict[str, Spread]]:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    return Spread(mean(values), statistics.stdev(values) if len(values) > 1 else None)
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else None)

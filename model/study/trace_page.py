@@ -1,7 +1,7 @@
-"""The page of `alea trace --html`: a walk to look at in a browser, with sliders that draw again.
+"""The page of `alea trace --html`: a decoding trace in a browser, with sliders that repeat each draw.
 
-One file without network. It holds the full logits of every step and the definition in JavaScript (`report/engine.js`),
-so that what a slider shows is what the engine would draw, integer for integer.
+The page is one file that needs no network. It holds the full logits of every step and the definition in JavaScript
+(`assets/engine.js`). The sliders therefore show what the engine would draw, integer for integer.
 """
 
 from __future__ import annotations
@@ -12,49 +12,57 @@ from typing import Any
 
 import numpy as np
 
-from model.study.decoding_trace import Walk
+from model.study.decoding_trace import DecodingTrace
 from model.study.page import filled, part
 from samplers import SamplingParams, Trace
+from samplers.reference.filters import FILTERS, Filter
 from samplers.tracing import finite
 
-SLIDERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "min_tokens_to_keep")
+SLIDERS = ("temperature", *(f.name for f in FILTERS), "min_tokens_to_keep")
 
 
-def render(walk: Walk, settings: dict[str, str]) -> str:
+def render(trace: DecodingTrace, settings: dict[str, str]) -> str:
     """The page as text.
 
-    settings: for the footer, name by name: model, seed, versions, date.
-    Raises: ValueError for a walk without steps.
+    settings: for the footer: model, seed, versions, date.
+    Raises: ValueError for a trace without steps.
     """
-    if not walk.steps:
-        raise ValueError("walk must have at least one step, got none")
+    if not trace.steps:
+        raise ValueError("trace must have at least one step, got none")
     inlined = {name: part(name) for name in ("page.css", "engine.js", "page.js")}
-    return filled("page.html", inlined | {"data": script_json(data(walk, settings))})
+    return filled("page.html", inlined | {"data": script_json(page_data(trace, settings))})
 
 
 def script_json(value: Any) -> str:
-    """JSON that a `<script>` can hold, whatever the texts in it."""
+    """JSON that is safe inside a `<script>`, whatever texts it holds."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def data(walk: Walk, settings: dict[str, str]) -> dict[str, Any]:
-    vocabulary = max(step.vocabulary for step in walk.steps)
-    prompt = [{"id": i, "logprob": p} for i, p in zip(walk.prompt_ids, walk.prompt_logprobs, strict=True)]
+def page_data(trace: DecodingTrace, settings: dict[str, str]) -> dict[str, Any]:
+    vocabulary = max(step.vocabulary for step in trace.steps)
+    prompt = [{"id": i, "logprob": p} for i, p in zip(trace.prompt_ids, trace.prompt_logprobs, strict=True)]
     values = {
+        "filters": [slider(f) for f in FILTERS],
         "prompt": prompt,
-        "steps": [step_data(step) for step in walk.steps],
-        "ended": walk.ended,
-        "pieces": walk.tokenizer.pieces(range(max(vocabulary, 1 + max(walk.prompt_ids)))),
+        "steps": [step_data(step) for step in trace.steps],
+        "ended": trace.ended,
+        "pieces": trace.tokenizer.pieces(range(max(vocabulary, 1 + max(trace.prompt_ids)))),
         "settings": {str(name): str(value) for name, value in settings.items()},
     }
     return finite(values)
 
 
+def slider(f: Filter) -> dict[str, Any]:
+    """The values that the slider of a filter accepts."""
+    accepted = {name: getattr(f.accepts, name) for name in ("text", "low", "high", "open_low", "open_high")}
+    return {"name": f.name, "off": f.off, "is_whole": isinstance(f.off, int)} | accepted
+
+
 def step_data(step: Trace) -> dict[str, Any]:
-    """One draw: what the page computes it again from, and the engine's own result, which the page must reach."""
+    """One draw: the input from which the page computes it, and the engine's result, which the page must reproduce."""
     integers = {name: str(getattr(step, name)) for name in ("seed", "position", "stream", "bits", "u", "total")}
     stages = [{"name": stage.name, "survivors": stage.survivors, "entropy": stage.entropy} for stage in step.stages]
-    same = np.array_equal(step.logits, step.changed)
+    unchanged = np.array_equal(step.logits, step.changed)
     return integers | {
         "token": step.token,
         "weight": step.weight,
@@ -63,12 +71,12 @@ def step_data(step: Trace) -> dict[str, Any]:
         "top": step.top,
         "params": slider_params(step.params),
         "changed": base64_floats(step.changed),
-        "logits": None if same else base64_floats(step.logits),
+        "logits": None if unchanged else base64_floats(step.logits),
     }
 
 
 def slider_params(params: SamplingParams) -> dict[str, float | int]:
-    """Those of temperature and filters; integers cut to what a double holds, which keeps all the same."""
+    """The sliders' values. Integers are capped at 2^31, which keeps every token all the same."""
     values = {name: getattr(params, name) for name in SLIDERS}
     return {name: min(value, 2**31) if isinstance(value, int) else value for name, value in values.items()}
 

@@ -4,6 +4,8 @@ import json
 import math
 import re
 from collections import Counter
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,8 +120,11 @@ def test_ngram_by_brute_force():
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="Muon came with torch 2.9")
 def test_training_runs_resumes_and_exports(corpus, tmp_path, monkeypatch):
+    """By a clock that advances 0.25 s whenever it is read."""
     from model.storyteller import train
 
+    seconds = count(step=0.25)
+    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     out = tmp_path / "out"
     sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, head_dim=8, max_position_embeddings=32)
     monkeypatch.setattr(train, "CONFIG", train.CONFIG | sizes | dict(vocab_size=300))

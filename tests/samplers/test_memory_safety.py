@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from samplers import SamplingParams, pack
-from tests.conftest import ROOT, require
+from tests.conftest import ROOT, examples, require
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
 ROWS = 1500
@@ -72,7 +72,7 @@ ANYTHING = st.one_of(arrays(), st.none(), st.integers(-(2**70), 2**70), st.text(
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=1500)
+@examples(1500)
 @given(data=st.data(), logits=ANYTHING)
 def test_the_binding_refuses_what_does_not_fit(data, logits):
     """Whatever its arguments, the extension draws tokens of the vocabulary or raises a ValueError or TypeError."""

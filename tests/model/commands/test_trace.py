@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from model import Llama, Tokenizer, generate
 from model.cli import main
 from model.loading.weights import BUILT_IN
-from model.study.decoding_trace import walk
+from model.study.decoding_trace import trace_decoding
 from samplers import SamplingParams, textbook
 
 LLAMA, TOKENIZER = Llama.from_pretrained(), Tokenizer.from_pretrained()
@@ -23,7 +23,7 @@ COMMAND = ["trace", "-p", "The dragon", "-n", "5", "--top-k", "50", "--top-p", "
 @pytest.fixture(scope="module")
 def logits() -> np.ndarray:
     """Float64 [L, V] of transformers, after every token of the traced text."""
-    trace = walk(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
     theirs = AutoModelForCausalLM.from_pretrained(BUILT_IN, dtype=torch.float32).eval()
     with torch.no_grad():
         return theirs(torch.tensor([trace.prompt_ids + trace.ids])).logits[0].double().numpy()
@@ -38,7 +38,7 @@ def logits() -> np.ndarray:
     ],
 )
 def test_the_text_is_that_of_generate(options):
-    trace = walk(LLAMA, TOKENIZER, "The dragon", SamplingParams(**options), seed=3, max_new_tokens=8)
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", SamplingParams(**options), seed=3, max_new_tokens=8)
     sampling = {"temperature": 1.0, "top_p": 1.0} | options
     ours = generate(LLAMA, TOKENIZER, "The dragon", max_new_tokens=8, do_sample=True, seed=3, **sampling)[0][0]
     assert trace.ids == ours.ids and trace.text == "The dragon" + ours.text
@@ -47,7 +47,7 @@ def test_the_text_is_that_of_generate(options):
 
 def test_every_step_is_the_textbooks(logits):
     """Independent logits, independent float64 filters: survivors and mass of every stage, and who was cut by which."""
-    trace = walk(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
     for position, step in enumerate(trace.steps):
         p = textbook.softmax(logits[len(trace.prompt_ids) - 1 + position])
         after = {"logits": p, "temperature": p}
@@ -66,14 +66,16 @@ def test_every_step_is_the_textbooks(logits):
 
 
 def test_logprobs_of_the_prompt(logits):
-    trace = walk(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=1)
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=1)
     expected = [np.log(textbook.softmax(logits[i])[token]) for i, token in enumerate(trace.prompt_ids[1:])]
     assert trace.prompt_logprobs[0] is None and trace.prompt_logprobs[1:] == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_end_of_text_ends_it():
-    trace = walk(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
-    short = walk(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5, eos_token_id=[trace.ids[2]])
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
+    short = trace_decoding(
+        LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5, eos_token_id=[trace.ids[2]]
+    )
     assert short.ids == trace.ids[: trace.ids.index(trace.ids[2]) + 1] and short.ended and not trace.ended
 
 

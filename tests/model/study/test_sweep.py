@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
 import samplers
 from model import Llama, Tokenizer, generate
@@ -54,11 +55,11 @@ def contents(folder: Path) -> list[bytes]:
 
 
 def stopping(after: int) -> Callable[[int], None]:
-    def told(done: int) -> None:
+    def stop(done: int) -> None:
         if done == after:
             raise KeyboardInterrupt
 
-    return told
+    return stop
 
 
 # What is measured.
@@ -137,14 +138,14 @@ def test_one_seed_has_no_spread():
 # Resuming.
 
 
-@pytest.mark.parametrize("after", [0, 7])
+@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.exhaustive), 7])
 def test_resumed_is_as_if_never_stopped(storyteller, folder, tmp_path, after):
     with pytest.raises(KeyboardInterrupt):
         sweep.run(*storyteller, SMALL, tmp_path, stopping(after))
     assert len((tmp_path / "sweep.csv").read_text().splitlines()) == 1 + after
-    told: list[int] = []
-    sweep.run(*storyteller, SMALL, tmp_path, told.append)
-    assert told == list(range(after, 13))
+    progress: list[int] = []
+    sweep.run(*storyteller, SMALL, tmp_path, progress.append)
+    assert progress == list(range(after, 13))
     assert contents(tmp_path) == contents(folder)
 
 
@@ -155,9 +156,9 @@ def test_what_was_cut_off_is_measured_again(storyteller, folder, tmp_path, name,
         (tmp_path / path).write_bytes((folder / path).read_bytes())
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(whole[:-cut] + b"\xe2" * (name == "texts.jsonl"))
-    told: list[int] = []
-    sweep.run(*storyteller, SMALL, tmp_path, told.append)
-    assert told == [11, 12]
+    progress: list[int] = []
+    sweep.run(*storyteller, SMALL, tmp_path, progress.append)
+    assert progress == [11, 12]
     assert contents(tmp_path) == contents(folder)
 
 
@@ -241,12 +242,12 @@ def test_anew_where_asked_for(storyteller, folder, tmp_path, there):
 def test_with_the_same_settings_nothing_is_begun_anew(storyteller, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         sweep.run(*storyteller, SMALL, tmp_path, stopping(7))
-    told: list[int] = []
-    sweep.run(*storyteller, SMALL, tmp_path, told.append, overwrite=True)
-    assert told[0] == 7 and contents(tmp_path) == contents(folder)
+    progress: list[int] = []
+    sweep.run(*storyteller, SMALL, tmp_path, progress.append, overwrite=True)
+    assert progress[0] == 7 and contents(tmp_path) == contents(folder)
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_a_second_process_is_refused_by_name(storyteller, folder, tmp_path, overwrite):
     """While the first has measured seven rows."""
 
@@ -300,11 +301,34 @@ def test_the_strips_hold_every_text(whole):
     assert any(f"greedy {whole.greedy['total_logprob']:.0f}".replace("-", "−") == t.get_text() for t in axes.texts)
 
 
-@pytest.mark.parametrize("number", range(21))
-def test_colors_can_be_read_on_white_and_on_a_dark_page(number):
-    color = [channel / 255 for channel in sweep_plots.channels(sweep_plots.between(number / 20))]
-    own, dark = sweep_plots.luminance(color) + 0.05, sweep_plots.luminance([13 / 255, 17 / 255, 23 / 255]) + 0.05
-    assert 1.05 / own >= 3 and own / dark >= 3
+def luminance(color) -> float:
+    """Relative luminance (WCAG 2.1)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a, b) -> float:
+    light, dark = sorted((luminance(a), luminance(b)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_colors_can_be_read_on_white_and_on_a_dark_page(whole):
+    settings = replace(whole.settings, temperature=tuple(range(1, 22)))
+    for color in sweep_plots.colors(replace(whole, settings=settings)).values():
+        assert contrast(color, "white") >= 3 and contrast(color, "#0d1117") >= 3
+
+
+@pytest.mark.parametrize("self_bleu", range(0, 101, 5))
+def test_the_text_of_a_cell_has_the_greater_contrast(self_bleu):
+    cell = LinearSegmentedColormap.from_list("self_bleu", sweep_plots.LIGHT_TO_DARK)(self_bleu / 100)
+    chosen, other = ("white", "black") if self_bleu >= sweep_plots.WHITE_ON else ("black", "white")
+    assert contrast(cell, chosen) >= contrast(cell, other)
+
+
+def test_every_top_p_has_its_marker(whole):
+    (axes,) = sweep_plots.quality_diversity(whole).axes
+    used = [line.get_marker() for line in axes.lines if len(line.get_xdata()) == 1]
+    assert sorted(used) == sorted([*sweep_plots.markers(whole).values()] * len(whole.settings.temperature))
 
 
 # The command.

@@ -1,4 +1,4 @@
-"""The HTML report. Oracles: the golden rows, `samplers.trace` and `samplers.sample`, in Node and in a real browser."""
+"""The trace page. Oracles: the golden rows, `samplers.trace` and `samplers.sample`, in Node and in a real browser."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from model import Llama, Tokenizer
 from model.study import trace_page
-from model.study.decoding_trace import Walk, walk
-from model.study.page import PARTS
+from model.study.decoding_trace import DecodingTrace, trace_decoding
+from model.study.page import ASSETS
 from samplers import SamplingParams, sample, trace
 from samplers.reference.draw import draw
 from samplers.reference.fixed_point import weights
 from samplers.reference.sampler import keep
+from tests.conftest import examples
 from tests.samplers import golden, strategies
 
 NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
@@ -36,9 +37,11 @@ SETTINGS = {"model": "storyteller <i>&</i>", "seed": "7", "alea": "0.1.0", "date
 NAMES = trace_page.SLIDERS
 
 
-def told(prompt: str, steps: int, **params: Any) -> Walk:
+def traced(prompt: str, steps: int, **params: Any) -> DecodingTrace:
     arguments = dict(seed=7, max_new_tokens=steps, eos_token_id=())
-    return walk(Llama.from_pretrained(), Tokenizer.from_pretrained(), prompt, SamplingParams(**params), **arguments)
+    return trace_decoding(
+        Llama.from_pretrained(), Tokenizer.from_pretrained(), prompt, SamplingParams(**params), **arguments
+    )
 
 
 # ---- engine.js in Node ----
@@ -74,7 +77,7 @@ class Engine:
     """engine.js in one Node process, a line a draw."""
 
     def __init__(self) -> None:
-        command = [NODE, "-e", SERVER, str(PARTS / "engine.js")]
+        command = [NODE, "-e", SERVER, str(ASSETS / "engine.js")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def draw(self, logits: np.ndarray, changed: np.ndarray, params: SamplingParams, *keys: int) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def assert_followed(got: dict[str, Any], x: np.ndarray, params: SamplingParams, 
     ]  # fmt: skip
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(strategies.rows(), strategies.params(extreme=True), st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 3))
 def test_random_rows(engine: Engine, x: np.ndarray, params: SamplingParams, keys: tuple[int, int, int]):
     assert_followed(engine.draw(x, x, params, *keys), x, params, *keys)
@@ -212,16 +215,16 @@ def test_fraction_is_exact(engine: Engine):
 
 
 @pytest.fixture(scope="session")
-def nasty() -> Walk:
-    return told(NASTY, 3, repetition_penalty=1.3, top_p=0.9)
+def nasty() -> DecodingTrace:
+    return traced(NASTY, 3, repetition_penalty=1.3, top_p=0.9)
 
 
 @pytest.fixture(scope="session")
-def story() -> Walk:
-    return told("Once upon a time there was a king", 12, temperature=0.8, top_k=50, top_p=0.9, epsilon_cutoff=0.01)
+def story() -> DecodingTrace:
+    return traced("Once upon a time there was a king", 12, temperature=0.8, top_k=50, top_p=0.9, epsilon_cutoff=0.01)
 
 
-def test_nothing_comes_from_elsewhere(nasty: Walk):
+def test_nothing_comes_from_elsewhere(nasty: DecodingTrace):
     page = trace_page.render(nasty, SETTINGS)
     namespace = '"http://www.w3.org/2000/svg"'  # a name, never fetched
     assert page.count(namespace) == 1 and "http:" not in page.replace(namespace, "") and "https:" not in page
@@ -230,18 +233,18 @@ def test_nothing_comes_from_elsewhere(nasty: Walk):
     assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:" in page
 
 
-def test_texts_stay_inside_the_json(nasty: Walk):
+def test_texts_stay_inside_the_json(nasty: DecodingTrace):
     page = trace_page.render(nasty, SETTINGS)
     assert page.count("<script") == page.count("</script>") == 3
     inside = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
     assert "<" not in inside and json.loads(inside)["settings"] == SETTINGS
 
 
-def test_full_logits_are_embedded(nasty: Walk, story: Walk):
+def test_full_logits_are_embedded(nasty: DecodingTrace, story: DecodingTrace):
     """The trap: a stored top-k renormalised."""
-    for walked, differs in ((nasty, True), (story, False)):
-        steps = trace_page.data(walked, {})["steps"]
-        for step, kept in zip(steps, walked.steps, strict=True):
+    for decoding, differs in ((nasty, True), (story, False)):
+        steps = trace_page.page_data(decoding, {})["steps"]
+        for step, kept in zip(steps, decoding.steps, strict=True):
             floats = np.frombuffer(base64.b64decode(step["changed"]), "<f4")
             np.testing.assert_array_equal(floats, kept.changed)
             assert (step["logits"] is not None) == differs
@@ -249,7 +252,7 @@ def test_full_logits_are_embedded(nasty: Walk, story: Walk):
     assert size < 12 * 4096 * 4 * 4 / 3 + 150_000
 
 
-def test_refuses(story: Walk):
+def test_refuses(story: DecodingTrace):
     with pytest.raises(ValueError, match="at least one step"):
         trace_page.render(replace(story, steps=[]), SETTINGS)
 
@@ -367,10 +370,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def pages(nasty: Walk, story: Walk, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(nasty: DecodingTrace, story: DecodingTrace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    for name, walked in (("nasty", nasty), ("story", story)):
-        (folder / f"{name}.html").write_text(trace_page.render(walked, SETTINGS), encoding="utf-8")
+    for name, decoding in (("nasty", nasty), ("story", story)):
+        (folder / f"{name}.html").write_text(trace_page.render(decoding, SETTINGS), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in ("nasty", "story")}
 
 
@@ -400,12 +403,12 @@ def moved(browser: Browser, moves: list[dict[str, Any]]) -> list[dict[str, Any]]
     return browser.run(MOVE % (json.dumps(moves), json.dumps(NAMES)))
 
 
-def assert_shown(result: dict[str, Any], walked: Walk, step: int) -> SamplingParams:
+def assert_shown(result: dict[str, Any], decoding: DecodingTrace, step: int) -> SamplingParams:
     """The page's numbers are the engine's under the settings that the page's own inputs show."""
     values = {name: float(result["settings"][name]) for name in NAMES}
     whole = {name: int(values[name]) for name in ("top_k", "min_tokens_to_keep")}
     params = SamplingParams(**(values | whole))
-    t = walked.steps[step]
+    t = decoding.steps[step]
     out = sample(t.changed, params, seed=t.seed, position=t.position, stream=t.stream, details=True)
     engine_says = [int(column[0]) for column in (out.tokens, out.weight, out.total, out.kept)]
     assert [int(result[name]) for name in ("token", "weight", "total", "survivors")] == engine_says, params
@@ -417,7 +420,7 @@ def assert_shown(result: dict[str, Any], walked: Walk, step: int) -> SamplingPar
 
 @pytest.mark.parametrize("name", ["story", "nasty"])
 def test_a_grid_of_slider_positions(browser: Browser, pages: dict[str, Path], name: str, request: Any):
-    walked: Walk = request.getfixturevalue(name)
+    decoding: DecodingTrace = request.getfixturevalue(name)
     browser.open(pages[name])
     grid = [
         {"temperature-slider": t, "top_k-slider": k, "top_p-slider": p, "epsilon_cutoff-slider": e}
@@ -427,14 +430,14 @@ def test_a_grid_of_slider_positions(browser: Browser, pages: dict[str, Path], na
             for m, t, e, n in ((700, 1000, 0, 0), (0, 800, 0, 300), (500, 900, 600, 0), (0, 0, 400, 200))]  # fmt: skip
     rest[0] |= {"temperature-slider": 650, "top_k-slider": 0, "top_p-slider": 1000, "epsilon_cutoff-slider": 0}
     seen = set()
-    for step in range(0, len(walked.steps), 5):
+    for step in range(0, len(decoding.steps), 5):
         browser.run(f"document.querySelectorAll('#strip button')[{step}].click()")
         for result in moved(browser, (grid if step == 0 else grid[step::11]) + rest):
-            seen.add((step, assert_shown(result, walked, step)))
+            seen.add((step, assert_shown(result, decoding, step)))
     assert len(seen) > 150 and browser.problems == []
 
 
-def test_exact_values_can_be_typed(browser: Browser, pages: dict[str, Path], story: Walk):
+def test_exact_values_can_be_typed(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
     browser.open(pages["story"])
     typed = [
         {"temperature": "0.7123456789", "top_k": "37", "top_p": "0.8999999999", "epsilon_cutoff": "3e-4"},
@@ -461,7 +464,7 @@ def test_wrong_numbers_are_refused_as_by_the_engine(browser: Browser, pages: dic
     assert browser.run("document.getElementById('problem').textContent") == "" and browser.problems == []
 
 
-def test_reset_shows_the_draw_again(browser: Browser, pages: dict[str, Path], story: Walk):
+def test_reset_shows_the_draw_again(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
     browser.open(pages["story"])
     moved(browser, [{"temperature-slider": 1000, "top_p-slider": 1000, "epsilon_cutoff-slider": 0, "min_p": "1"}])
     browser.run("document.getElementById('reset').click()")
@@ -471,7 +474,7 @@ def test_reset_shows_the_draw_again(browser: Browser, pages: dict[str, Path], st
     assert browser.run("document.getElementById('reset').disabled") and browser.problems == []
 
 
-def test_keys(browser: Browser, pages: dict[str, Path], story: Walk):
+def test_keys(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
     browser.open(pages["story"])
     heading = "document.getElementById('step-heading').textContent"
     for key, step in (("Right", 2), ("Right", 3), ("Left", 2), ("End", 12), ("Right", 12), ("Home", 1)):
@@ -500,7 +503,7 @@ def test_a_page_that_disagrees_says_so(browser: Browser, pages: dict[str, Path],
     assert "disagree at step 1:" in browser.run("document.getElementById('check').textContent")
 
 
-def test_texts_are_texts(browser: Browser, pages: dict[str, Path], nasty: Walk):
+def test_texts_are_texts(browser: Browser, pages: dict[str, Path], nasty: DecodingTrace):
     browser.open(pages["nasty"])
     assert browser.run("document.scripts.length") == 3
     assert browser.run("document.querySelectorAll('main script, main b, footer i').length") == 0
@@ -510,7 +513,7 @@ def test_texts_are_texts(browser: Browser, pages: dict[str, Path], nasty: Walk):
     assert browser.problems == []
 
 
-def test_markup_as_a_piece_stays_text(browser: Browser, story: Walk, tmp_path: Path):
+def test_markup_as_a_piece_stays_text(browser: Browser, story: DecodingTrace, tmp_path: Path):
     """Where the vocabulary itself has markup for tokens."""
 
     class Marked(Tokenizer):
@@ -532,7 +535,7 @@ def test_looks(browser: Browser, pages: dict[str, Path], width: int, dark: bool,
     browser.press("ArrowRight")
     moved(browser, [{"temperature-slider": 700}])
     folder = Path(os.environ.get("ALEA_SCREENSHOTS", tmp_path))
-    image = browser.screenshot(folder / f"report-{width}-{'dark' if dark else 'light'}.png").convert("L")
+    image = browser.screenshot(folder / f"trace-{width}-{'dark' if dark else 'light'}.png").convert("L")
     pixels = np.asarray(image)
     assert browser.run("document.documentElement.scrollWidth") <= width and pixels.std() > 5
     assert (np.median(pixels) < 100) == dark
