@@ -7,8 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
+from rich.console import Console
+
 T = TypeVar("T")
+WIDTH = 150  # columns of a table in a file or pipe; rich would take 80
 MANY = 1000  # texts or choices, of which a pipe's user is told
+
+
+def console(stderr: bool = False) -> Console:
+    """For text as it is, without rich's markup and highlighting."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else WIDTH, markup=False, emoji=False, highlight=False)
 
 
 def show(text: str) -> None:

@@ -5,28 +5,18 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+import bench.rows
 from samplers import SamplingParams
 
 KINDS = ("peaked", "normal", "flat", "tied", "riddled", "one survivor")
 
 
 def row(kind: str, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 [V]; `rng` makes it."""
-    x = rng.standard_normal(vocabulary)
-    if kind == "peaked":
-        x = -2.0 * np.log(rng.permutation(vocabulary) + 1.0) + 0.1 * x
-    elif kind == "normal":
-        x = 3 * x
-    elif kind == "flat":
-        x = 1e-3 * x
-    elif kind == "tied":
-        x = np.round(2 * x)
-    elif kind == "riddled":
-        x = np.where(rng.random(vocabulary) < 0.5, -np.inf, 3 * x)
-        x[rng.integers(vocabulary)] = 1.0
-    else:
-        x = np.where(np.arange(vocabulary) == rng.integers(vocabulary), x, -np.inf)
-    return x.astype(np.float32)
+    """float32 [V] with a finite logit."""
+    x = bench.rows.row(kind, vocabulary, rng)
+    if not np.isfinite(x).any():
+        x[0] = 1.0
+    return x
 
 
 @st.composite
