@@ -245,10 +245,9 @@ def show(record: Record) -> None:
     print(f"{record['shape']}, {record['dtype']}: {', '.join([*figures, *without])}")
 
 
-def memory_table(records: Iterable[Record]) -> runner.Rows:
+def memory_table(records: list[Record]) -> runner.Rows:
     """Llama-2-7B's weights as they were measured, beside the tutorial; a dash where the machine can't hold them all."""
     headings = ["weights", "by arithmetic, MiB", "resident, MiB", "tutorial, MiB", "difference"]
-    records = [record for record in records if record["shape"].startswith("7B")]
     whole = {record["dtype"]: record for record in records if record["shape"] == "7B"}
     lines = []
     for scheme, tutorial in TUTORIAL_MIB.items():
@@ -262,7 +261,8 @@ def memory_table(records: Iterable[Record]) -> runner.Rows:
 
 def resident_7b(records: Iterable[Record], scheme: str) -> float:
     """MiB in memory after alea loaded Llama-2-7B's shape; where it did not fit, by the line through two depths."""
-    found = {record["shape"]: ours(record, "resident_mib") for record in records if record["dtype"] == scheme}
+    deep = [record for record in records if record["shape"].startswith("7B") and record["dtype"] == scheme]
+    found = {record["shape"]: ours(record, "resident_mib") for record in deep}
     if "7B" in found:
         return found["7B"]
     low, high = (found[f"7B-{layers}-layers"] for layers in DEPTHS)
