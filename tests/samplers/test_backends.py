@@ -11,7 +11,7 @@ from samplers import SamplingParams, backends, filter_logits, sample
 from samplers.backends import native
 
 ROW = np.zeros((1, 4), np.float32)
-MODULE = samplers.sampler.implementation.__globals__  # of samplers/backends.py; `samplers.backends` is the function
+MODULE = samplers.sampler.implementation.__globals__  # `samplers.backends` is the function
 
 
 def test_names_and_reference():

@@ -17,6 +17,8 @@ from bench import peers, records
 from bench.cases import FILTERS, Case
 from bench.peers.base import DrawOnGpu
 from bench.speed import gpu, stopwatch
+from samplers.backends.contract import Columns
+from samplers.batch import Batch
 from tests.bench.command import saved
 from tests.conftest import ROOT, require
 
@@ -103,14 +105,14 @@ def test_a_toy_run_is_marked(toy, tmp_path, capsys):
 
 
 def test_a_toy_run_holds_the_kernels_against_the_reference(toy, tmp_path, monkeypatch):
-    from samplers.kernels import launch
+    from samplers.backends import triton
 
-    def wrong(batch: Any, details: bool) -> tuple[Any, ...]:
-        tokens, *others = sample(batch, details)
-        return 39 - tokens, *others
+    def wrong(batch: Batch, details: bool) -> Columns:
+        columns = sample(batch, details)
+        return columns._replace(tokens=39 - columns.tokens)
 
-    sample = launch.sample
-    monkeypatch.setattr(launch, "sample", wrong)
+    sample = triton.sample
+    monkeypatch.setattr(triton, "sample", wrong)
     with pytest.raises(RuntimeError, match=r"tokens must be the reference's .* nothing was measured"):
         gpu.main(["--toy", "--quick", "--out", str(tmp_path)])
     assert not (tmp_path / "gpu.jsonl").exists()
