@@ -50,6 +50,7 @@ try:
     main(["--help"])
 finally:
     assert not {"torch", "numpy", "sentencepiece", "rich"} & set(sys.modules)
+    assert {name for name in sys.modules if name.startswith("bench.")} <= {"bench.cli"}
 """
 
 

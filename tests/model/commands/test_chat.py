@@ -265,7 +265,7 @@ class Scripted:
 
 
 def test_control_c_at_any_time():
-    """Between messages it warns, each time anew; before an answer it takes the message back."""
+    """Between messages it warns, each time again; before an answer it takes the message back."""
     one, screen = session(), Scripted("^C", "The king", "^C", "The queen", None)
     assert converse(one, screen) == 0
     warning = "Ctrl-C again ends the chat, as Ctrl-D and /quit do"
@@ -375,8 +375,8 @@ def test_in_a_terminal(terminal, folder):
 def test_control_c_twice_and_control_d(terminal):
     one = terminal("chat", "--seed", "7")
     one.ask("Who are you?", "model:")
-    told = one.until(" left for the next prompt")
-    assert answer([("user", "Who are you?")], 0) in re.sub(r"\s+", " ", told)
+    shown = one.until(" left for the next prompt")
+    assert answer([("user", "Who are you?")], 0) in re.sub(r"\s+", " ", shown)
     for _ in range(2):
         one.until("you:")
         time.sleep(0.5)

@@ -70,8 +70,8 @@ def test_so_many_texts_begin_at_once(storyteller):
     """A million are no list of a million streams, nor a batch of as many."""
     options = {"max_new_tokens": 2, "seed": 1, "top_p": 0.9}
     texts = texts_of(*storyteller, ["A"], num_return_sequences=10**9, **options)
-    (some,) = generate(*storyteller, ["A"], num_return_sequences=3, **options)
-    assert [(number, one.ids) for number, one in islice(texts, 3)] == [(i, one.ids) for i, one in enumerate(some)]
+    (three,) = generate(*storyteller, ["A"], num_return_sequences=3, **options)
+    assert [(number, one.ids) for number, one in islice(texts, 3)] == [(i, one.ids) for i, one in enumerate(three)]
 
 
 def test_beams_of_a_prompt_stay_together(storyteller, monkeypatch):
@@ -96,8 +96,8 @@ def test_on_text_counts_through_all_batches(storyteller):
 
 def test_what_is_skipped_is_left_out_and_the_others_stay_the_same(storyteller):
     every = dict(generate_many(*storyteller, PROMPTS, **OPTIONS))
-    some = dict(generate_many(*storyteller, PROMPTS, skip={0, 3}, **OPTIONS))
-    assert {n: some[n][0].ids for n in some} == {n: every[n][0].ids for n in (1, 2, 4)}
+    others = dict(generate_many(*storyteller, PROMPTS, skip={0, 3}, **OPTIONS))
+    assert {n: others[n][0].ids for n in others} == {n: every[n][0].ids for n in (1, 2, 4)}
 
 
 def test_the_longest_come_first(storyteller):
