@@ -1,6 +1,9 @@
-# make demo   a story from the built-in model        make test         ruff, mypy, pytest
-# make identity   a million rows, to the bit         make test-all     with the tests that take minutes
-# make gpu-toy   bench/gpu.sh, interpreted           make test-oldest  with Triton 3.6.0, NumPy 1.26.4, transformers 5.0.0
+# make demo          a story from the built-in model
+# make test          ruff, mypy, pytest
+# make test-all      the same with the exhaustive tests, which take minutes
+# make test-oldest   with Triton 3.6.0, NumPy 1.26.4, transformers 5.0.0
+# make identity      C++ against the reference: every weight, a million rows
+# make gpu-toy       bench/gpu.sh in Triton's interpreter
 SHELL := /bin/bash
 export TIMEFORMAT := %U s of CPU time, and %S s in the kernel
 PYTHON ?= python3
@@ -10,18 +13,21 @@ INSTALLED := .venv/.installed
 OLDEST := .venv-oldest
 ALL := -m "exhaustive or not exhaustive"
 
-.PHONY: demo test test-all test-oldest identity gpu-toy clean
+.PHONY: demo test checks test-all test-oldest identity gpu-toy clean
 
 demo: $(INSTALLED)
 	@$(BIN)/alea generate -p "Once upon a time" --seed 7
 
 test: $(INSTALLED)
+	@time $(MAKE) --no-print-directory checks MARKED='$(MARKED)'
+
+checks:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@time OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(MARKED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(MARKED)
 
-test-all: MARKED = $(ALL)
+test-all: MARKED = $(ALL) --durations=40
 test-all: test
 
 test-oldest: $(OLDEST)/.installed
@@ -41,7 +47,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# Without a compiler: the C++ backend in samplers/ is that of .venv, and stays as it is.
+# Installs without a compiler, so that the C++ backend of .venv in samplers/ stays as it is.
 $(OLDEST)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(OLDEST)
 	CC=no-compiler CXX=no-compiler ALEA_REQUIRE_NATIVE=0 $(OLDEST)/bin/python -m pip install \

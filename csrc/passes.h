@@ -210,8 +210,8 @@ inline uint32_t bits_of(Integers lanes) {
 // Writes the ids of the lanes that are set, from `first` on; returns how many. May write over kLanes entries.
 inline size_t append(uint32_t bits, int32_t first, int32_t* ids) {
 #if defined(__AVX512F__)
-  const __m512i all = _mm512_add_epi32(_mm512_set1_epi32(first), _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5,
-                                                                                 4, 3, 2, 1, 0));
+  const __m512i all = _mm512_add_epi32(_mm512_set1_epi32(first),
+                                       _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
   _mm512_storeu_si512(ids, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), all));
   return static_cast<size_t>(__builtin_popcount(bits));
 #else
@@ -326,9 +326,8 @@ size_t collect(const void* x, size_t n, const float* maxima, float lowest, float
 
 template <typename Logits>
 void widen(const void* x, size_t n, float* out) {
-  for_lanes<Logits>(x, 0, n, [&](Floats lanes, size_t i) {
-    std::memcpy(out + i, &lanes, least(kLanes, n - i) * sizeof(float));
-  });
+  for_lanes<Logits>(
+      x, 0, n, [&](Floats lanes, size_t i) { std::memcpy(out + i, &lanes, least(kLanes, n - i) * sizeof(float)); });
 }
 
 template <typename Logits>
@@ -354,8 +353,9 @@ void weigh(const float* x, size_t n, float m, float inverse_temperature, float* 
 
 template <typename Logits>
 constexpr Passes passes_over() {
-  return {maxima<Logits>, masses<Logits>, masses_above<Logits>, count_finite<Logits>,
-          collect<Logits>, widen<Logits>, gather<Logits>, weigh, sizeof(typename Logits::Lanes) / kLanes};
+  return {maxima<Logits>,       masses<Logits>,  masses_above<Logits>,
+          count_finite<Logits>, collect<Logits>, widen<Logits>,
+          gather<Logits>,       weigh,           sizeof(typename Logits::Lanes) / kLanes};
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "fixed_point.h"
 #include "isa.h"
 #include "kept.h"
+#include "params.h"
 #include "philox.h"
 #include "row.h"
 #include "top_k.h"
@@ -22,30 +23,6 @@
 #include "wide_top_p.h"
 
 namespace alea {
-
-// One row's parameters, as samplers/params.py lays them out. Fractions are ceil(q 2^64).
-struct Params {
-  float temperature, inverse_temperature;  // 1 and 0 for T = 0
-  float repetition, presence, frequency, unused;
-  int64_t top_k, min_tokens_to_keep;
-  uint64_t top_p, min_p, typical_p, epsilon, eta, root_eta;
-
-  static constexpr uint64_t kAllMass = ~uint64_t{0};
-
-  bool use_top_k() const { return top_k > 0; }
-  bool use_top_p() const { return top_p != kAllMass; }
-  bool use_min_p() const { return min_p != 0; }
-  bool use_typical_p() const { return typical_p != kAllMass; }
-  bool use_epsilon() const { return epsilon != 0; }
-  bool use_eta() const { return eta != 0; }
-
-  bool is_greedy() const { return inverse_temperature == 0; }
-  bool cuts_by_mass() const { return use_min_p() || use_typical_p() || use_epsilon() || use_eta(); }
-  bool keeps_all() const { return !is_greedy() && !use_top_k() && !use_top_p() && !cuts_by_mass(); }
-  bool only_top_p() const {
-    return !is_greedy() && !use_top_k() && use_top_p() && !cuts_by_mass() && min_tokens_to_keep == 1;
-  }
-};
 
 // Step 2: at T = 0 the first maximum alone.
 inline void keep_maximum(Workspace& work, Row row, float m) {
@@ -56,13 +33,13 @@ inline void keep_maximum(Workspace& work, Row row, float m) {
 
 // A logit below which every token has less than the mass, with a margin for the rounding of d and w.
 inline float logit_below(int64_t mass, float m, float temperature) {
-  if (mass <= 0) return kAll;
+  if (mass <= 0) return kLowestFinite;
   const double d = std::log(static_cast<double>(mass) / kOne) - 1e-3;
-  return std::max(kAll, std::nextafter(static_cast<float>(m + d * temperature), -kInfinity));
+  return std::max(kLowestFinite, std::nextafter(static_cast<float>(m + d * temperature), -kInfinity));
 }
 
-// The n-th greatest maximum of groups of tokens: n tokens at least are as great. The groups are blocks, or single tokens
-// where there are fewer blocks than n, joined in pairs as long as not many more tokens are let through by it.
+// The n-th greatest maximum of groups of tokens: n tokens at least are as great. The groups are blocks, or single
+// tokens where there are fewer blocks than n, joined in pairs as long as not many more tokens are let through by it.
 inline float nth_greatest_maximum(Workspace& work, Row row, size_t n) {
   Buffer<float>& maxima = work.coarse;
   if (n <= row.blocks()) {
@@ -86,15 +63,16 @@ inline float threshold(Workspace& work, Row row, float m, const Params& p) {
   const int64_t total = work.kept.total;
   if (p.use_top_k()) {
     const auto k = static_cast<size_t>(std::max(p.top_k, p.min_tokens_to_keep));
-    return k > row.n ? kAll : std::max(kAll, nth_greatest_maximum(work, row, k));
+    return k > row.n ? kLowestFinite : std::max(kLowestFinite, nth_greatest_maximum(work, row, k));
   }
   if (p.use_top_p()) {
     // Tokens of less mass than this are together less than what top-p leaves out.
     return logit_below((total - bound(total, p.top_p)) / static_cast<int64_t>(row.n), m, p.temperature);
   }
   if (p.use_min_p()) return logit_below(bound(kOne, p.min_p), m, p.temperature);
-  if (p.use_epsilon() && !p.use_typical_p()) return logit_below(bound(total, p.epsilon), m, p.temperature);
-  return kAll;
+  if (p.use_epsilon_cutoff() && !p.use_typical_p())
+    return logit_below(bound(total, p.epsilon_cutoff), m, p.temperature);
+  return kLowestFinite;
 }
 
 // Step 3: the mass of all tokens, where the first filter asks for it.
@@ -106,7 +84,8 @@ inline void weigh_all(Workspace& work, Row row, float m, const Params& p) {
 inline void weigh(Workspace& work, Row row, float m, const Params& p) {
   Kept& kept = work.kept;
   collect(work, row, m, p.inverse_temperature, threshold(work, row, m, p));
-  if (kept.size() < static_cast<size_t>(p.min_tokens_to_keep)) collect(work, row, m, p.inverse_temperature, kAll);
+  if (kept.size() < static_cast<size_t>(p.min_tokens_to_keep))
+    collect(work, row, m, p.inverse_temperature, kLowestFinite);
   if (p.use_top_k()) kept.sum_up();
 }
 
@@ -120,13 +99,13 @@ inline void filter(Kept& kept, const Params& p) {
   stage(p.use_top_p(), [&] { return top_p(kept, p.top_p, n); });
   stage(p.use_min_p(), [&] { return min_p(kept, p.min_p, n); });
   stage(p.use_typical_p(), [&] { return typical(kept, p.typical_p, n); });
-  stage(p.use_epsilon(), [&] { return epsilon(kept, p.epsilon, n); });
-  stage(p.use_eta(), [&] { return eta(kept, p.eta, p.root_eta, n); });
+  stage(p.use_epsilon_cutoff(), [&] { return epsilon(kept, p.epsilon_cutoff, n); });
+  stage(p.use_eta_cutoff(), [&] { return eta(kept, p.eta_cutoff, p.sqrt_eta_cutoff, n); });
 }
 
-// Steps 2 to 4 for a row whose greatest logit is m: the final distribution; false where another thread writes it
-// meanwhile.
-inline bool keep(Workspace& work, Row row, float m, const Params& p) {
+// Steps 2 to 4 for a row with maximum m and known total mass: the final distribution; false where another thread writes
+// the row meanwhile.
+inline bool keep_weighed(Workspace& work, Row row, float m, const Params& p) {
   if (p.is_greedy()) {
     keep_maximum(work, row, m);
   } else {
@@ -141,7 +120,7 @@ inline bool keep(Workspace& work, Row row, const Params& p) {
   const float m = extremes(work, row).greatest;
   if (!std::isfinite(m)) return false;
   weigh_all(work, row, m, p);
-  return keep(work, row, m, p);
+  return keep_weighed(work, row, m, p);
 }
 
 inline float entropy(const Kept& kept) {
@@ -172,7 +151,7 @@ inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits,
     const auto draw = draw_from_wide_top_p(work, row, m, p.inverse_temperature, p.top_p, bits);
     if (draw) return *draw;
   }
-  if (!keep(work, row, m, p)) return {};
+  if (!keep_weighed(work, row, m, p)) return {};
   const Kept& kept = work.kept;
   int64_t u = scaled(bits, kept.total);
   const size_t i = draw(kept.w.data(), kept.size(), u);

@@ -56,7 +56,7 @@ class Sample {
 
   // The key at which the running sum of shares reaches a fraction of all; the last of all beyond them.
   uint32_t at(double fraction) const {
-    if (fraction >= 1) return key_of(kAll);
+    if (fraction >= 1) return key_of(kLowestFinite);
     const auto target = static_cast<int64_t>(fraction * kShare * kProbes);
     return prefix_reaching(keys_, std::max<int64_t>(1, target), [&](int32_t i) { return shares_[i]; }).key;
   }
@@ -125,8 +125,8 @@ inline void keep_in_block(Block& block, float above, const Between& between) {
 }
 
 // The draw from the nucleus, after the row's total mass was found; none where the sample erred.
-inline std::optional<Draw> draw_from_wide_top_p(Workspace& work, Row row, float m, float inverse_temperature, uint64_t p,
-                                                uint64_t bits) {
+inline std::optional<Draw> draw_from_wide_top_p(Workspace& work, Row row, float m, float inverse_temperature,
+                                                uint64_t p, uint64_t bits) {
   const int64_t all = work.kept.total, target = std::max<int64_t>(1, bound(all, p));
   const Sample sample(work, row, m, inverse_temperature);
   const Edge edge = sample.edge(static_cast<double>(target) / static_cast<double>(all));

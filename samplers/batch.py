@@ -1,28 +1,32 @@
-"""A call's arguments, checked: what every backend is given, on the host or on the logits' device as it asks."""
+"""The arguments of a call, checked. A backend reads them from here, on the host or on the logits' device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from samplers.cached_property import cached_property
 from samplers.params import MAX_VOCABULARY, PackedParams, SamplingParams, pack
 
-Array: TypeAlias = "np.ndarray | torch.Tensor"
+Array: TypeAlias = "NDArray[Any] | torch.Tensor"
 Params: TypeAlias = "SamplingParams | Sequence[SamplingParams] | PackedParams | None"
-Integers: TypeAlias = "int | Sequence[int] | np.ndarray | torch.Tensor"
+Integers: TypeAlias = "int | Sequence[int] | NDArray[Any] | torch.Tensor"
 History: TypeAlias = "Array | Sequence[Sequence[int]] | None"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class Batch:
-    """B rows of logits over V tokens, and what belongs to each.
+    """B rows of logits over V tokens, and the arguments that belong to each row.
 
-    What lies on a GPU is checked by type and shape alone: its values can't be read without waiting for them.
+    Tensors on a GPU are checked by type and shape alone: reading their values would wait for the GPU.
+
+    rows: [B, V], the caller's memory, read and never written. allowed: bool [V] or [B, V], or None. seed, position,
+    history_start: int, or int64 [1] or [B]. stream: the same, None where it is the row number.
     """
 
     def __init__(
@@ -36,29 +40,28 @@ class Batch:
         position: Integers = 0,
         stream: Integers | None = None,
     ) -> None:
-        self.logits = logits
-        self.rows = rows_of(logits)  # [B, V], the caller's memory
-        self.size, self.vocabulary = self.rows.shape
+        self.rows = rows_of(logits)
+        self.size, self.vocabulary = int(self.rows.shape[0]), int(self.rows.shape[1])
         self.params = packed_for(params, self.size, self.vocabulary)
         self.history = None if history is None else history_of(history, self.size)
         self.history_start = starts_of(history_start, self.size)
         self.allowed = None if allowed is None else mask_of(allowed, self.size, self.vocabulary)
         self.seed = integers("seed", seed, self.size)
         self.position = integers("position", position, self.size)
-        self.stream = None if stream is None else integers("stream", stream, self.size)  # None: the row number
+        self.stream = None if stream is None else integers("stream", stream, self.size)
 
     @property
     def on_gpu(self) -> bool:
-        return on_gpu(self.logits)
+        return on_gpu(self.rows)
 
     @cached_property
-    def x(self) -> np.ndarray:
+    def x(self) -> NDArray[np.float32]:
         """The logits as float32 [B, V] on the host; perhaps the caller's memory, not to be written."""
         rows = self.rows
         return to_numpy("logits", rows.float()) if isinstance(rows, torch.Tensor) else np.asarray(rows, np.float32)
 
     @cached_property
-    def history_rows(self) -> list[np.ndarray] | None:
+    def history_rows(self) -> list[NDArray[np.int64]] | None:
         """int64 ids a row; None where no penalty asks for them."""
         if self.history is None or not self.params.uses_history:
             return None
@@ -66,47 +69,57 @@ class Batch:
         return list(to_numpy("history", history)) if isinstance(history, torch.Tensor) else history
 
     @cached_property
-    def mask(self) -> np.ndarray | None:
+    def mask(self) -> NDArray[np.bool_] | None:
         """bool [B, V], or None."""
         if self.allowed is None:
             return None
         return np.broadcast_to(to_numpy("allowed", self.allowed), (self.size, self.vocabulary))
 
-    def host(self, name: str) -> np.ndarray:
+    def host(self, name: str) -> NDArray[Any]:
         """`seed`, `position`, `stream` (uint64) or `history_start` (int64): [B]."""
         value = getattr(self, name)
         value = np.arange(self.size) if value is None else to_numpy(name, value)
         value = np.broadcast_to(value, self.size)
         return value if name == "history_start" else value.astype(np.int64).view(np.uint64)
 
-    def tensor(self, name: str, device: torch.device) -> torch.Tensor | None:
-        """An argument as a tensor on the device: logits [B, V], history [B, L], allowed [B, V], integers [1] or [B]."""
-        value = self.rows if name == "logits" else getattr(self, name)
-        if name == "history":
-            value = self.history if on_gpu(self.history) else padded(self.history_rows)
-        elif name == "stream" and value is None:
-            return torch.arange(self.size, device=device)
-        elif isinstance(value, int):
-            return torch.full((1,), value, dtype=torch.int64, device=device)
-        if value is None or isinstance(value, torch.Tensor):
-            return value
-        return torch.from_numpy(writable(value)).to(device, non_blocking=True)
+    def logits_on(self, device: torch.device) -> torch.Tensor:
+        """[B, V], in their own type."""
+        return on_device(self.rows, device)
 
-    def outputs(self, arrays: Iterable[Any]) -> list[Any]:
-        """The backend's columns as the caller's kind of array, on the logits' device; None stays None."""
-        if isinstance(self.logits, np.ndarray):
-            return [None if array is None else to_numpy("output", array) for array in arrays]
-        tensors = [torch.from_numpy(array) if type(array) is np.ndarray else array for array in arrays]
-        if self.logits.is_cuda:
-            tensors = [None if tensor is None else tensor.to(self.logits.device) for tensor in tensors]
-        return tensors
+    def history_on(self, device: torch.device) -> torch.Tensor | None:
+        """int64 [B, L], -1 behind the shorter rows; None where no penalty asks for it."""
+        if isinstance(self.history, torch.Tensor):
+            return self.history
+        return None if self.history_rows is None else on_device(padded(self.history_rows), device)
+
+    def allowed_on(self, device: torch.device) -> torch.Tensor | None:
+        """bool [V] or [B, V], or None."""
+        return None if self.allowed is None else on_device(self.allowed, device)
+
+    def integers_on(self, device: torch.device, name: str) -> torch.Tensor:
+        """`seed`, `position`, `stream` or `history_start`: int64 [1] or [B]."""
+        value = getattr(self, name)
+        if value is None:
+            return torch.arange(self.size, device=device)
+        if isinstance(value, int):
+            return torch.full((1,), value, dtype=torch.int64, device=device)
+        return on_device(value, device)
+
+    def outputs(self, columns: Sequence[Array | None]) -> list[Any]:
+        """A backend's columns as the caller's kind of array, on the logits' device; None stays None."""
+        if isinstance(self.rows, np.ndarray):
+            return [None if column is None else to_numpy("output", column) for column in columns]
+        tensors = [torch.from_numpy(column) if isinstance(column, np.ndarray) else column for column in columns]
+        if not self.rows.is_cuda:
+            return tensors
+        return [None if tensor is None else tensor.to(self.rows.device) for tensor in tensors]
 
 
 def on_gpu(value: Any) -> TypeGuard[torch.Tensor]:
     return isinstance(value, torch.Tensor) and value.is_cuda
 
 
-def rows_of(logits: Any) -> Any:
+def rows_of(logits: Any) -> Array:
     """The logits as (B, V), in their own type and memory."""
     if isinstance(logits, torch.Tensor):
         if logits.dtype not in FLOATS:
@@ -193,7 +206,7 @@ def signed(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-def history_of(history: Any, size: int) -> list[np.ndarray] | torch.Tensor:
+def history_of(history: Any, size: int) -> list[NDArray[np.int64]] | torch.Tensor:
     """One int64 array of ids a row; a tensor (B, L) where it lies on a GPU."""
     form = "int64 (B, L) padded with -1, or a list of sequences of token ids"
     if on_gpu(history):
@@ -218,22 +231,23 @@ def history_of(history: Any, size: int) -> list[np.ndarray] | torch.Tensor:
     return [row.astype(np.int64) for row in rows]
 
 
-def padded(rows: list[np.ndarray] | None) -> np.ndarray | None:
+def padded(rows: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Rows of different lengths as one array [B, L], -1 behind the shorter."""
-    if rows is None:
-        return None
     array = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int64)
     for place, row in zip(array, rows, strict=True):
         place[: len(row)] = row
     return array
 
 
-def writable(array: np.ndarray) -> np.ndarray:
-    """torch wants memory that may be written, though nothing here writes it."""
-    return array if array.flags.writeable and array.strides[-1] > 0 else array.copy()
+def on_device(value: Array, device: torch.device) -> torch.Tensor:
+    """A tensor as it is, an array as a tensor on the device."""
+    if isinstance(value, torch.Tensor):
+        return value
+    is_writable = value.flags.writeable and value.strides[-1] > 0  # torch asks for it, though nothing here writes
+    return torch.from_numpy(value if is_writable else value.copy()).to(device, non_blocking=True)
 
 
-def to_numpy(name: str, value: Any, form: str = "an array") -> np.ndarray:
+def to_numpy(name: str, value: Any, form: str = "an array") -> NDArray[Any]:
     """As an array, on the host. TypeError naming the argument and its form where that can't be."""
     refuse_masked(name, value)
     try:

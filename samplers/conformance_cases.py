@@ -15,6 +15,7 @@ import numpy as np
 
 from samplers import textbook
 from samplers.params import SamplingParams
+from samplers.reference.filters import stages
 
 PLAIN = SamplingParams()
 LEVELS = {1e-4: 200, 1e-5: 2_000, 1e-6: 10_000, 1e-8: 40_000}  # probability: so many tokens of it in `tail_case`
@@ -44,18 +45,8 @@ def final_distribution(logits: np.ndarray, params: SamplingParams) -> np.ndarray
     """
     n = params.min_tokens_to_keep
     p = textbook.softmax(logits, params.temperature)
-    if params.top_k > 0:
-        p = textbook.top_k(p, params.top_k, n)
-    if params.top_p < 1:
-        p = textbook.top_p(p, params.top_p, n)
-    if params.min_p > 0:
-        p = textbook.min_p(p, params.min_p, n)
-    if params.typical_p < 1:
-        p = textbook.typical(p, params.typical_p, n)
-    if params.epsilon_cutoff > 0:
-        p = textbook.epsilon(p, params.epsilon_cutoff, n)
-    if params.eta_cutoff > 0:
-        p = textbook.eta(p, params.eta_cutoff, n)
+    for f, value in stages(params):
+        p = getattr(textbook, f.concept)(p, value, n)
     return p
 
 

@@ -6,47 +6,34 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from samplers.cached_property import cached_property
-from samplers.reference.fixed_point import fraction
+from samplers.reference.filters import FILTERS, Range, bits_of_count
 
-
-class Range:
-    """An interval of numbers that a parameter accepts; prints as the error message names it."""
-
-    def __init__(self, text: str, low: float, high: float, open_low: bool = False, open_high: bool = False) -> None:
-        self.text, self.low, self.high, self.open_low, self.open_high = text, low, high, open_low, open_high
-
-    def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below  # False for NaN
-
-
+T = TypeVar("T")
+P = ParamSpec("P")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FLOAT32_TINY = float(np.finfo(np.float32).smallest_subnormal)
-FLOATS = {
-    "top_p": Range("in [0, 1]", 0, 1),
-    "min_p": Range("in [0, 1]", 0, 1),
-    "typical_p": Range("in (0, 1]", 0, 1, open_low=True),
-    "epsilon_cutoff": Range("in [0, 1)", 0, 1, open_high=True),
-    "eta_cutoff": Range("in [0, 1)", 0, 1, open_high=True),
+TEMPERATURE = Range("0, or in [1e-6, 1e6]", 1e-6, 1e6)
+PENALTY_RANGES = {
     "repetition_penalty": Range("> 0 and finite in float32", FLOAT32_TINY, FLOAT32_MAX),
     "presence_penalty": Range("finite in float32", -FLOAT32_MAX, FLOAT32_MAX),
     "frequency_penalty": Range("finite in float32", -FLOAT32_MAX, FLOAT32_MAX),
 }
-INTEGERS = {"top_k": 0, "min_tokens_to_keep": 1}  # the least value of each
-PENALTIES = ("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias")  # hold at T = 0 too
-ROW = np.dtype(  # what a backend reads of a row's parameters; `csrc/sampler.h` and `kernels/sampler.py` know its order
-    [(name, "f4") for name in ("temperature", "inverse_temperature", "repetition", "presence", "frequency", "unused")]
-    + [(name, "i8") for name in ("top_k", "min_tokens_to_keep")]
-    + [(name, "u8") for name in ("top_p", "min_p", "typical_p", "epsilon", "eta", "root_eta")]
-)  # T = 0: temperature 1, inverse_temperature 0. Off: top_p and typical_p all ones, the others 0
-TEMPERATURE = Range("0, or in [1e-6, 1e6]", 1e-6, 1e6)
+PENALTIES = (*PENALTY_RANGES, "logit_bias")  # they act at T = 0 too
+SLOTS = {slot: f for f in FILTERS for slot in f.slots}
+# A row of parameters as the backends read it: csrc/params.h and samplers/kernels/sampler.py repeat this order.
+# T = 0 is temperature 1 and inverse_temperature 0.
+ROW = np.dtype(
+    [(name, "f4") for name in ("temperature", "inverse_temperature", "repetition", "presence", "frequency", "padding")]
+    + [("min_tokens_to_keep", "i8")]
+    + [(slot, "i8" if isinstance(f.off, int) else "u8") for slot, f in SLOTS.items()]
+)
 MAX_VOCABULARY = 1 << 20
 
 
@@ -116,11 +103,15 @@ class SamplingParams:
         if temperature != 0:
             within("temperature", temperature, TEMPERATURE)
         put(self, "temperature", temperature)
-        for name, accepted in FLOATS.items():
-            value = number(name, getattr(self, name), accepted.text)
-            put(self, name, within(name, value, accepted))
-        for name, least in INTEGERS.items():
-            put(self, name, integer(name, getattr(self, name), least))
+        for f in FILTERS:
+            value = getattr(self, f.name)
+            if isinstance(f.off, int):
+                put(self, f.name, integer(f.name, value, int(f.accepts.low)))
+            else:
+                put(self, f.name, within(f.name, number(f.name, value, f.accepts.text), f.accepts))
+        put(self, "min_tokens_to_keep", integer("min_tokens_to_keep", self.min_tokens_to_keep, 1))
+        for name, accepted in PENALTY_RANGES.items():
+            put(self, name, within(name, number(name, getattr(self, name), accepted.text), accepted))
         put(self, "logit_bias", checked_bias(self.logit_bias))
 
     @classmethod
@@ -165,12 +156,14 @@ class SamplingParams:
 class PackedParams:
     """Parameters of a batch, checked once; made by `pack`, accepted wherever parameters are.
 
-    layouts: what each backend made of them at its first use, to be used again at the next step.
+    device_table: the table, int64 [R, ROW.itemsize / 8], where the caller has it on a GPU and changes it there between
+    replays of a captured graph; the rows then count for the history and the biases alone.
     """
 
     rows: tuple[SamplingParams, ...]
     device: torch.device | None = None
-    layouts: dict[str, Any] = field(default_factory=dict, repr=False)
+    device_table: torch.Tensor | None = field(default=None, repr=False)
+    _layouts: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def row(self, index: int) -> SamplingParams:
         return self.rows[index if len(self.rows) > 1 else 0]
@@ -185,9 +178,19 @@ class PackedParams:
         return max((token for row in self.rows for token in row.logit_bias or ()), default=-1)
 
     @cached_property
-    def table(self) -> np.ndarray:
+    def table(self) -> NDArray[np.void]:
         """The rows' numbers as the backends read them: ROW [R]."""
         return np.array([numbers(row) for row in self.rows], ROW)
+
+    def layout(self, make: Callable[Concatenate[PackedParams, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """make(self, *args): a backend's own form of the parameters, made at its first use and kept for the next step.
+
+        args: hashable, given by position.
+        """
+        key = (make, *args)
+        if key not in self._layouts:
+            self._layouts[key] = make(self, *args, **kwargs)
+        return cast(T, self._layouts[key])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy: without the layouts, which no other process could read."""
@@ -227,8 +230,7 @@ def checked_device(device: str | torch.device) -> torch.device:
 
 
 def numbers(p: SamplingParams) -> tuple[float | int, ...]:
-    """One row of the table, in ROW's order; a fraction is ceil(q·2^64), cut to 64 bits, which changes no bound."""
-    fractions = (p.top_p, p.min_p, p.typical_p, p.epsilon_cutoff, p.eta_cutoff, math.sqrt(p.eta_cutoff))
+    """One row of the table, in ROW's order."""
     return (
         p.temperature or 1.0,
         1 / p.temperature if p.temperature else 0.0,
@@ -236,9 +238,8 @@ def numbers(p: SamplingParams) -> tuple[float | int, ...]:
         p.presence_penalty,
         p.frequency_penalty,
         0.0,
-        min(p.top_k, 2**31),
-        min(p.min_tokens_to_keep, 2**31),
-        *(min(fraction(q), 2**64 - 1) for q in fractions),
+        bits_of_count(p.min_tokens_to_keep),
+        *(f.slots[slot](getattr(p, f.name)) for slot, f in SLOTS.items()),
     )
 
 

@@ -1,4 +1,4 @@
-"""The public entry: checks what it is given, lets a backend draw, hands back what the caller's kind of array is."""
+"""The public entry: checks the arguments, lets a backend draw, and returns the caller's kind of array."""
 
 from __future__ import annotations
 
@@ -105,10 +105,10 @@ def sample(
         raise TypeError(f"details must be True or False, got {details!r}")
     raises = raises_on_invalid(on_invalid)
     batch = Batch(logits, params, history, history_start, allowed, seed, position, stream)
-    *columns, all_valid = implementation(backend, batch.on_gpu).sample(batch, details)
-    if raises and not all_valid:
-        refuse_invalid(columns[0] >= 0)
-    return SampleOutput(*batch.outputs(columns))
+    columns = implementation(backend, batch.on_gpu).sample(batch, details)
+    if raises and not columns.all_valid:
+        refuse_invalid(columns.tokens >= 0)
+    return SampleOutput(*batch.outputs(columns[:7]))
 
 
 @untraced

@@ -103,7 +103,7 @@ def min_p(p: np.ndarray, fraction: float, n: int = 1) -> np.ndarray:
 
 
 def typical(p: np.ndarray, mass: float, n: int = 1) -> np.ndarray:
-    """The tokens whose surprise -ln p_i is nearest the entropy, up to this mass (Meister et al. 2023, eq. 9-10).
+    """The tokens whose surprisal -ln p_i is nearest the entropy, up to this mass (Meister et al. 2023, eq. 9-10).
 
     The most probable token can be too predictable to be typical:
 
@@ -195,9 +195,9 @@ def typical_logprob(p: np.ndarray, length: int) -> tuple[float, float, float]:
     >>> round(greedy, 1), round(mean, 1), round(deviation, 1)
     (-138.6, -205.2, 6.5)
     """
-    surprise = -np.log(p[p > 0])
-    mean = float(p[p > 0] @ surprise)
-    variance = float(p[p > 0] @ (surprise - mean) ** 2)
+    surprisal = -np.log(p[p > 0])
+    mean = float(p[p > 0] @ surprisal)
+    variance = float(p[p > 0] @ (surprisal - mean) ** 2)
     return length * math.log(p.max()), -length * mean, math.sqrt(length * variance)
 
 

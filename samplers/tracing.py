@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samplers.backends.reference import penalised, refuse_flushing
 from samplers.batch import Array, Batch, History, Integers, Params
 from samplers.cached_property import cached_property
 from samplers.params import SamplingParams, integer
 from samplers.reference.draw import draw
-from samplers.reference.fixed_point import ONE
+from samplers.reference.filters import stages
+from samplers.reference.kept import Kept
 from samplers.reference.philox import random_bits
-from samplers.reference.sampler import Kept, is_valid, model_logprob, penalised, refuse_flushing, stages, weigh
+from samplers.reference.sampler import entropy, is_valid, model_logprob, weigh
 from samplers.sampler import InvalidLogits
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 # The first stages: softmax as it is; bias, mask and penalties, where they changed anything; and 1/T.
-RAW, CHANGES, TEMPERATURE = "logits", "penalties", "temperature"
+RAW, PENALTIES, TEMPERATURE = "logits", "penalties", "temperature"
 TOP = 20  # candidates that are listed
 
 
@@ -199,7 +201,7 @@ def follow(
     names, values, kepts = path(logits, changed, p)
     final = kepts[-1]
     bits = int(random_bits(*(np.array([key % 2**64], np.uint64) for key in (seed, position, stream)))[0])
-    place, total = draw(final.w, bits), int(final.w.sum())
+    place, total = draw(final.w, bits), final.total
     token, weight = int(final.ids[place]), int(final.w[place])
     listed = candidate_ids(logits, token, top)
     candidates = [candidate(rank, i, logits, names, kepts) for rank, i in listed]
@@ -229,25 +231,24 @@ def path(logits: np.ndarray, changed: np.ndarray, p: SamplingParams) -> tuple[li
     """What is left after every stage: names, settings, distributions. float32 [V] untouched, and after step 0."""
     steps: list[tuple[str, Any, Kept]] = [(RAW, None, weigh(logits if is_valid(logits) else changed, 1.0))]
     if not np.array_equal(logits, changed):
-        steps.append((CHANGES, None, weigh(changed, 1.0)))
+        steps.append((PENALTIES, None, weigh(changed, 1.0)))
     steps.append((TEMPERATURE, p.temperature, weigh(changed, p.temperature)))
-    for name, mask in stages(p) if p.temperature > 0 else ():
+    for f, value in stages(p):
         kept = steps[-1][2]
-        steps.append((name, getattr(p, name), kept.where(mask(kept))))
+        steps.append((f.name, value, kept.where(f.mask(kept, value, p.min_tokens_to_keep))))
     names, values, kepts = zip(*steps, strict=True)
     return list(names), list(values), list(kepts)
 
 
 def left(name: str, value: float | None, before: Kept, after: Kept) -> Stage:
     """What a stage did; the first ones don't cut but weigh anew, so that all of the mass is theirs."""
-    total = int(after.w.sum())
-    entropy = math.log(total / ONE) - float(after.w @ after.d.astype(np.float64)) / total
-    if name in (RAW, CHANGES, TEMPERATURE):
-        return Stage(name, value, len(after.ids), 1.0, int(after.w.min()) / total, None, entropy)
-    seen = int(before.w.sum())
+    total, nats = after.total, entropy(after)
+    if name in (RAW, PENALTIES, TEMPERATURE):
+        return Stage(name, value, len(after.ids), 1.0, int(after.w.min()) / total, None, nats)
+    seen = before.total
     cut = before.w[~np.isin(before.ids, after.ids, assume_unique=True)]
     greatest_cut = int(cut.max()) / seen if len(cut) else None
-    return Stage(name, value, len(after.ids), total / seen, int(after.w.min()) / seen, greatest_cut, entropy)
+    return Stage(name, value, len(after.ids), total / seen, int(after.w.min()) / seen, greatest_cut, nats)
 
 
 def candidate_ids(logits: np.ndarray, token: int, top: int) -> list[tuple[int, int]]:
@@ -261,7 +262,7 @@ def candidate_ids(logits: np.ndarray, token: int, top: int) -> list[tuple[int, i
 
 def candidate(rank: int, token: int, logits: np.ndarray, names: list[str], kepts: list[Kept]) -> Candidate:
     places = [place_of(token, kept) for kept in kepts]
-    probabilities = [0.0 if at is None else int(k.w[at]) / int(k.w.sum()) for at, k in zip(places, kepts, strict=True)]
+    probabilities = [0.0 if at is None else int(k.w[at]) / k.total for at, k in zip(places, kepts, strict=True)]
     cut_by = next((name for name, at in zip(names, places, strict=True) if at is None), None)
     interval = None
     if places[-1] is not None:
@@ -279,7 +280,7 @@ def others(candidates: Sequence[Candidate], vocabulary: int, kepts: list[Kept]) 
     """By integers, so that every stage's probabilities add up."""
     ids = np.array([one.id for one in candidates])
     away = [~np.isin(kept.ids, ids) for kept in kepts]
-    mass = [int(kept.w[mask].sum()) / int(kept.w.sum()) for kept, mask in zip(kepts, away, strict=True)]
+    mass = [int(kept.w[mask].sum()) / kept.total for kept, mask in zip(kepts, away, strict=True)]
     return Others(vocabulary - len(ids), int(away[-1].sum()), tuple(mass))
 
 

@@ -22,8 +22,19 @@ import samplers
 from tests.samplers import interpreter
 
 interpreter.patch_once()
-settings.register_profile("alea", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("alea")
+settings.register_profile("all", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fast", settings.get_profile("all"), max_examples=25)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties are tried on a quarter of their examples where the exhaustive tests are left out."""
+    settings.load_profile("fast" if config.option.markexpr == "not exhaustive" else "all")
+
+
+def examples(count: int) -> settings:
+    """Decorates a property: `count` examples of it, a quarter of them in the fast suite."""
+    return settings(max_examples=count * settings.default.max_examples // 100)
+
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

@@ -1,7 +1,12 @@
 """Which package may import which, and one basename a concept on every backend."""
 
 import ast
+import os
+import re
+import shutil
 import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,19 @@ ALLOWED = {  # folder: packages of this project that it may import
     "bench": {"samplers", "model", "bench"},
 }
 OUTSIDE = {"samplers/reference": {"numpy"}, "samplers/kernels": {"torch", "triton"}}
-CONCEPTS = {"fixed_point", "philox", "top_k", "top_p", "cutoffs", "typical", "penalties", "draw", "sampler"}
+CONCEPTS = {
+    "penalties",
+    "fixed_point",
+    "order",
+    "kept",
+    "top_k",
+    "top_p",
+    "cutoffs",
+    "typical",
+    "philox",
+    "draw",
+    "sampler",
+}
 STANDARD = set(__import__("sys").stdlib_module_names)
 
 
@@ -60,6 +77,78 @@ def test_one_basename_on_every_backend():
         assert found >= CONCEPTS, f"{backend} lacks {CONCEPTS - found}"
 
 
+FUNCTIONS = {  # of each concept, the functions that have one name on every backend
+    "penalties": {"penalise"},
+    "fixed_point": {"bound", "surprisal", "mean_surprisal"},
+    "order": {"first_in_order", "nth_greatest"},
+    "top_k": {"top_k"},
+    "top_p": {"top_p"},
+    "cutoffs": {"min_p", "epsilon", "eta"},
+    "typical": {"typical"},
+    "philox": {"random_bits"},
+    "draw": {"draw"},
+    "sampler": {"weigh", "keep", "entropy"},
+}
+
+
+@pytest.mark.parametrize("concept", FUNCTIONS)
+def test_one_function_name_on_every_backend(concept):
+    for path in (f"samplers/reference/{concept}.py", f"samplers/kernels/{concept}.py", f"csrc/{concept}.h"):
+        text = (ROOT / path).read_text()
+        for name in FUNCTIONS[concept]:
+            assert re.search(rf"^(?:def|inline .*?\b|.*?\b) ?{name}\(", text, re.M), f"{path} lacks {name}"
+
+
+def test_the_contract_of_the_backends_is_typed():
+    for path in (ROOT / "samplers/backends").glob("*.py"):
+        assert not re.search(r"\bAny\b", path.read_text()), f"{path} says Any"
+
+
+def test_import_cycles():
+    """No module of the project imports itself through others. Imports in functions count, those for types do not."""
+    graph = {module_name(path): project_imports(path) for path in SOURCES}
+    assert not cycles(graph)
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def project_imports(path: Path) -> set[str]:
+    """The modules of this project that a file imports; of `from package import name`, the module where it is one."""
+    modules: set[str] = set()
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not is_for_types(node)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {name if name in MODULES else node.module or "" for name in names}
+    return modules & MODULES - {module_name(path)}
+
+
+def is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+MODULES = {module_name(path) for path in SOURCES}
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, by Tarjan's algorithm as graphlib finds the first."""
+    found, left = [], {name: set(after) for name, after in graph.items()}
+    while True:
+        try:
+            tuple(TopologicalSorter(left).static_order())
+            return found
+        except CycleError as error:
+            cycle = error.args[1]
+            found.append(cycle)
+            left[cycle[1]].discard(cycle[0])
+            left[cycle[0]].discard(cycle[1])
+
+
 def tracked() -> list[str]:
     """Files that git tracks; none outside a checkout."""
     command = ["git", "-C", str(ROOT), "ls-files"]
@@ -69,3 +158,13 @@ def tracked() -> list[str]:
 def test_top_level_folders():
     folders = {path.split("/")[0] for path in tracked() if "/" in path and not path.startswith(".")}
     assert folders <= {"bench", "csrc", "docs", "model", "samplers", "tests"}
+
+
+def test_cpp_format():
+    """`.clang-format`, as `clang-format -i csrc/*` applies it."""
+    clang_format = shutil.which("clang-format", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if clang_format is None:
+        pytest.skip("clang-format is not installed: pip install -e '.[test]'")
+    sources = [path for path in tracked() if path.endswith((".h", ".cpp"))]
+    done = subprocess.run([clang_format, "--dry-run", "--Werror", *sources], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:2000]

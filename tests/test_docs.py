@@ -13,14 +13,16 @@ from bench import report
 from model import Llama, Tokenizer, generate
 from model.cli import main
 from samplers import textbook
+from tests.conftest import require
 from tests.test_architecture import ROOT, tracked
 
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/decoding.md", "docs/definition.md", "model/storyteller/README.md")
+DOCS = ("benchmarks", "commands", "decoding", "definition", "transformers")
+NAMES = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in DOCS), "model/storyteller/README.md")
 PAGES = [ROOT / name for name in NAMES]
 
 
 def chapters() -> dict[str, list[tuple[str, str]]]:
-    """{page and heading: [(language, code)]}: what a reader types in one place, from the top to the bottom."""
+    """{page and heading: [(language, code)]}: the blocks of each chapter, in order."""
     found = {}
     for page in PAGES:
         for number, chapter in enumerate(re.split(r"^## ", page.read_text(), flags=re.MULTILINE)):
@@ -45,19 +47,21 @@ def runs_alea(command: str) -> bool:
     return command.startswith("alea ") or "| alea " in command
 
 
-SLOW = {"README.md, How fast": pytest.mark.exhaustive}  # its benchmarks compile every kernel
+SLOW = {"docs/benchmarks.md, Measure it yourself": pytest.mark.exhaustive}  # runs every benchmark
 
 
 @pytest.mark.parametrize("chapter", [pytest.param(name, marks=SLOW.get(name, ())) for name in CHAPTERS])
 def test_a_chapter_runs_from_top_to_bottom(chapter: str, capsys, monkeypatch, tmp_path):
-    """In one folder, where `model/` is the clone's: a later command may use what an earlier one wrote. What the page
-    shows as text is what was printed above it."""
+    """A chapter runs in one folder, which links to the clone's `model/`; a later command may use an earlier one's file.
+    Each line of a text block was printed above it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "150")
     printed = ""
     (tmp_path / "model").symlink_to(ROOT / "model")
     for language, code in CHAPTERS[chapter]:
         if language == "python":
+            for backend in re.findall('"(native|triton)"', code):
+                require(backend)
             capsys.readouterr()
             exec(compile(code, chapter, "exec"), {})
             printed += capsys.readouterr().out
@@ -66,13 +70,13 @@ def test_a_chapter_runs_from_top_to_bottom(chapter: str, capsys, monkeypatch, tm
                 out, err = ran(command, capsys)
                 assert out or "wrote" in err, command
                 printed += out
-        elif printed:  # else by `make`, which CI runs
+        elif printed:  # else `make` prints it, and CI runs that
             for line in code.splitlines():
                 assert " ".join(line.split()) in " ".join(printed.split()), line
 
 
 def ran(command: str, capsys) -> tuple[str, str]:
-    """stdout and stderr of a command that must succeed; within this process, where it is no pipe."""
+    """stdout and stderr of a command that must succeed; only a pipe starts another process."""
     if "|" in command:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         shell = ["bash", "-o", "pipefail", "-c", command]
@@ -85,7 +89,7 @@ def ran(command: str, capsys) -> tuple[str, str]:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
 def test_make_commands_are_run_by_ci(command: str):
-    """CI runs them itself: a test that runs `make test` would never end."""
+    """CI runs them, because a test that runs `make test` would never end."""
     assert command in (ROOT / ".ci/run").read_text()
 
 

@@ -22,6 +22,7 @@ from triton.runtime.jit import JITFunction
 
 from bench.kernels import assembly
 from samplers import SamplingParams
+from samplers.backends import triton
 from samplers.batch import Batch
 from samplers.kernels import launch
 from samplers.kernels.sampler import TILE
@@ -66,10 +67,10 @@ def recorded(variant: Variant) -> Launch:
             raise Recorded
 
     parts = 4 if variant.kernel in ("maxima_kernel", "choice_kernel") else 1
-    here: dict[str, Any] = {"device_of": lambda _: torch.device("cpu"), "parts_of_a_row": lambda *_: parts}
     with (
         mock.patch.object(JITFunction, "run", record),
-        mock.patch.multiple(launch, **here),
+        mock.patch.object(triton, "device_of", lambda _: torch.device("cpu")),
+        mock.patch.object(launch, "parts_of_a_row", lambda *_: parts),
         contextlib.suppress(Recorded),
     ):
         enter(variant)
@@ -83,9 +84,9 @@ def enter(variant: Variant) -> None:
     if variant.kernel == "weights_kernel":
         launch.weights(torch.zeros(ROWS))
     elif variant.kernel == "filtered_kernel":
-        launch.filter_logits(batch(variant))
+        triton.filter_logits(batch(variant))
     else:
-        launch.sample(batch(variant), variant.details)
+        triton.sample(batch(variant), variant.details)
 
 
 def batch(variant: Variant) -> Batch:

@@ -15,9 +15,10 @@ import numpy as np
 from model.study.decoding_trace import DecodingTrace
 from model.study.page import filled, part
 from samplers import SamplingParams, Trace
+from samplers.reference.filters import FILTERS, Filter
 from samplers.tracing import finite
 
-SLIDERS = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "min_tokens_to_keep")
+SLIDERS = ("temperature", *(f.name for f in FILTERS), "min_tokens_to_keep")
 
 
 def render(trace: DecodingTrace, settings: dict[str, str]) -> str:
@@ -41,6 +42,7 @@ def page_data(trace: DecodingTrace, settings: dict[str, str]) -> dict[str, Any]:
     vocabulary = max(step.vocabulary for step in trace.steps)
     prompt = [{"id": i, "logprob": p} for i, p in zip(trace.prompt_ids, trace.prompt_logprobs, strict=True)]
     values = {
+        "filters": [slider(f) for f in FILTERS],
         "prompt": prompt,
         "steps": [step_data(step) for step in trace.steps],
         "ended": trace.ended,
@@ -48,6 +50,12 @@ def page_data(trace: DecodingTrace, settings: dict[str, str]) -> dict[str, Any]:
         "settings": {str(name): str(value) for name, value in settings.items()},
     }
     return finite(values)
+
+
+def slider(f: Filter) -> dict[str, Any]:
+    """The values that the slider of a filter accepts."""
+    accepted = {name: getattr(f.accepts, name) for name in ("text", "low", "high", "open_low", "open_high")}
+    return {"name": f.name, "off": f.off, "is_whole": isinstance(f.off, int)} | accepted
 
 
 def step_data(step: Trace) -> dict[str, Any]:

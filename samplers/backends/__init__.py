@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from types import ModuleType
+from importlib import import_module
+from typing import cast
 
 import torch
 
-from samplers.backends import native
-from samplers.reference import sampler as reference
+from samplers.backends import native, reference
+from samplers.backends.contract import Backend
 
 BACKENDS = ("reference", "native", "triton")
 OK = ("ok", "interpreter")
@@ -41,8 +42,8 @@ def triton_state() -> str:
     return "ok" if torch.cuda.is_available() else "no GPU: torch.cuda.is_available() is False"
 
 
-def implementation(backend: str, on_gpu: bool) -> ModuleType:
-    """The module whose `sample` and `filter_logits` serve a call.
+def implementation(backend: str, on_gpu: bool) -> Backend:
+    """The backend that serves a call.
 
     Raises: ValueError for an unknown name, RuntimeError for a backend that can't run here.
     """
@@ -55,11 +56,9 @@ def implementation(backend: str, on_gpu: bool) -> ModuleType:
     return module(backend)
 
 
-def module(backend: str) -> ModuleType:
-    if backend == "triton":
-        from samplers.kernels import launch  # at its first use: triton takes long to import, and need not be there
-
-        return launch
+def module(backend: str) -> Backend:
+    if backend == "triton":  # imported at its first use: triton takes long to import, and may be missing
+        return cast(Backend, import_module("samplers.backends.triton"))
     return native if backend == "native" else reference
 
 

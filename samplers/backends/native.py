@@ -1,22 +1,29 @@
-"""The C++ backend: hands a batch to `csrc/` and its columns back."""
+"""The C++ backend: hands a batch to `csrc/`, and its columns back."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from samplers.params import SamplingParams
+from samplers.backends.contract import Columns, Filtered
+from samplers.batch import Array, Batch
+from samplers.params import PackedParams
 
 try:
-    _native: Any = import_module("samplers._native")
+    import samplers._native as _native
+
     _reason = "ok"
 except ModuleNotFoundError:
-    _native, _reason = None, "not built for this Python: install a C++17 compiler and reinstall (pip -v shows its log)"
+    _reason = "not built for this Python: install a C++17 compiler and reinstall (pip -v shows its log)"
 except ImportError as error:
-    _native, _reason = None, f"built, but can't be loaded: {error}"
+    _reason = f"built, but can't be loaded: {error}"
+
+N = TypeVar("N", bound=np.generic)
+Biases: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 
 
 def state() -> str:
@@ -24,15 +31,14 @@ def state() -> str:
     return _reason
 
 
-def sample(batch: Any, details: bool) -> tuple[Any, ...]:
-    """As `samplers.reference.sampler.sample`, bit for bit in tokens, weight, total and kept."""
-    keys = (on_host(batch.seed), on_host(batch.position), on_host(batch.stream))
-    return _native.sample(array(batch.rows), parameters(batch.params), changes(batch), *keys, details, threads())
+def sample(batch: Batch, details: bool) -> Columns:
+    rows, params = logits_of(batch.rows), batch.params.layout(parameters)
+    keys = on_host(batch.seed), on_host(batch.position), on_host(batch.stream)
+    return Columns(*_native.sample(rows, params, penalties(batch), *keys, details, threads()))
 
 
-def filter_logits(batch: Any) -> tuple[np.ndarray, np.ndarray]:
-    """As `samplers.reference.sampler.filter_logits`."""
-    return _native.filter_logits(array(batch.rows), parameters(batch.params), changes(batch), threads())
+def filter_logits(batch: Batch) -> Filtered:
+    return _native.filter_logits(logits_of(batch.rows), batch.params.layout(parameters), penalties(batch), threads())
 
 
 def threads() -> int:
@@ -40,14 +46,11 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def parameters(packed: Any) -> Any:
-    """As C++ reads them, laid out at their first use."""
-    if "native" not in packed.layouts:
-        packed.layouts["native"] = _native.Parameters(packed.table)
-    return packed.layouts["native"]
+def parameters(packed: PackedParams) -> _native.Parameters:
+    return _native.Parameters(packed.table)
 
 
-def array(rows: Any) -> np.ndarray:
+def logits_of(rows: Array) -> NDArray[np.generic]:
     """Logits [B, V] as C++ reads them, in place: the bits of a bfloat16 as int16."""
     if isinstance(rows, np.ndarray):
         return rows
@@ -55,37 +58,35 @@ def array(rows: Any) -> np.ndarray:
     return rows.numpy(force=True) if rows.is_cuda or rows.is_neg() else rows.numpy()  # force costs a microsecond
 
 
-def on_host(value: Any) -> Any:
-    """An integer, an array, or None."""
+def on_host(value: int | Array | None) -> int | NDArray[np.int64] | None:
     return value.numpy(force=True) if isinstance(value, torch.Tensor) else value
 
 
-def changes(batch: Any) -> Any:
-    """What changes the logits, lists as values and offsets; None where nothing does."""
+def penalties(batch: Batch) -> _native.Penalties | None:
+    """Step 0 of all rows, lists as values and offsets; None where nothing changes the logits."""
     packed, history = batch.params, batch.history_rows
     if history is None and batch.allowed is None and packed.greatest_biased < 0:
         return None
-    if "native biases" not in packed.layouts:
-        packed.layouts["native biases"] = biases(packed.rows)
-    return _native.Changes(
-        *packed.layouts["native biases"],
-        *((None, None) if history is None else (concatenated(history, np.int64), offsets(history))),
+    return _native.Penalties(
+        *packed.layout(biases),
+        None if history is None else concatenated(history, np.int64),
+        None if history is None else offsets(history),
         batch.host("history_start"),
         batch.mask,
     )
 
 
-def biases(rows: tuple[SamplingParams, ...]) -> tuple[np.ndarray, ...]:
+def biases(packed: PackedParams) -> Biases:
     """The biases of all rows: ids, values, offsets."""
-    lists = [p.logit_bias or {} for p in rows]
+    lists = [p.logit_bias or {} for p in packed.rows]
     ids = concatenated([list(bias.keys()) for bias in lists], np.int64)
     values = concatenated([list(bias.values()) for bias in lists], np.float32)
     return ids, values, offsets(lists)
 
 
-def concatenated(lists: Any, dtype: Any) -> np.ndarray:
+def concatenated(lists: Sequence[Sequence[float] | NDArray[np.int64]], dtype: type[N]) -> NDArray[N]:
     return np.concatenate([np.empty(0, dtype), *(np.asarray(row, dtype) for row in lists)])
 
 
-def offsets(lists: Any) -> np.ndarray:
+def offsets(lists: Sequence[Sequence[float] | Mapping[int, float] | NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.cumsum([0, *map(len, lists)])

@@ -12,6 +12,7 @@ from typing import Any
 from transformers.generation import logits_process
 
 from samplers.params import PackedParams, SamplingParams
+from samplers.reference.filters import FILTERS
 
 # In the order of `GenerationMixin._get_logits_processor`: option, its warper, and for which values it is built.
 WARPERS: tuple[tuple[str, str, Any], ...] = (
@@ -23,6 +24,7 @@ WARPERS: tuple[tuple[str, str, Any], ...] = (
     ("epsilon_cutoff", "EpsilonLogitsWarper", lambda epsilon: 0 < epsilon < 1),
     ("eta_cutoff", "EtaLogitsWarper", lambda epsilon: 0 < epsilon < 1),
 )
+OPTIONS = ("temperature", *(f.name for f in FILTERS))
 UNKNOWN = ("top_h",)  # sampling options of transformers that the engine does not have
 WATERMARKS = (logits_process.WatermarkLogitsProcessor, logits_process.SynthIDTextWatermarkLogitsProcessor)
 
@@ -50,7 +52,7 @@ def sampling_params(config: Any) -> SamplingParams:
 
     Raises: ValueError or TypeError naming the option, also for values that transformers takes in silence.
     """
-    values = {name: getattr(config, name, None) for name, *_ in WARPERS}
+    values = {name: getattr(config, name, None) for name in OPTIONS}
     params = SamplingParams(**{name: value for name, value in values.items() if value is not None})
     if params.temperature == 0:
         raise ValueError(
@@ -95,7 +97,6 @@ def overruled(config: Any, own: Any) -> list[str]:
     >>> overruled(GenerationConfig(temperature=0.7, top_p=0.9, top_k=50), GenerationConfig(top_p=0.9))
     ['temperature=0.7']
     """
-    defaults = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, "typical_p": 1.0, "epsilon_cutoff": 0, "eta_cutoff": 0}
-    values = [(name, getattr(config, name, None)) for name, *_ in WARPERS]
-    known = {name: (None, defaults.get(name), getattr(own, name, None)) for name, _ in values}
-    return [f"{name}={value!r}" for name, value in values if value not in known[name]]
+    defaults = {"temperature": 1.0} | {f.name: f.off for f in FILTERS} | {"top_k": 50}  # transformers' own
+    values = [(name, getattr(config, name, None)) for name in OPTIONS]
+    return [f"{name}={v!r}" for name, v in values if v not in (None, defaults[name], getattr(own, name, None))]

@@ -23,7 +23,7 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
 )
 
 from samplers.batch import signed
-from samplers.hf.chain import UNKNOWN, WARPERS, sampling_params
+from samplers.hf.chain import OPTIONS, UNKNOWN, WARPERS, sampling_params
 from samplers.hf.decoding import step_aside
 from samplers.hf.options import Options
 from samplers.params import PLAIN, ROW, PackedParams, SamplingParams, integer, pack
@@ -36,7 +36,6 @@ REPLACED = (
 )
 TABLE = ROW.itemsize // 8  # int64 numbers of a request's parameters; behind them seed, position, stream
 NUMBERS = TABLE + 3
-OPTIONS = tuple(name for name, *_ in WARPERS)
 NUMBERED = re.compile(r"req_(\d+)(?:__child#(\d+))?")
 
 
@@ -186,5 +185,4 @@ def packed(params: tuple[SamplingParams, ...]) -> PackedParams:
 
 def on_gpu(rows: torch.Tensor) -> PackedParams:
     """Parameters that stand in GPU memory already, to be read afresh at each replay of a captured graph."""
-    layouts = {f"triton table {rows.device}": rows[:, :TABLE].contiguous()}
-    return PackedParams((PLAIN,) * len(rows), layouts=layouts)
+    return PackedParams((PLAIN,) * len(rows), device_table=rows[:, :TABLE].contiguous())

@@ -98,11 +98,11 @@ class FusedSampler(LogitsProcessor):
         """As `sample`, of whose columns only the tokens are needed."""
         params, text = (PLAIN, {}) if self.chain.reshaped else (self.params, self.text(input_ids))
         batch = Batch(scores, params, **text, seed=self.seed, position=step, stream=self.stream)
-        column, *_, all_valid = implementation(self.backend, batch.on_gpu).sample(batch, details=False)
-        tokens = batch.outputs([column])[0]
+        columns = implementation(self.backend, batch.on_gpu).sample(batch, details=False)
+        tokens = batch.outputs([columns.tokens])[0]
         if batch.on_gpu:
             return self.invalid.watched(tokens, step)
-        if not all_valid and (tokens < 0).any():
+        if not columns.all_valid and (tokens < 0).any():
             raise InvalidLogits((tokens < 0).nonzero()[:, 0].tolist(), step)
         return tokens
 

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from samplers.params import FLOATS, Range, SamplingParams, integer, number, within
+from samplers.params import PENALTY_RANGES, SamplingParams, integer, number, within
+from samplers.reference.filters import FILTERS, Range
 from samplers.sampler import filter_logits
 
 TEMPERATURE = Range("in [1e-6, 1e6]", 1e-6, 1e6)
+TYPICAL_P = next(f.accepts for f in FILTERS if f.name == "typical_p")
 CUTOFF = Range("in (0, 1)", 0, 1, open_low=True, open_high=True)
 
 
@@ -101,7 +103,7 @@ class TypicalLogitsWarper(Warper):
     mass = property(attrgetter("params.typical_p"))
 
     def __init__(self, mass: float = 0.9, filter_value: float = -math.inf, min_tokens_to_keep: int = 1) -> None:
-        super().__init__(filter_value, min_tokens_to_keep, typical_p=checked("mass", mass, FLOATS["typical_p"]))
+        super().__init__(filter_value, min_tokens_to_keep, typical_p=checked("mass", mass, TYPICAL_P))
 
 
 class EpsilonLogitsWarper(Warper):
@@ -145,7 +147,9 @@ class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
     penalty = property(attrgetter("params.repetition_penalty"))
 
     def __init__(self, penalty: float, prompt_ignore_length: int | torch.Tensor | None = None) -> None:
-        self.params = SamplingParams(repetition_penalty=checked("penalty", penalty, FLOATS["repetition_penalty"]))
+        self.params = SamplingParams(
+            repetition_penalty=checked("penalty", penalty, PENALTY_RANGES["repetition_penalty"])
+        )
         if isinstance(prompt_ignore_length, torch.Tensor):
             if prompt_ignore_length.ndim != 1:
                 shape = tuple(prompt_ignore_length.shape)

@@ -3,11 +3,10 @@
 import triton
 import triton.language as tl
 
-from samplers.kernels.fixed_point import ONE, TWO_24, bound, mean_surprise, weight
+from samplers.kernels.fixed_point import ONE, TWO_24, bound, mean_surprisal, weight
 from samplers.kernels.kept import EPSILON, ETA, MIN_P, energy, set_cutoff, sum_over
-from samplers.kernels.order import FIRST
-from samplers.kernels.top_k import nth_greatest
-from samplers.kernels.top_p import first_in_order
+from samplers.kernels.keys import FIRST
+from samplers.kernels.order import first_in_order, nth_greatest
 
 
 @triton.jit
@@ -29,7 +28,7 @@ def epsilon(tokens, limits, total, cutoff, n):
 @triton.jit
 def eta(tokens, limits, total, cutoff, root, n):
     """Kept: p >= min(cutoff, √cutoff·e^-H), and every x >= the n-th greatest (Hewitt, Manning & Liang 2022, eq. 4)."""
-    mean = mean_surprise(sum_over(tokens, limits, energy), total)
+    mean = mean_surprisal(sum_over(tokens, limits, energy), total)
     flat = weight(mean.to(tl.float32) * (-1 / TWO_24))
     least = tl.minimum(bound(total, cutoff), bound(flat, root))
     set_cutoff(limits, ETA, least, nth_greatest(tokens, limits, n))

@@ -5,7 +5,7 @@ import triton.language as tl
 
 from samplers.kernels.fixed_point import multiply_high
 from samplers.kernels.kept import mass
-from samplers.kernels.order import LAST_ID
+from samplers.kernels.keys import LAST_ID
 from samplers.kernels.search import by_id, least_reaching
 
 

@@ -84,13 +84,13 @@ def bound(mass, fraction):
 
 
 @triton.jit
-def surprise(d):
+def surprisal(d):
     """D = floor(-d·2^24): nats below the most probable token, as integers of 2^-24."""
     return (d * -TWO_24).to(tl.int64)
 
 
 @triton.jit
-def mean_surprise(energy, total):
+def mean_surprisal(energy, total):
     """D̄ = floor(energy·2^24 / total), by long division: the product has more than 64 bits."""
     quotient = energy // total
     rest = energy % total

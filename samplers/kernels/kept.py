@@ -8,8 +8,8 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from samplers.kernels.fixed_point import distance, surprise, weight, widened
-from samplers.kernels.order import LAST, LAST_ID, key_of, order_of
+from samplers.kernels.fixed_point import distance, surprisal, weight, widened
+from samplers.kernels.keys import LAST, LAST_ID, key_of, order_of
 
 PART: tl.constexpr = tl.constexpr(256)  # tokens that a search looks at together
 
@@ -82,7 +82,7 @@ def distances(x, tokens):
 @triton.jit
 def typicality(x, tokens, limits):
     """Distance from typical: |D - D̄|, int64."""
-    return tl.abs(surprise(distances(x, tokens)) - tl.load(limits + MEAN))
+    return tl.abs(surprisal(distances(x, tokens)) - tl.load(limits + MEAN))
 
 
 @triton.jit
@@ -114,9 +114,9 @@ def mass(x, tokens):
 
 @triton.jit
 def energy(x, tokens):
-    """Mass times surprise, in nats of the weight's unit."""
+    """Mass times surprisal, in nats of the weight's unit."""
     d = distances(x, tokens)
-    return (weight(d) * surprise(d)) >> 24
+    return (weight(d) * surprisal(d)) >> 24
 
 
 @triton.jit(noinline=True)

@@ -27,8 +27,9 @@ from samplers.kernels.kept import (
     set_limit,
     sum_over,
 )
-from samplers.kernels.order import LAST_KEY, key_of
-from samplers.kernels.search import by_logit, least_reaching, prefix_reaching
+from samplers.kernels.keys import LAST_KEY, key_of
+from samplers.kernels.order import prefix_reaching
+from samplers.kernels.search import by_logit, least_reaching
 from samplers.kernels.top_k import top_k
 from samplers.kernels.top_p import top_p
 from samplers.kernels.typical import typical
@@ -38,19 +39,19 @@ MOST_TILES: tl.constexpr = tl.constexpr((1 << 20) // 4096)
 GROUP: tl.constexpr = tl.constexpr(128)  # logits of which a maximum is kept
 INFINITY: tl.constexpr = tl.constexpr(float("inf"))
 NOTHING: tl.constexpr = tl.constexpr(-(1 << 31))  # a key below that of every logit
-OFF: tl.constexpr = tl.constexpr(-1)  # a fraction of 1, all bits set: top-p and typical are off
+OFF: tl.constexpr = tl.constexpr(-1)  # all bits of a fraction set, which is 1: top-p and typical are off
 
 # Where a row's parameters stand among its int64 numbers, as `samplers.params.ROW` lays them out. They are loaded
 # where they are needed: held from the start, they would cost registers in the passes.
 TEMPERATURES: tl.constexpr = tl.constexpr(0)  # two float32: T and 1 / T, which is 0 for T = 0
-TOP_K: tl.constexpr = tl.constexpr(3)
-N: tl.constexpr = tl.constexpr(4)
+N: tl.constexpr = tl.constexpr(3)
+TOP_K: tl.constexpr = tl.constexpr(4)
 TOP_P: tl.constexpr = tl.constexpr(5)
 MIN_P: tl.constexpr = tl.constexpr(6)
 TYPICAL_P: tl.constexpr = tl.constexpr(7)
-EPSILON: tl.constexpr = tl.constexpr(8)
-ETA: tl.constexpr = tl.constexpr(9)
-ROOT_ETA: tl.constexpr = tl.constexpr(10)
+EPSILON_CUTOFF: tl.constexpr = tl.constexpr(8)
+ETA_CUTOFF: tl.constexpr = tl.constexpr(9)
+SQRT_ETA_CUTOFF: tl.constexpr = tl.constexpr(10)
 WIDTH: tl.constexpr = tl.constexpr(11)
 
 
@@ -105,7 +106,7 @@ def is_greedy(p):
 def has_filters(p):
     """Whether anything but temperature acts; at T = 0 it is the first maximum alone that is kept."""
     on = (tl.load(p + TOP_K) > 0) | (tl.load(p + TOP_P) != OFF) | (tl.load(p + MIN_P) != 0) | is_greedy(p)
-    return on | (tl.load(p + TYPICAL_P) != OFF) | (tl.load(p + EPSILON) != 0) | (tl.load(p + ETA) != 0)
+    return on | (tl.load(p + TYPICAL_P) != OFF) | (tl.load(p + EPSILON_CUTOFF) != 0) | (tl.load(p + ETA_CUTOFF) != 0)
 
 
 @triton.jit
@@ -169,8 +170,8 @@ def threshold(tokens, scratch, p):
         key = key_below(left_out // tokens.size, tokens.m, temperature_of(p))
     elif tl.load(p + MIN_P) != 0:
         key = key_below(bound(one, tl.load(p + MIN_P)), tokens.m, temperature_of(p))
-    elif (tl.load(p + EPSILON) != 0) & (tl.load(p + TYPICAL_P) == OFF):
-        key = key_below(bound(one, tl.load(p + EPSILON)), tokens.m, temperature_of(p))
+    elif (tl.load(p + EPSILON_CUTOFF) != 0) & (tl.load(p + TYPICAL_P) == OFF):
+        key = key_below(bound(one, tl.load(p + EPSILON_CUTOFF)), tokens.m, temperature_of(p))
     elif has_filters(p):
         key = tl.full((), LAST_KEY, tl.int32)
     return key
@@ -232,11 +233,11 @@ def keep(tokens, limits, total, p):
         if tl.load(p + TYPICAL_P) != OFF:
             typical(tokens, limits, total, tl.load(p + TYPICAL_P), tl.load(p + N))
             total = sum_over(tokens, limits, mass)
-        if tl.load(p + EPSILON) != 0:
-            epsilon(tokens, limits, total, tl.load(p + EPSILON), tl.load(p + N))
+        if tl.load(p + EPSILON_CUTOFF) != 0:
+            epsilon(tokens, limits, total, tl.load(p + EPSILON_CUTOFF), tl.load(p + N))
             total = sum_over(tokens, limits, mass)
-        if tl.load(p + ETA) != 0:
-            eta(tokens, limits, total, tl.load(p + ETA), tl.load(p + ROOT_ETA), tl.load(p + N))
+        if tl.load(p + ETA_CUTOFF) != 0:
+            eta(tokens, limits, total, tl.load(p + ETA_CUTOFF), tl.load(p + SQRT_ETA_CUTOFF), tl.load(p + N))
             total = sum_over(tokens, limits, mass)
     return total
 

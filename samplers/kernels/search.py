@@ -1,14 +1,14 @@
-"""How far into an order a filter reaches: a search for the least key up to which the tokens' mass reaches a target.
+"""The search behind every filter: the least key such that the tokens up to it hold the target mass.
 
-Each round looks at WAYS keys at once and leaves one part in WAYS. The sums are of integers, so that neither the
-order of the tokens nor the way to the key can change what is found.
+Each round tries WAYS keys at once and leaves one part in WAYS. Sums of integers have no order, so the result depends
+neither on the order of the tokens nor on the keys that were tried.
 """
 
 import triton
 import triton.language as tl
 
-from samplers.kernels.kept import PART, PREFIX, is_kept, load, typicality
-from samplers.kernels.order import ID_BITS, LAST_ID, key_of, logit_of, order_of
+from samplers.kernels.kept import PART, is_kept, load, typicality
+from samplers.kernels.keys import key_of, order_of
 
 WAYS: tl.constexpr = tl.constexpr(8)
 
@@ -66,20 +66,3 @@ def least_reaching(tokens, limits, target, low, high, key_by: tl.constexpr, what
         high = tl.minimum(low + step - 1, high)
         reached = tl.maximum(tl.min(tl.where(sums < target, tl.max(sums), sums)), target)
     return low, reached
-
-
-@triton.jit
-def last_key(limits):
-    """No kept token has a greater key: int64."""
-    return tl.load(limits + PREFIX) >> ID_BITS
-
-
-@triton.jit
-def prefix_reaching(tokens, limits, target, what: tl.constexpr):
-    """The last token, in order, of the shortest prefix in which the sum of `what` reaches the target."""
-    low, high = key_of(tokens.m).to(tl.int64), last_key(limits)
-    key, reached = least_reaching(tokens, limits, target, low, high, by_logit, what)
-    last = order_of(key, LAST_ID)
-    if reached - what(logit_of(key.to(tl.int32)), tokens) >= target:  # the last of the equal logits is not needed
-        last, _ = least_reaching(tokens, limits, target, order_of(key, 0), last, by_order, what)
-    return last

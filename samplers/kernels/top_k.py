@@ -6,17 +6,8 @@ The same as samplers/reference/top_k.py.
 import triton
 import triton.language as tl
 
-from samplers.kernels.kept import PREFIX, count, set_limit
-from samplers.kernels.order import LAST_ID, key_of, order_of
-from samplers.kernels.search import by_logit, last_key, least_reaching
-
-
-@triton.jit
-def nth_greatest(tokens, limits, n):
-    """The last token, in order, that is as great as the n-th, or the last of all where there are fewer: int64."""
-    low, high = key_of(tokens.m).to(tl.int64), last_key(limits)
-    key, _ = least_reaching(tokens, limits, n, low, high, by_logit, count)
-    return order_of(key, LAST_ID)
+from samplers.kernels.kept import PREFIX, set_limit
+from samplers.kernels.order import nth_greatest
 
 
 @triton.jit

@@ -7,8 +7,8 @@ import triton
 import triton.language as tl
 
 from samplers.kernels.fixed_point import bound
-from samplers.kernels.kept import PREFIX, count, mass, set_limit
-from samplers.kernels.search import prefix_reaching
+from samplers.kernels.kept import PREFIX, mass, set_limit
+from samplers.kernels.order import first_in_order, prefix_reaching
 
 
 @triton.jit
@@ -20,9 +20,3 @@ def top_p(tokens, limits, total, p, n):
     if n > 1:
         last = tl.maximum(last, first_in_order(tokens, limits, n))
     set_limit(limits, PREFIX, last)
-
-
-@triton.jit
-def first_in_order(tokens, limits, n):
-    """The last of the n greatest tokens, ties by lowest id: int64."""
-    return prefix_reaching(tokens, limits, n, count)

@@ -6,19 +6,19 @@ The same as samplers/reference/typical.py.
 import triton
 import triton.language as tl
 
-from samplers.kernels.fixed_point import bound, mean_surprise
+from samplers.kernels.fixed_point import bound, mean_surprisal
 from samplers.kernels.kept import BY_MASS, MEAN, TYPICAL, count, energy, mass, set_limit, sum_over
-from samplers.kernels.order import LAST_ID, order_of
+from samplers.kernels.keys import LAST_ID, order_of
 from samplers.kernels.search import by_typicality, by_typicality_and_id, least_reaching
 
-FURTHEST: tl.constexpr = tl.constexpr(60 << 24)  # no surprise is greater
+FURTHEST: tl.constexpr = tl.constexpr(60 << 24)  # no surprisal is greater
 
 
 @triton.jit
 def typical(tokens, limits, total, p, n):
-    """Kept: the tokens whose surprise is nearest the entropy, up to mass p and all ties; at least n."""
+    """Kept: the tokens whose surprisal is nearest the entropy, up to mass p and all ties; at least n."""
     # 1. how far from typical
-    mean = mean_surprise(sum_over(tokens, limits, energy), total)
+    mean = mean_surprisal(sum_over(tokens, limits, energy), total)
     set_limit(limits, MEAN, mean)
     # 2. the least distance within which the mass reaches the target
     target = tl.maximum(1, bound(total, p))

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 
-from samplers.reference.fixed_point import bound, mean_surprise, weights
-from samplers.reference.top_k import nth_greatest
-from samplers.reference.top_p import first_in_order
+from samplers.reference.fixed_point import bound, mean_surprisal, weights
+from samplers.reference.order import first_in_order, nth_greatest
 
 
 def min_p(x: np.ndarray, w: np.ndarray, fraction: float, n: int) -> np.ndarray:
@@ -32,6 +31,6 @@ def eta(x: np.ndarray, d: np.ndarray, w: np.ndarray, cutoff: float, n: int) -> n
 
     In weights, total·e^-H is 2^40·e^-D̄: the entropy's ln(total) cancels.
     """
-    flat = weights(np.array([-mean_surprise(d, w) * 2.0**-24], np.float32))
+    flat = weights(np.array([-mean_surprisal(d, w) * 2.0**-24], np.float32))
     least = min(bound(int(w.sum()), cutoff), bound(int(flat[0]), math.sqrt(cutoff)))
     return (w >= least) | (x >= nth_greatest(x, n))

@@ -71,12 +71,12 @@ def bound(mass: int, q: float) -> int:
     return b - (b >> 20)
 
 
-def surprise(d: np.ndarray) -> np.ndarray:
+def surprisal(d: np.ndarray) -> np.ndarray:
     """D = floor(-d·2^24): nats below the most probable token, as integers of 2^-24."""
     return np.floor(-d.astype(np.float64) * 2**24).astype(np.int64)
 
 
-def mean_surprise(d: np.ndarray, w: np.ndarray) -> int:
+def mean_surprisal(d: np.ndarray, w: np.ndarray) -> int:
     """D̄, the mean of D under w, in nats of 2^-24; the entropy is D̄·2^-24 + ln(total / 2^40)."""
-    energy = int(((w * surprise(d)) >> 24).sum())
+    energy = int(((w * surprisal(d)) >> 24).sum())
     return (energy << 24) // int(w.sum())

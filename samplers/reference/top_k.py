@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from samplers.reference.order import nth_greatest
+
 
 def top_k(x: np.ndarray, k: int, n: int) -> np.ndarray:
     """Kept: x >= the max(k, n)-th greatest of x. x float32 [K]; k, n >= 1; returns bool [K].
@@ -10,9 +12,3 @@ def top_k(x: np.ndarray, k: int, n: int) -> np.ndarray:
     array([False,  True,  True,  True, False])
     """
     return x >= nth_greatest(x, max(k, n))
-
-
-def nth_greatest(x: np.ndarray, n: int) -> np.float32:
-    """The n-th greatest value, or the least where there are fewer."""
-    n = min(n, len(x))
-    return np.partition(x, len(x) - n)[len(x) - n]

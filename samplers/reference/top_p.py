@@ -24,13 +24,3 @@ def top_p(x: np.ndarray, w: np.ndarray, p: float, n: int) -> np.ndarray:
     kept = np.zeros(len(x), bool)
     kept[order[: max(size, n)]] = True
     return kept
-
-
-def first_in_order(x: np.ndarray, n: int) -> np.ndarray:
-    """The n greatest of x, ties by lowest id: bool [K]."""
-    kept = np.zeros(len(x), bool)
-    if n == 1:
-        kept[np.argmax(x)] = True
-    else:
-        kept[np.argsort(-x, kind="stable")[:n]] = True
-    return kept

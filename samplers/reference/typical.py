@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from samplers.reference.fixed_point import bound, mean_surprise, surprise
+from samplers.reference.fixed_point import bound, mean_surprisal, surprisal
 
 
 def typical(d: np.ndarray, w: np.ndarray, p: float, n: int) -> np.ndarray:
-    """Kept: the tokens whose surprise is nearest the entropy, up to mass p and all ties; at least n.
+    """Kept: the tokens whose surprisal is nearest the entropy, up to mass p and all ties; at least n.
 
     d float32 [K], w int64 [K] in id order; p in (0, 1); returns bool [K]. |-ln p_i - H| is |D_i - D̄|, as ln(total)
     cancels.
@@ -17,7 +17,7 @@ def typical(d: np.ndarray, w: np.ndarray, p: float, n: int) -> np.ndarray:
     array([False,  True,  True,  True])
     """
     # 1. how far from typical
-    a = np.abs(surprise(d) - mean_surprise(d, w))
+    a = np.abs(surprisal(d) - mean_surprisal(d, w))
     order = np.argsort(a, kind="stable")
     # 2. the least distance within which the mass reaches the target
     mass = np.cumsum(w[order])

@@ -65,6 +65,7 @@ def test_help_loads_nothing_heavy():
         assert command in output
 
 
+@pytest.mark.exhaustive
 def test_a_story_does_not_wait_for_torchs_compiler():
     """Its import takes longer than all the rest of a start."""
     story = 'main(["generate", "-p", "A", "-n", "2"])\nassert "torch._dynamo" not in sys.modules'
@@ -216,21 +217,31 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "command", ["generate -p The -n 30 --seed 1 | head -c 5", "info | true", "trace -p A -n 1 | true"]
+    "command",
+    [
+        "generate -p The -n 30 --seed 1 | head -c 5",
+        pytest.param("info | true", marks=pytest.mark.exhaustive),
+        pytest.param("trace -p A -n 1 | true", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_closed_pipe_is_no_error(command):
     done = shell(f"alea {command}; echo ${{PIPESTATUS[0]}}")
     assert done.stdout.endswith("0\n") and done.stderr == ""
 
 
-@pytest.mark.parametrize("command", ["info", "trace -p A -n 1", "--help"])
+@pytest.mark.parametrize(
+    "command",
+    ["--help", *(pytest.param(command, marks=pytest.mark.exhaustive) for command in ("info", "trace -p A -n 1"))],
+)
 def test_a_full_disk_names_stdout(command):
     done = shell(f"alea {command} > /dev/full")
     name = "alea" if command == "--help" else f"alea {command.split()[0]}"
     assert (done.returncode, done.stderr) == (2, f"{name}: can't write to stdout: No space left on device\n")
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [">&- 2>&-", *(pytest.param(closed, marks=pytest.mark.exhaustive) for closed in (">&-", "2>&-"))]
+)
 def test_closed_outputs_are_no_error(closed):
     done = shell(f"alea generate -p The -n 3 --seed 1 {closed}")
     assert done.returncode == 0 and done.stderr == ""
@@ -265,7 +276,7 @@ def test_control_c_at_the_end_of_the_process():
 IMPORTS = [
     "from model import Generation, generate",
     "from model import *",
-    "import model.generation; from model import generate",
+    "import model.decoding.generation; from model import generate",
 ]
 
 

@@ -30,9 +30,9 @@ alea::Params params() {
   p.top_p = chance(0.4) ? fraction(uniform()) : ~uint64_t{0};
   p.min_p = chance(0.3) ? 1 + fraction(uniform()) : 0;
   p.typical_p = chance(0.3) ? fraction(uniform()) : ~uint64_t{0};
-  p.epsilon = chance(0.3) ? 1 + fraction(uniform()) : 0;
-  p.eta = chance(0.3) ? 1 + fraction(uniform()) : 0;
-  p.root_eta = p.eta;
+  p.epsilon_cutoff = chance(0.3) ? 1 + fraction(uniform()) : 0;
+  p.eta_cutoff = chance(0.3) ? 1 + fraction(uniform()) : 0;
+  p.sqrt_eta_cutoff = p.eta_cutoff;
   return p;
 }
 
@@ -64,9 +64,12 @@ void draw(alea::Workspace& work, alea::Type type, size_t n, int kind) {
   if (drawn.token >= static_cast<int64_t>(n) || (drawn.token >= 0 && drawn.total <= 0)) std::abort();
   if (alea::keep(work, row, p) != (drawn.token >= 0)) std::abort();
   if (drawn.token >= 0) alea::model_logprob(work, row, drawn.token);
-  alea::Buffer<float> copy(n);
-  row.passes->widen(row.x, n, copy.data());
-  alea::penalise(copy, {0, -1, static_cast<int64_t>(n), static_cast<int64_t>(n) - 1}, 1, {1.5f, 0.5f, -0.5f});
+  const int64_t ids[] = {0, -1, static_cast<int64_t>(n), static_cast<int64_t>(n) - 1};
+  const float bias = 0.5f;
+  const std::unique_ptr<bool[]> allowed(new bool[n]());
+  alea::Params penalised{};
+  penalised.repetition = 1.5f, penalised.presence = 0.5f, penalised.frequency = -0.5f;
+  alea::penalise(work, row, {ids, &bias, 1, allowed.get(), ids, 4, 1}, penalised);
 }
 
 }  // namespace

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from samplers import SamplingParams, filter_logits, pack, sample
 from samplers.reference.fixed_point import weights
 from samplers.reference.philox import philox
-from tests.conftest import require
+from tests.conftest import examples, require
 from tests.samplers.strategies import KINDS, params, row, rows
 
 INTEGERS = ("tokens", "weight", "total", "kept")
@@ -24,7 +24,7 @@ def columns(out) -> list[np.ndarray]:
     return [getattr(out, name) for name in (*INTEGERS, "logprobs")]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(x=rows(), p=params(extreme=True), seed=st.integers(0, 2**64 - 1))
 def test_native_is_the_reference(x: np.ndarray, p: SamplingParams, seed: int):
     require("native")
@@ -40,7 +40,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> None:
     np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32))
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(data=st.data(), size=st.integers(1, 5), vocabulary=st.integers(1, 40))
 def test_native_penalises_as_the_reference(data, size: int, vocabulary: int):
     """Every row with parameters, bias, mask and history of its own."""
@@ -154,7 +154,7 @@ def test_native_weights_everywhere(native_isa):
     np.testing.assert_array_equal(native_isa.weights(d), weights(d))
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     data=st.data(),
     size=st.integers(1, 6),

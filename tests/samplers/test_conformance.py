@@ -25,7 +25,7 @@ def failed(findings: list[Finding]) -> set[str]:
     return {finding.check for finding in findings if finding.passed is False}
 
 
-@pytest.mark.parametrize("backend", DRAWS)
+@pytest.mark.parametrize("backend", ["native", pytest.param("reference", marks=pytest.mark.exhaustive), "triton"])
 def test_our_backends_pass(backend: str):
     if samplers.backends()[backend] != "ok":
         pytest.skip(f"{backend}: {samplers.backends()[backend]}")
@@ -35,6 +35,7 @@ def test_our_backends_pass(backend: str):
     assert all(finding.passed for finding in findings), conformance.report(findings)
 
 
+@pytest.mark.exhaustive
 def test_triton_in_its_interpreter():
     """At 30 to 200 ms a row it gets few rows; that it agrees with the reference bit by bit is tested elsewhere."""
     if samplers.backends()["triton"] != "interpreter":
@@ -149,7 +150,18 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+ONE_A_CHECK = (
+    "temperature 2 % off",
+    "top-p, one token too many",
+    "-inf once in 20,000",
+    "rows in pairs",
+    "the last tie",
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.exhaustive] * (name not in ONE_A_CHECK)) for name in BROKEN]
+)
 def test_a_broken_sampler_fails_where_it_is_broken(name: str):
     sampler, checks = BROKEN[name]
     findings = conformance.run(sampler)

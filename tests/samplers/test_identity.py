@@ -20,7 +20,6 @@ from samplers import SamplingParams, pack, sample
 from tests.conftest import ROOT, require
 from tests.samplers.strategies import KINDS, row
 
-NATIVE_ROWS, INTERPRETED_ROWS = 60_000, 1_500
 CHAIN = SamplingParams(
     temperature=1.2, top_k=90, top_p=0.95, min_p=1e-3, typical_p=0.97, epsilon_cutoff=1e-5, eta_cutoff=1e-5
 )
@@ -33,20 +32,26 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_native(part: int):
+def parts(few: int, many: int, count: int) -> list[Any]:
+    """Numbers of rows and a seed: `few` rows in the fast suite, `count` times `many` in the other."""
+    exhaustive = [pytest.param(many, seed, marks=pytest.mark.exhaustive) for seed in range(1, count + 1)]
+    return [(few, 0), *exhaustive]
+
+
+@pytest.mark.parametrize(("rows", "seed"), parts(few=6_000, many=15_000, count=4))
+def test_native(rows: int, seed: int):
     """With each instruction set that this processor has."""
     require("native")
-    compare.check("native", NATIVE_ROWS // 4, seed=100 + part)
+    compare.check("native", rows, 100 + seed)
 
 
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.exhaustive) for part in range(1, 6))])
-def test_triton(part: int):
+@pytest.mark.parametrize(("rows", "seed"), parts(few=80, many=250, count=6))
+def test_triton(rows: int, seed: int):
     require("triton")
     if torch.cuda.is_available():
-        compare.check("triton", 20_000, 200 + part, device="cuda")
+        compare.check("triton", 80 * rows, 200 + seed, device="cuda")
     else:
-        compare.check("triton", INTERPRETED_ROWS // 6, 200 + part, largest=2000, full_every=5, busy=0.4)
+        compare.check("triton", rows, 200 + seed, largest=2000, full_every=5, busy=0.4)
 
 
 def integers(out) -> list[np.ndarray]:

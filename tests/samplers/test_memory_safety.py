@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from samplers import SamplingParams, pack
-from tests.conftest import ROOT, require
+from tests.conftest import ROOT, examples, require
 
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
 ROWS = 1500
@@ -72,7 +72,7 @@ ANYTHING = st.one_of(arrays(), st.none(), st.integers(-(2**70), 2**70), st.text(
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=1500)
+@examples(1500)
 @given(data=st.data(), logits=ANYTHING)
 def test_the_binding_refuses_what_does_not_fit(data, logits):
     """Whatever its arguments, the extension draws tokens of the vocabulary or raises a ValueError or TypeError."""
@@ -83,13 +83,13 @@ def test_the_binding_refuses_what_does_not_fit(data, logits):
     parameters = _native.Parameters(pack([SamplingParams(top_k=2, top_p=0.9)] * rows or None).table)
     seed, position, stream = (data.draw(st.one_of(st.just(1), st.none(), ANYTHING)) for _ in range(3))
     try:
-        changes = None
+        penalties = None
         if data.draw(st.booleans()):
             given = [data.draw(st.one_of(arrays(), st.none(), st.just(np.zeros(1, np.int64)))) for _ in range(7)]
-            changes = _native.Changes(*given)
-        tokens = _native.sample(logits, parameters, changes, seed, position, stream, data.draw(st.booleans()), 2)[0]
+            penalties = _native.Penalties(*given)
+        tokens = _native.sample(logits, parameters, penalties, seed, position, stream, data.draw(st.booleans()), 2)[0]
         assert ((tokens >= -1) & (tokens < logits.shape[1])).all()
-        filtered, _ = _native.filter_logits(logits, parameters, changes, 1)
+        filtered, _ = _native.filter_logits(logits, parameters, penalties, 1)
         assert filtered.shape == logits.shape
     except (TypeError, ValueError):
         pass

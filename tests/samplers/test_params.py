@@ -12,7 +12,8 @@ import torch
 from transformers import GenerationConfig
 
 from samplers import InvalidLogits, PackedParams, SamplingParams, pack, sample
-from samplers.params import FLOATS
+from samplers.params import PENALTY_RANGES
+from samplers.reference.filters import FILTERS
 
 REFUSED = [
     ("temperature", -0.1, "0, or in [1e-6, 1e6]"),
@@ -77,13 +78,17 @@ def test_accepted(name):
         SamplingParams(**{name: value})
 
 
-@pytest.mark.parametrize("name", FLOATS)
+RANGES = PENALTY_RANGES | {f.name: f.accepts for f in FILTERS if isinstance(f.off, float)}
+
+
+@pytest.mark.parametrize("name", RANGES)
 def test_just_outside_either_end(name):
-    for end, way in ((FLOATS[name].low, -math.inf), (FLOATS[name].high, math.inf)):
+    accepted = RANGES[name]
+    for end, way in ((accepted.low, -math.inf), (accepted.high, math.inf)):
         outside = math.nextafter(end, way)
         with pytest.raises(ValueError, match=name):
             SamplingParams(**{name: 10**400 if outside == math.inf else outside})
-    for end, is_open in ((FLOATS[name].low, FLOATS[name].open_low), (FLOATS[name].high, FLOATS[name].open_high)):
+    for end, is_open in ((accepted.low, accepted.open_low), (accepted.high, accepted.open_high)):
         if is_open:
             with pytest.raises(ValueError, match=name):
                 SamplingParams(**{name: end})

@@ -7,12 +7,14 @@ the same tokens. (The definition itself forgives one part in 2^20.)
 import math
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from samplers import SamplingParams, filter_logits, textbook
 from samplers.reference.fixed_point import ONE
-from samplers.reference.sampler import Kept, keep, model_logprob, sample_row
+from samplers.reference.kept import Kept
+from samplers.reference.sampler import keep, model_logprob, sample_row
+from tests.conftest import examples
 from tests.samplers.strategies import params, rows
 
 MARGIN = 1e-5
@@ -28,7 +30,7 @@ def test_worked_example_through_the_public_entry():
         np.testing.assert_allclose(textbook.softmax(filtered[0]), expected, rtol=1e-5)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(rows(), params(greedy=False))
 def test_probabilities_and_kept_sets(x: np.ndarray, p: SamplingParams):
     expected = textbook_distribution(x, p)
@@ -40,7 +42,7 @@ def test_probabilities_and_kept_sets(x: np.ndarray, p: SamplingParams):
     assert actual[~sizeable].max(initial=0) <= 2 * NEGLIGIBLE * expected.max()
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(rows(), params(greedy=False), st.integers(0, 2**64 - 1))
 def test_numbers(x: np.ndarray, p: SamplingParams, bits: int):
     drawn = sample_row(x, p, bits)

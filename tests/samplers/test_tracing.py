@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 import samplers
 from samplers import InvalidLogits, SamplingParams, textbook, trace
+from tests.conftest import examples
 from tests.samplers.strategies import row
 
 EXAMPLE = np.log(textbook.example()).astype(np.float32)
@@ -39,7 +40,7 @@ PARAMS = st.builds(
 )
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     params=PARAMS, kind=st.sampled_from(["normal", "tied", "peaked"]), seed=st.integers(-5, 2**64), n=st.integers(1, 99)
 )

@@ -230,35 +230,44 @@
   ];
   const linear = (low) => [(at) => Math.max(low, at / END), (value) => value * END];
   const [k_from, k_to] = logarithmic(1, Math.max(2, DATA.pieces.length), 6);
-  const whole = [(at) => Math.round(k_from(at)), k_to];
-  const at_least_one = [(at) => Math.max(1, Math.round(k_from(at))), k_to];
-  const in_range = (low, high) => (value) => value >= low && value <= high;
+  const whole = (low) => [(at) => Math.max(low, Math.round(k_from(at))), k_to];
+
+  /** The control of a filter, from its line in the table of filters. */
+  function filter_control({ name, off, is_whole, text, low, high, open_low, open_high }) {
+    const inside = (v) => (open_low ? v > low : v >= low) && (high === null || (open_high ? v < high : v <= high));
+    const share = off === 1 ? linear(open_low ? 0.001 : 0) : logarithmic(1e-6, open_high ? 0.9 : 1, 2);
+    return {
+      name,
+      off,
+      range: is_whole ? `an integer ${text}` : text,
+      accepts: (v) => inside(v) && (!is_whole || Number.isSafeInteger(v)),
+      scale: is_whole ? whole(low) : share,
+    };
+  }
+
   const CONTROLS = [
-    [
-      "temperature",
-      "temperature",
-      "0, or in [1e-6, 1e6]",
-      (v) => v === 0 || in_range(1e-6, 1e6)(v),
-      logarithmic(0.05, 10, 3),
-    ],
-    ["top_k", "top-k (0: off)", "an integer >= 0", (v) => Number.isSafeInteger(v) && v >= 0, whole],
-    ["top_p", "top-p (1: off)", "in [0, 1]", in_range(0, 1), linear(0)],
-    ["epsilon_cutoff", "ε cutoff (0: off)", "in [0, 1)", (v) => v >= 0 && v < 1, logarithmic(1e-6, 0.9, 2)],
-    ["min_p", "min-p (0: off)", "in [0, 1]", in_range(0, 1), logarithmic(1e-6, 1, 2)],
-    ["typical_p", "typical p (1: off)", "in (0, 1]", (v) => v > 0 && v <= 1, linear(0.001)],
-    ["eta_cutoff", "η cutoff (0: off)", "in [0, 1)", (v) => v >= 0 && v < 1, logarithmic(1e-6, 0.9, 2)],
-    [
-      "min_tokens_to_keep",
-      "least tokens to keep",
-      "an integer >= 1",
-      (v) => Number.isSafeInteger(v) && v >= 1,
-      at_least_one,
-    ],
-  ].map(([name, title, range, accepts, [from, to]]) => ({ name, title, range, accepts, from, to }));
-  const MAIN_CONTROLS = 4; // the others are under "More filters"
+    {
+      name: "temperature",
+      off: 1,
+      range: "0, or in [1e-6, 1e6]",
+      accepts: (v) => v === 0 || (v >= 1e-6 && v <= 1e6),
+      scale: logarithmic(0.05, 10, 3),
+    },
+    ...DATA.filters.map(filter_control),
+    {
+      name: "min_tokens_to_keep",
+      off: 1,
+      range: "an integer >= 1",
+      accepts: (v) => Number.isSafeInteger(v) && v >= 1,
+      scale: whole(1),
+    },
+  ];
+  const MAIN_CONTROLS = ["temperature", "top_k", "top_p", "epsilon_cutoff"]; // the others are under "More filters"
 
   function make_control(control) {
-    const { name, title } = control;
+    const { name } = control;
+    const title = `${name.replaceAll("_", "-")} (${control.off}: off)`;
+    [control.from, control.to] = control.scale;
     control.slider = el("input", {
       type: "range",
       id: `${name}-slider`,
@@ -312,10 +321,11 @@
   }
 
   function make_controls() {
-    $("main-controls").append(...CONTROLS.slice(0, MAIN_CONTROLS).map(make_control));
-    $("more-controls").append(...CONTROLS.slice(MAIN_CONTROLS).map(make_control));
-    const off = { min_p: 0, typical_p: 1, eta_cutoff: 0, min_tokens_to_keep: 1 };
-    $("more").open = Object.entries(off).some(([name, value]) => current().params[name] !== value);
+    const is_main = ({ name }) => MAIN_CONTROLS.includes(name);
+    const folded = CONTROLS.filter((control) => !is_main(control));
+    $("main-controls").append(...CONTROLS.filter(is_main).map(make_control));
+    $("more-controls").append(...folded.map(make_control));
+    $("more").open = folded.some(({ name, off }) => current().params[name] !== off);
     $("reset").addEventListener("click", reset);
     $("controls").addEventListener("submit", (event) => event.preventDefault());
   }

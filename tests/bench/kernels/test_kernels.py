@@ -16,7 +16,7 @@ from bench.kernels.kernels import Variant
 pytest.importorskip("triton")
 
 EXHAUSTIVE = pytest.mark.exhaustive
-NVIDIA = ("sm_90", pytest.param("sm_80", marks=EXHAUSTIVE), pytest.param("sm_100", marks=EXHAUSTIVE))
+FAST = [Variant("weights_kernel"), Variant("penalise_kernel", changes=kernels.CHANGES[-1])]  # the others take minutes
 
 
 def run(*words: str) -> int:
@@ -25,7 +25,13 @@ def run(*words: str) -> int:
     return kernels.run(parser.parse_args(words))
 
 
-@pytest.mark.parametrize("target", NVIDIA)
+def test_what_compiles_fast_is_exact_and_spills_nothing():
+    records = list(kernels.measured(FAST, ["sm_90"]))
+    assert [(record["fused"], kernels.faults(record)) for record in records] == [(8, []), (0, [])]
+
+
+@EXHAUSTIVE
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 def test_every_kernel_is_exact_and_spills_nothing(target: str):
     records = list(kernels.measured(kernels.some_variants(), [target]))
     assert {record["kernel"] for record in records} == {variant.kernel for variant in kernels.variants()}
@@ -37,13 +43,14 @@ def test_every_kernel_is_exact_and_spills_nothing(target: str):
     assert fused["row_kernel"] > 8 and fused["choice_kernel"] > 8 and fused["filtered_kernel"] >= 8
 
 
-@pytest.mark.exhaustive
+@EXHAUSTIVE
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype: str):
     records = list(kernels.measured(kernels.some_variants(dtype), ["sm_90"]))
     assert [kernels.faults(record) for record in records] == [[]] * 7
 
 
+@EXHAUSTIVE
 def test_what_may_be_fused_would_be_seen():
     """The negative control: the same reader on the same kernels, compiled as Triton does by default."""
     fusing = [Variant(kernel) for kernel in ("row_kernel", "filtered_kernel")]
@@ -52,6 +59,7 @@ def test_what_may_be_fused_would_be_seen():
         assert kernels.faults(record) == [f"contractible {record['contractible']}"]
 
 
+@EXHAUSTIVE
 def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measure, "RESULTS", tmp_path)
     monkeypatch.setattr(kernels, "variants", lambda: [Variant("maxima_kernel")])

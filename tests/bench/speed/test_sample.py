@@ -80,6 +80,7 @@ def test_every_contestant_is_right(kind: str, filters: str, dtype: str):
     assert verify(case, sample.prepared(peers.OURS | peers.PEERS, case)[0], peers.OURS | peers.PEERS) == {}
 
 
+@pytest.mark.exhaustive
 def test_compiled_torch_is_right():
     case = Case("peaked", 300, 2, "k50+p.9")
     try:

@@ -370,6 +370,7 @@ def test_in_a_terminal(terminal, folder):
     assert not [c for c in one.text if ord(c) < 32 and c not in "\r\n\t\b\a\x1b"]  # the model's are not passed on
 
 
+@pytest.mark.exhaustive
 def test_control_c_twice_and_control_d(terminal):
     one = terminal("chat", "--seed", "7")
     one.ask("Who are you?", "model:")

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
@@ -17,6 +17,7 @@ from model.decoding.beam_search import Beam, BeamRules, Chooser, Search
 from model.kv_cache import KVCache
 from model.loading.weights import BUILT_IN
 from samplers import SamplingParams, textbook
+from tests.conftest import examples
 
 TOKENIZER = Tokenizer.from_pretrained()
 STORYTELLER = Llama.from_pretrained()
@@ -79,7 +80,7 @@ def searches(draw):
     )
 
 
-@settings(max_examples=80)
+@examples(80)
 @given(searches(), st.lists(st.lists(st.integers(1, V - 1), min_size=1, max_size=8), min_size=1, max_size=3))
 def test_beam_search_is_transformers(pair, arguments, prompts):
     """Ids and scores, alone; transformers' repetition penalty counts padding, so that it is not for a batch."""
@@ -108,7 +109,7 @@ def test_a_batch_is_transformers(pair, early_stopping):
     assert len({len(row[0].ids) for row in results}) > 1  # some left the batch before others
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.data())
 def test_a_search_is_over_where_transformers_is(data):
     """Its own two functions for it, on sums and lengths of all kinds."""

@@ -313,6 +313,7 @@ for scheme in ("int8", "nf4"):
 """
 
 
+@pytest.mark.exhaustive
 def test_nothing_is_printed():
     """Of two warnings of bitsandbytes that nobody can act on; others come through."""
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, check=True, cwd=Path.cwd())
@@ -339,6 +340,7 @@ print((status("VmHWM") - before) / sum(t.numel() * t.element_size() for t in hel
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be measured on Linux alone")
 def test_peak_memory_stays_near_the_quantised_weights(llama_folder):
     """82 MiB of weights in bfloat16 become 41; one tensor at a time is there twice, and a piece of it more often."""

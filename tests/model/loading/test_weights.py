@@ -237,6 +237,7 @@ print((status("VmHWM") - before) / sum(p.numel() * p.element_size() for p in lla
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be measured on Linux alone")
 def test_peak_memory_stays_near_the_loaded_weights(llama_folder):
     small = llama_folder("small")

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model import Llama, Tokenizer, generate
@@ -14,6 +14,7 @@ from model.cli import main
 from model.study import beam_page
 from model.study.beam_tree import grow
 from samplers import SamplingParams
+from tests.conftest import examples
 
 LLAMA, TOKENIZER = Llama.from_pretrained(), Tokenizer.from_pretrained()
 SEARCH = dict(num_beams=3, max_new_tokens=6)
@@ -29,7 +30,7 @@ def options(draw):
     return beams, SamplingParams(**params)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(options(), st.sampled_from(["The dragon", "There was once"]))
 def test_the_sums_add_up_and_every_fate_is_told(given, prompt):
     beams, params = given

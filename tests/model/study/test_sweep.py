@@ -138,7 +138,7 @@ def test_one_seed_has_no_spread():
 # Resuming.
 
 
-@pytest.mark.parametrize("after", [0, 7])
+@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.exhaustive), 7])
 def test_resumed_is_as_if_never_stopped(storyteller, folder, tmp_path, after):
     with pytest.raises(KeyboardInterrupt):
         sweep.run(*storyteller, SMALL, tmp_path, stopping(after))
@@ -247,7 +247,7 @@ def test_with_the_same_settings_nothing_is_begun_anew(storyteller, folder, tmp_p
     assert progress[0] == 7 and contents(tmp_path) == contents(folder)
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 def test_a_second_process_is_refused_by_name(storyteller, folder, tmp_path, overwrite):
     """While the first has measured seven rows."""
 

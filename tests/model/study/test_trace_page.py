@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -28,6 +28,7 @@ from samplers import SamplingParams, sample, trace
 from samplers.reference.draw import draw
 from samplers.reference.fixed_point import weights
 from samplers.reference.sampler import keep
+from tests.conftest import examples
 from tests.samplers import golden, strategies
 
 NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
@@ -141,7 +142,7 @@ def assert_followed(got: dict[str, Any], x: np.ndarray, params: SamplingParams, 
     ]  # fmt: skip
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(strategies.rows(), strategies.params(extreme=True), st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 3))
 def test_random_rows(engine: Engine, x: np.ndarray, params: SamplingParams, keys: tuple[int, int, int]):
     assert_followed(engine.draw(x, x, params, *keys), x, params, *keys)

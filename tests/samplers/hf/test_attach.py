@@ -212,6 +212,7 @@ def test_prefill_in_chunks(llama, ids):
     assert torch.equal(llama.generate(ids, **SAMPLING, prefill_chunk_size=2), expected)
 
 
+@pytest.mark.exhaustive
 def test_behind_torch_compile(llama, ids):
     expected = hf.attach(llama, seed=5).generate(ids, **SAMPLING)
     hf.detach(llama)
@@ -536,6 +537,7 @@ def test_only_models_that_generate():
         hf.attach(torch.nn.Linear(2, 2))
 
 
+@pytest.mark.exhaustive
 def test_transformers_is_imported_only_where_it_is_asked_for():
     code = "import samplers, sys; assert 'transformers' not in sys.modules; samplers.hf.attach; samplers.no_such_name"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

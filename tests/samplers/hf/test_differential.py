@@ -3,12 +3,13 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from samplers import hf
 from samplers.goodness_of_fit import cells, chi_square_tail, pearson
+from tests.conftest import examples
 from tests.samplers.hf.conftest import SIZES
 
 STEPS = 4
@@ -58,7 +59,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(options=OPTIONS, prompt=st.integers(0, 2**20), seed=st.integers(0, 2**64 - 1))
 def test_kept_sets_of_every_step(options, prompt, seed):
     """The tokens that we drew, fed to stock transformers step by step: its scores have the same -inf and values."""

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers import (
     LogitsProcessor,
@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from samplers import InvalidLogits, hf
+from tests.conftest import examples
 
 INF = math.inf
 TEMPERATURE, PENALTY = "TemperatureLogitsWarper", "RepetitionPenaltyLogitsProcessor"
@@ -388,7 +389,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("filter_name", FILTERS)
-@settings(max_examples=120)
+@examples(120)
 @given(data=st.data())
 def test_filters_agree_everywhere(filter_name: str, data: st.DataObject):
     row = data.draw(rows())

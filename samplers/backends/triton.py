@@ -1,0 +1,125 @@
+"""The Triton backend: lays a batch out on its device and launches the kernels. Nothing here waits for the GPU."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import triton
+
+from samplers.backends.contract import Columns, Filtered
+from samplers.batch import Batch
+from samplers.kernels import launch
+from samplers.kernels.fixed_point import ONE
+from samplers.kernels.launch import Rows
+from samplers.kernels.penalties import Penalties, penalise
+from samplers.kernels.sampler import WIDTH
+from samplers.params import PLAIN, PackedParams
+
+
+def sample(batch: Batch, details: bool) -> Columns:
+    """all_valid is None: to know it is to wait for the GPU."""
+    device = device_of(batch)
+    with current(device):
+        rows = rows_of(batch, device)
+        out = launch.sample(rows, batch.size, details)
+        tokens, weight, total, kept = out.integers
+        logprobs, entropy, _ = out.floats
+        kept = kept.to(torch.int32)
+        if not details:
+            return Columns(tokens, weight, total, kept, logprobs, None, None, None)
+        return Columns(tokens, weight, total, kept, logprobs, model_logprobs(batch, rows, tokens), entropy, None)
+
+
+def filter_logits(batch: Batch) -> Filtered:
+    device = device_of(batch)
+    with current(device):
+        filtered, out = launch.filter_logits(rows_of(batch, device), batch.size)
+        return filtered, out.integers[0] >= 0
+
+
+def model_logprobs(batch: Batch, rows: Rows, tokens: torch.Tensor) -> torch.Tensor:
+    """ln of each token's probability under softmax of the untouched logits (step 6): float32 [B]."""
+    x = logits_of(batch, tokens.device)
+    plain = rows._replace(x=x, stride=x.stride(0), table=PLAIN.packed.layout(table, tokens.device), table_step=0)
+    out = launch.sample(plain, len(x), details=False)
+    total, m = out.integers[2].double(), out.floats[2].double()
+    logit = x.gather(1, tokens.clamp(min=0)[:, None])[:, 0].double()
+    valid = (tokens >= 0) & (total > 0)
+    return torch.where(valid, logit - m - torch.log(total / ONE.value), torch.nan).float()
+
+
+def device_of(batch: Batch) -> torch.device:
+    device = batch.rows.device if isinstance(batch.rows, torch.Tensor) else torch.device("cpu")
+    if device.type == "cpu" and isinstance(launch.row_kernel, triton.JITFunction):
+        raise RuntimeError(
+            "backend 'triton' must have its logits on a GPU, got them on the CPU; with TRITON_INTERPRET=1, set before "
+            "Python starts, it runs there too"
+        )
+    return device
+
+
+def current(device: torch.device) -> AbstractContextManager[None]:
+    """Makes the device the current one, where Triton launches."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def rows_of(batch: Batch, device: torch.device) -> Rows:
+    """A batch as the kernels read it, after step 0."""
+    packed = batch.params
+    numbers = packed.layout(table, device) if packed.device_table is None else packed.device_table
+    x = penalised(batch, logits_of(batch, device), numbers)
+    seed, position, stream = (batch.integers_on(device, name) for name in ("seed", "position", "stream"))
+    return Rows(
+        x,
+        x.stride(0),
+        batch.vocabulary,
+        numbers,
+        int(len(numbers) > 1),
+        seed,
+        int(len(seed) > 1),
+        position,
+        int(len(position) > 1),
+        stream,
+        int(len(stream) > 1),
+    )
+
+
+def logits_of(batch: Batch, device: torch.device) -> torch.Tensor:
+    """[B, V]. Rows may lie anywhere; the logits of one lie side by side."""
+    x = batch.logits_on(device)
+    return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
+
+
+def penalised(batch: Batch, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+    """x itself where nothing changes it, else a float32 copy after step 0."""
+    packed, device = batch.params, x.device
+    history = batch.history_on(device) if packed.uses_history else None
+    biased = packed.greatest_biased >= 0
+    if batch.size == 0 or (history is None and batch.allowed is None and not biased):
+        return x
+    return penalise(
+        x,
+        Penalties(
+            packed.layout(biases, batch.vocabulary, device) if biased else None,
+            batch.allowed_on(device),
+            history,
+            batch.integers_on(device, "history_start"),
+        ),
+        numbers,
+    )
+
+
+def table(packed: PackedParams, device: torch.device) -> torch.Tensor:
+    """The parameters' numbers, int64 [R, WIDTH]."""
+    numbers = torch.from_numpy(packed.table.view("int64").reshape(len(packed.rows), WIDTH.value))
+    return numbers.to(device, non_blocking=True)
+
+
+def biases(packed: PackedParams, vocabulary: int, device: torch.device) -> torch.Tensor:
+    """The numbers that logit_bias adds, float32 [R, V]."""
+    added = torch.zeros((len(packed.rows), vocabulary))
+    for row, p in zip(added, packed.rows, strict=True):
+        if p.logit_bias:
+            row[list(p.logit_bias)] = torch.tensor(list(p.logit_bias.values()), dtype=torch.float32)
+    return added.to(device, non_blocking=True)
