@@ -1,6 +1,6 @@
 """A minimal Llama-2 that feeds the samplers: `Llama`, `Tokenizer`, `generate`.
 
-Names are imported when first used, so that the command line answers `--help` without loading torch.
+Names are imported when first used: the command line answers `--help` without loading torch.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from model.chat.session import ChatSession
     from model.config import LlamaConfig
     from model.decoding.batches import generate_many
-    from model.decoding.generation import Generation, generate
+    from model.decoding.generation import generate
+    from model.decoding.writer import Generation
     from model.llama import Llama
     from model.tokenizer import Tokenizer
 
 _HOMES = {
     "ChatSession": "model.chat.session",
     "Conversation": "model.chat.conversation",
-    "Generation": "model.decoding.generation",
+    "Generation": "model.decoding.writer",
     "Llama": "model.llama",
     "LlamaConfig": "model.config",
     "Tokenizer": "model.tokenizer",

@@ -1,7 +1,7 @@
 """The shape of a Llama, read from a Hugging Face `config.json` of either generation.
 
-Older folders write `rope_theta` and `rope_scaling` at top level; transformers 5 writes
-`rope_parameters` that holds both. Missing keys take the defaults of transformers' `LlamaConfig`.
+Older folders have `rope_theta` and `rope_scaling` at the top level; transformers 5 writes `rope_parameters` with both.
+Missing keys take the defaults of transformers' `LlamaConfig`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def check_fields(config: Any) -> None:
 class RopeScaling:
     """How rotary frequencies are stretched beyond the trained window.
 
-    rope_type: "default" (not at all), "linear" (Chen et al. 2023: every frequency divided by
-    `factor`) or "llama3" (Llama 3.1: only the slow ones, with a smooth passage between).
+    rope_type: "default" (not at all), "linear" (Chen et al. 2023: every frequency divided by `factor`) or "llama3"
+        (Llama 3.1: only the slow ones, with a smooth transition).
     """
 
     rope_type: str = "default"
@@ -101,7 +101,7 @@ class LlamaConfig:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> LlamaConfig:
-        """Read `folder/config.json`. FileNotFoundError where it is missing, ValueError where it is no Llama."""
+        """Read `folder/config.json`. Raises: FileNotFoundError if it is missing, ValueError if it is no Llama."""
         path = Path(folder) / CONFIG
         raw = read_json(require_file(path, f"; a model folder holds {CONFIG} and *.safetensors"))
         try:
@@ -111,7 +111,7 @@ class LlamaConfig:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> LlamaConfig:
-        """Translate the keys of `config.json`; unknown keys are of no concern to the arithmetic and are ignored."""
+        """Translate the keys of `config.json`; unknown keys do not affect the arithmetic and are ignored."""
         _refuse_other_architectures(raw)
         known = {f.name for f in fields(cls)} - {"rope_theta", "rope_scaling", "eos_token_ids"}
         values = {name: raw[name] for name in known & raw.keys() if not (name in _NULLABLE and raw[name] is None)}

@@ -1,7 +1,7 @@
-"""Files that are written whole or not at all, and files that grow line by line and survive being cut off.
+"""Files that are written whole or not at all, and files that grow line by line and survive an interruption.
 
-What a user names follows one rule. A new file appears when it is complete. A file that is there already is replaced
-only where the user says so. A link is followed. A pipe or a device is written to as it is.
+Files named by a user follow these rules. A new file appears when it is complete. An existing file is replaced only if
+the user says so. A link is followed. A pipe or a device is written to directly.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any, BinaryIO
 
 try:
     import fcntl
-except ImportError:  # Windows has no flock: nothing keeps two processes apart there
+except ImportError:  # Windows has no flock: there two processes may write one file
     fcntl = None  # type: ignore[assignment]
 
 
 def check(path: Path, option: str, overwrite: bool = False) -> None:
-    """Refuse, before the work that fills it, a file that `write` would refuse.
+    """Refuse a file that `write` would refuse, before any work is done.
 
-    option: the command's option that names the file, for the error.
+    option: of the command, for the error.
     Raises: FileExistsError, IsADirectoryError or FileNotFoundError naming option and path.
     """
     folder = Path(os.path.realpath(path)).parent
@@ -32,13 +32,13 @@ def check(path: Path, option: str, overwrite: bool = False) -> None:
     if not path.exists() and not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; {option} {path} needs one that exists")
     if path.exists() and not (overwrite or is_stream(path)):
-        raise is_there(path, option)
+        raise already_exists(path, option)
 
 
 def write(path: Path, data: str | bytes, option: str, overwrite: bool = False) -> None:
     """Write a file that a user named, whole or not at all.
 
-    Raises: as `check`, also where the file has come to be since; OSError naming the path where it can't be written.
+    Raises: as `check`, even if the file was created since; OSError naming the path if it can't be written.
     """
     check(path, option, overwrite)
     if is_stream(path):
@@ -47,66 +47,66 @@ def write(path: Path, data: str | bytes, option: str, overwrite: bool = False) -
     elif overwrite:
         replace(path, data)
     else:
-        with naming(path), written_beside(path, data) as complete:
+        with naming(path), temporary_file(path, data) as complete:
             try:
                 give_name(complete, Path(os.path.realpath(path)))
             except FileExistsError:
-                raise is_there(path, option) from None
+                raise already_exists(path, option) from None
 
 
-def is_there(path: Path, option: str) -> FileExistsError:
-    return FileExistsError(f"{option} must be a new file, got {path}, which is there already: --overwrite replaces it")
+def already_exists(path: Path, option: str) -> FileExistsError:
+    return FileExistsError(f"{option} must be a new file, got {path}, which already exists: --overwrite replaces it")
 
 
 def replace(path: Path, data: str | bytes) -> None:
-    """Write a file whole or not at all, whether it is there or not; its permissions stay."""
-    with naming(path), written_beside(path, data) as complete:
+    """Write a file whole or not at all, whether it exists or not; its permissions stay."""
+    with naming(path), temporary_file(path, data) as complete:
         if path.exists():
             shutil.copymode(path, complete)
         complete.replace(os.path.realpath(path))
 
 
 @contextmanager
-def written_beside(path: Path, data: str | bytes) -> Iterator[Path]:
-    """A complete file in the folder of path, under a name that lasts as long as the context."""
-    beside = Path(os.path.realpath(path)).with_name(f".alea-{os.urandom(4).hex()}")
+def temporary_file(path: Path, data: str | bytes) -> Iterator[Path]:
+    """A complete file in the same folder, under a temporary name."""
+    temporary = Path(os.path.realpath(path)).with_name(f".alea-{os.urandom(4).hex()}")
     try:
-        with beside.open("xb") as file:
+        with temporary.open("xb") as file:
             file.write(encoded(data))
             file.flush()
-            os.fsync(file.fileno())  # else its name could reach the disk before what is in it
-        yield beside
+            os.fsync(file.fileno())  # else its name could reach the disk before its content
+        yield temporary
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def give_name(complete: Path, name: Path) -> None:
-    """Raises: FileExistsError where another file has the name; rename would replace it."""
+    """Raises: FileExistsError if another file has the name, which rename would replace."""
     try:
         os.link(complete, name)
     except FileExistsError:
         raise
-    except (OSError, AttributeError):  # links are not for every file system
+    except (OSError, AttributeError):  # a file system without links
         name.touch(exist_ok=False)
         complete.replace(name)
 
 
-# What is written to as it is.
+# Pipes and devices.
 
 
 def is_stream(path: Path) -> bool:
-    """Whether the path is there and no file to replace: a pipe, a device, or what the process has open already."""
+    """Whether the path is a pipe, a device, or a file that this process has open."""
     return path.exists() and (not stat.S_ISREG(path.stat().st_mode) or descriptor(path) is not None)
 
 
 def stream(path: Path) -> BinaryIO:
-    """A pipe, a device or an open file, to write to without a buffer."""
+    """Open a pipe, a device or an open file for unbuffered writing."""
     number = descriptor(path)
     return path.open("wb", 0) if number is None else os.fdopen(os.dup(number), "wb", 0)
 
 
 def descriptor(path: Path) -> int | None:
-    """The number of the open file that /dev/stdout, /dev/fd/N or a link to them stands for; None for other paths.
+    """The number of the open file behind /dev/stdout, /dev/fd/N or a link to them; None for other paths.
 
     >>> descriptor(Path("/dev/fd/1")), descriptor(Path("files.py"))
     (1, None)
@@ -117,13 +117,13 @@ def descriptor(path: Path) -> int | None:
     return descriptor(folder / path.readlink()) if path.is_symlink() else None
 
 
-# What grows.
+# Files that grow.
 
 
 class Lines:
-    """A file of lines that one process at a time opens and adds to. Closed without a line, it is removed.
+    """A file of lines, open to one process at a time. If it is empty when closed, it is removed.
 
-    Raises: BlockingIOError naming the path where another process has it open.
+    Raises: BlockingIOError naming the path if another process has it open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -137,12 +137,12 @@ class Lines:
         self.close()
 
     def read(self) -> list[str]:
-        """The lines that end."""
+        """The complete lines."""
         self.file.seek(0)
-        return ended(self.path, self.file.read())
+        return complete_lines(self.path, self.file.read())
 
     def keep(self, lines: Sequence[str]) -> None:
-        """Cut off what follows these, the first of the file."""
+        """Cut the file after these, its first lines."""
         self.file.truncate(sum(len(line.encode()) + 1 for line in lines))
 
     def add(self, lines: Iterable[str]) -> None:
@@ -156,7 +156,7 @@ class Lines:
         self.file.close()
 
     def remove(self) -> None:
-        """Not what another process has put in its place meanwhile."""
+        """Remove the file, unless another process has replaced it."""
         if is_at(self.file, self.path):
             if fcntl is None:
                 self.file.close()  # Windows removes no open file
@@ -165,7 +165,7 @@ class Lines:
 
 
 def locked(path: Path) -> BinaryIO:
-    """The file, made where it is missing, open to this process alone until it is closed, or the process ends."""
+    """The file, created if missing, open to this process alone until it is closed or the process ends."""
     while True:
         with naming(path):
             file = path.open("a+b", 0)
@@ -175,11 +175,11 @@ def locked(path: Path) -> BinaryIO:
         except BlockingIOError:
             file.close()
             raise BlockingIOError(f"{path}: another alea is writing it") from None
-        except OSError:  # locks are not for every file system
+        except OSError:  # a file system without locks
             pass
         if is_at(file, path):
             return file
-        file.close()  # who had the lock has removed the file since it was opened
+        file.close()  # the former owner of the lock removed the file after it was opened here
 
 
 def is_at(file: BinaryIO, path: Path) -> bool:
@@ -190,7 +190,7 @@ def is_at(file: BinaryIO, path: Path) -> bool:
 
 
 def append(path: Path, lines: str) -> None:
-    """Add whole lines at the end, all or none."""
+    """Add lines at the end, all or none."""
     with naming(path), path.open("ab", 0) as file:
         add_all(file, lines)
 
@@ -209,18 +209,18 @@ def size(file: BinaryIO) -> int:
 
 
 def whole_lines(path: Path) -> list[str]:
-    """The lines that end; what follows the last end was cut off while it was written."""
-    return ended(path, path.read_bytes()) if path.exists() else []
+    """The complete lines. The rest was cut off while it was written."""
+    return complete_lines(path, path.read_bytes()) if path.exists() else []
 
 
-def ended(path: Path, data: bytes) -> list[str]:
+def complete_lines(path: Path, data: bytes) -> list[str]:
     try:
         return [line.decode() for line in data.split(b"\n")[:-1]]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: must be UTF-8 text ({error})") from None
 
 
-# What they share.
+# Shared.
 
 
 def encoded(data: str | bytes) -> bytes:
@@ -228,7 +228,7 @@ def encoded(data: str | bytes) -> bytes:
 
 
 def write_all(file: BinaryIO, data: bytes) -> None:
-    """To a file without a buffer, which may take less at a time than it is given."""
+    """To an unbuffered file, which may accept only a part at a time."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
@@ -236,22 +236,22 @@ def write_all(file: BinaryIO, data: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """An error of the system tells which file it is about."""
+    """Name the path in system errors."""
     try:
         yield
     except OSError as error:
         raise type(error)(f"can't write to {path}: {error.strerror}" if error.strerror else str(error)) from None
 
 
-def differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """In which settings what is there is of another run than the one wanted, in words; "" where in none.
+def differences(old: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The settings that differ from those wanted, in words; "" if none.
 
     >>> differences({"seed": 5, "top_p": 0.9}, {"seed": 6, "top_p": 0.9})
     'seed is 5, not 6'
     """
     changes = [
-        f"{name} is {there.get(name)!r}, not {wanted.get(name)!r}"
-        for name in sorted(there.keys() | wanted.keys())
-        if there.get(name) != wanted.get(name)
+        f"{name} is {old.get(name)!r}, not {wanted.get(name)!r}"
+        for name in sorted(old.keys() | wanted.keys())
+        if old.get(name) != wanted.get(name)
     ]
     return "; ".join(changes)

@@ -1,4 +1,4 @@
-"""Ctrl-C in a process that is a command's own: no traceback, whenever it comes."""
+"""Ctrl-C in a process of `alea` itself: never a traceback."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ TYPE_CHECKING = False  # as in model.cli
 if TYPE_CHECKING:
     from types import FrameType
 
-STATUS = 130  # as shells tell it
-SHOW_CURSOR = "\033[?25h"  # which a progress bar hides
+STATUS = 130  # of a process that SIGINT ended, in shells
+SHOW_CURSOR = "\033[?25h"  # a progress bar hides it
 
 
 def take() -> None:
-    """From here on a Ctrl-C raises KeyboardInterrupt, but amid an import it ends the process.
+    """From now on a Ctrl-C raises KeyboardInterrupt; during an import it ends the process.
 
-    There extension modules swallow what is raised, NumPy's and torch's among them, and go on half imported.
+    Extension modules such as NumPy's and torch's swallow exceptions during their import, and would stay half imported.
     """
     import signal
 
@@ -25,7 +25,7 @@ def take() -> None:
 
 
 def ignore() -> None:
-    """From here on: the process ends, and nothing is left to stop."""
+    """From now on a Ctrl-C does nothing: the process is ending."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

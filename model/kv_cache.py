@@ -1,4 +1,4 @@
-"""The key-value cache: two preallocated tensors a layer, written in place, never copied to grow."""
+"""The key-value cache: two preallocated tensors, written in place, never copied to grow."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from model.config import LlamaConfig
 
 
 class KVCache:
-    """Keys and values of `batch` sequences with room for `length` positions each.
+    """Keys and values of `batch` sequences, up to `length` positions each.
 
-    Slot j of a row holds position j of that row, so rows of different length need no padding mask:
-    a query at position i may see slots 0..i, and whatever lies above is overwritten before it is seen.
+    Slot j of a row holds position j of that row, so rows of different lengths need no padding mask: a query at
+    position i sees slots 0..i, and later slots are overwritten before they are seen.
     """
 
     def __init__(self, config: LlamaConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -31,14 +31,14 @@ class KVCache:
         return self.keys[layer, :, :, : slots.end], self.values[layer, :, :, : slots.end]
 
     def repeat(self, times: int) -> KVCache:
-        """A new cache in which every row stands `times` times in a row, for several continuations of one prompt."""
+        """A new cache that repeats each row `times` times, for several continuations of one prompt."""
         copy = object.__new__(KVCache)
         copy.keys = self.keys.repeat_interleave(times, dim=1)
         copy.values = self.values.repeat_interleave(times, dim=1)
         return copy
 
     def drop(self, row: int) -> None:
-        """Give up a row: the last one moves to its place. No row's result depends on where it stands."""
+        """Remove a row; the last one takes its place. The order of rows does not affect any result."""
         last = self.keys.shape[1] - 1
         for name in ("keys", "values"):
             store = getattr(self, name)
@@ -47,9 +47,9 @@ class KVCache:
             setattr(self, name, store[:, :last])
 
     def reorder(self, rows: list[int], used: int) -> None:
-        """Row i becomes what row rows[i] was, for beams, which grow out of one another; only slots 0 .. used - 1 move.
+        """Row i becomes the former row rows[i], in slots 0 .. used - 1: each beam continues its parent's row.
 
-        A row may stand for several, or for none: there are len(rows) rows then.
+        len(rows) rows remain; a row may occur several times or not at all.
         """
         if rows == list(range(self.keys.shape[1])):
             return
@@ -63,9 +63,9 @@ class KVCache:
 
 
 class Slots:
-    """Where one forward pass writes: `positions` int64 [B, L], known on the host as well.
+    """The slots that one forward pass writes: `positions` int64 [B, L].
 
-    start: first slot where all rows write to the same ones, else None. end: one past the last slot written.
+    start: first slot, if all rows write to the same slots, else None. end: one past the last slot written.
     """
 
     def __init__(self, positions: Tensor, start: int | None, end: int) -> None:
@@ -79,7 +79,7 @@ class Slots:
 
     @classmethod
     def ragged(cls, lengths: list[int], device: torch.device) -> Slots:
-        """One slot a row, at the row's own length (in tokens so far)."""
+        """One slot per row, at the row's own length in tokens."""
         if len(set(lengths)) == 1:
             return cls.aligned(len(lengths), lengths[0], 1, device)
         positions = torch.tensor(lengths, device=device)[:, None]

@@ -1,4 +1,4 @@
-"""Llama-2 (Touvron et al. 2023), one idea a screen: RMSNorm, RoPE, grouped-query attention, SwiGLU.
+"""Llama-2 (Touvron et al. 2023): RMSNorm, RoPE, grouped-query attention, SwiGLU.
 
 B batch, L tokens, E hidden size, H heads, H_kv key-value heads, D head size, V vocabulary.
 Parameter names are those of a Hugging Face checkpoint without the leading `model.`.
@@ -35,7 +35,7 @@ class RMSNorm(nn.Module):
 def rotary_frequencies(config: LlamaConfig, device: torch.device) -> Tensor:
     """Radians per position of each pair of channels, float32 [D / 2] (Su et al. 2021, eq. 15).
 
-    Kept apart from the weights, because a cast of the model to 16 bits must not round them.
+    They are not weights: a cast of the model to 16 bits must not round them.
     """
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64, device=device).float() / config.head_dim
     frequency = 1.0 / config.rope_theta**exponent
@@ -126,7 +126,7 @@ class Block(nn.Module):
 
 
 class View:
-    """What every layer of one forward pass shares: the angles, the cache, and who may see whom."""
+    """Shared by all layers of one forward pass: the rotary angles, the cache and the attention mask."""
 
     def __init__(self, slots: Slots, frequencies: Tensor, dtype: torch.dtype, cache: KVCache | None) -> None:
         angles = slots.positions[:, None, :, None].float() * frequencies  # [B, 1, L, D / 2]
@@ -134,7 +134,7 @@ class View:
         self.slots, self.cache = slots, cache
         first, count = slots.start, slots.positions.shape[1]
         self.causal = first == 0 and count > 1
-        # One token after an equal number of others sees all of them; from slot 0, `causal` says it.
+        # A single token sees all slots before it; from slot 0, `causal` replaces the mask.
         open_view = first is not None and (count == 1 or first == 0)
         self.mask = None if open_view else self.visible()  # [B, 1, L, S] or None
 
@@ -156,7 +156,7 @@ class Llama(nn.Module):
         super().__init__()
         self.config = config
         self.generation_config: dict[str, Any] = {}  # the folder's generation_config.json
-        self.source = "the model"  # where its weights come from, as an error names it
+        self.source = "the model"  # the origin of its weights, for error messages
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -183,7 +183,7 @@ class Llama(nn.Module):
             adapter: a folder with a LoRA adapter as PEFT saves it, merged into the weights (`model.loading.lora`).
             quantize: "int8", "nf4" or "fp4" for the matrices of the layers (`model.loading.quantization`);
                 embedding, norms and lm_head stay in dtype.
-            double_quant: bool, quantise the scales of nf4 or fp4 as well.
+            double_quant: bool, quantize the scales of nf4 or fp4 as well.
 
         Raises: FileNotFoundError, ValueError naming file and tensor (see `model.loading.weights`); RuntimeError where
             bitsandbytes is needed and missing.
@@ -214,7 +214,7 @@ class Llama(nn.Module):
         return self.logits(self.hidden(ids, cache, slots))
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None, slots: Slots | None = None) -> Tensor:
-        """ids [B, L] -> the stream after the last norm [B, L, E]; with a cache, `slots` says where ids stand."""
+        """ids [B, L] -> the stream after the last norm [B, L, E]; slots: of the ids in the cache."""
         if slots is None:
             slots = Slots.aligned(len(ids), 0, ids.shape[1], ids.device)
         x = self.embed_tokens(ids)

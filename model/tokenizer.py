@@ -41,7 +41,7 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path | None = None) -> Tokenizer:
-        """Read `folder/tokenizer.model`; no folder: the storyteller's. FileNotFoundError where there is none."""
+        """Read `folder/tokenizer.model`; no folder: the storyteller's. Raises: FileNotFoundError if it is missing."""
         folder = BUILT_IN if folder is None else Path(folder)
         path = folder / "tokenizer.model"
         if not folder.is_dir():
@@ -51,9 +51,9 @@ class Tokenizer:
         return cls(require_file(path, "; a Llama-2 folder holds its SentencePiece model there"))
 
     def encode(self, text: str, bos: bool = True, eos: bool = False, parse_special: bool = False) -> list[int]:
-        """Token ids of a text, BOS before and EOS after it where asked.
+        """Token ids of a text; bos, eos: add BOS before it, EOS after it.
 
-        A literal `<s>` in the text stays text, unless parse_special makes it the token of that name.
+        A literal `<s>` in the text stays text, unless parse_special is set.
         """
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, got {type(text).__name__}")
@@ -73,7 +73,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; special tokens give none, bytes that are no UTF-8 give U+FFFD."""
+        """The text of ids. Special tokens have no text; bytes that are no UTF-8 become U+FFFD."""
         stream = self.stream()
         text = "".join(stream.put(i) for i in ids) + stream.end()
         return text[1:] if self._adds_space and text.startswith(" ") else text
@@ -83,11 +83,11 @@ class Tokenizer:
         return [self.sp.id_to_piece(i) if 0 <= i < self.vocab_size else f"<{i}>" for i in ids]
 
     def stream(self) -> TokenStream:
-        """A decoder for ids that come one at a time."""
+        """A decoder for one id at a time."""
         return TokenStream(self)
 
     def token_bytes(self, token: int) -> bytes:
-        """What a token adds to the text, in UTF-8; nothing for a special one or one outside the vocabulary."""
+        """The UTF-8 bytes that a token adds to the text; none for special tokens and ids outside the vocabulary."""
         return self._bytes[token] if 0 <= token < self.vocab_size else b""
 
     def _as_bytes(self, token: int) -> bytes:
@@ -100,16 +100,16 @@ class Tokenizer:
 
 
 class TokenStream:
-    """Ids in, text out: a character appears when its last byte is there, spaces where they stand."""
+    """Ids in, text out: a character appears with its last byte; spaces stay."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def put(self, token: int) -> str:
-        """The text that this token completes, perhaps none."""
+        """The text that this token completes, possibly none."""
         return self.decoder.decode(self.tokenizer.token_bytes(token))
 
     def end(self) -> str:
-        """What was held back: U+FFFD for a character that never was completed."""
+        """The rest: U+FFFD for an incomplete character."""
         return self.decoder.decode(b"", final=True)

@@ -1,4 +1,4 @@
-"""What a stranger may have written: whether a path leads to a file, the JSON in it, a name or value in a message."""
+"""Safe handling of untrusted input: paths, JSON files, and names or values in messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHORT.maxlevel = 2
 
 
 def shown(value: Any) -> str:
-    r"""A name or value as a message shows it: as `repr`, so that a terminal obeys nothing in it, and not too long.
+    r"""A name or value for a message: a short `repr`, without control characters that a terminal would obey.
 
     >>> shown("evil\x1b[31m.weight"), len(shown("x" * 5000))
     ("'evil\\x1b[31m.weight'", 100)
@@ -31,14 +31,14 @@ def shown(value: Any) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything has this name, even a link that leads nowhere."""
+    """Whether the name exists, even as a broken link."""
     return os.path.lexists(path)
 
 
 def require_file(path: Path, hint: str = "") -> Path:
-    """The path, where it leads to a file.
+    """The path, if it is a file.
 
-    Raises: FileNotFoundError with the hint where nothing is there; ValueError where what is there is no file.
+    Raises: FileNotFoundError with the hint if it does not exist; ValueError if it is no file.
     """
     if not is_there(path):
         raise FileNotFoundError(f"{path}: no such file{hint}")
@@ -48,15 +48,15 @@ def require_file(path: Path, hint: str = "") -> Path:
 
 
 def kind(path: Path) -> str:
-    """What a path leads to that is no file."""
+    """The kind of a path that is no file."""
     try:
         return KINDS[stat.S_IFMT(path.stat().st_mode)]
-    except OSError:  # it leads nowhere, or to itself
+    except OSError:  # a broken link, or a link to itself
         return "a link that leads to no file"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ValueError naming the file where there is none."""
+    """The object in a JSON file. Raises: ValueError naming the file if it holds no object."""
     require_file(path)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -68,5 +68,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def optional_json(path: Path) -> dict[str, Any]:
-    """The same, {} where nothing is there."""
+    """The same, {} if the file is missing."""
     return read_json(path) if is_there(path) else {}

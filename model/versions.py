@@ -1,10 +1,10 @@
-"""Versions of what is installed, this project's own among them."""
+"""Versions of installed packages, including this project."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-DISTRIBUTION = "alea-sampling"  # this project on the package index, where `alea` is somebody else's
+DISTRIBUTION = "alea-sampling"  # this project's name on the package index, where `alea` is another project
 
 
 def installed(package: str) -> str | None:

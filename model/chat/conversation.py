@@ -1,4 +1,4 @@
-"""A chat as a model reads it: messages with roles into token ids, and how many of them fit its window."""
+"""A chat as a model reads it: messages with roles as token ids, within the model's window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROLES = ("system", "user", "assistant")
 
 
 class Turn(NamedTuple):
-    """What the user said (with a second part, where the format has one), and the answer, None at the end."""
+    """The user's message (input: its second part, in formats that have one) and the answer, None in the last turn."""
 
     user: str
     input: str | None
@@ -34,15 +34,15 @@ def encode_chat(
     Special tokens come from the template alone: a `</s>` or `[INST]` in a message stays text.
 
     Args:
-        messages: {"role": "system", "user" or "assistant", "content": str}, as transformers has them: perhaps a system
-            message, then user and assistant in turn, last the user. Earlier turns may be examples. A user's message
-            may have an "input", where the template has a place for it (alpaca).
+        messages: {"role": "system", "user" or "assistant", "content": str}, as in transformers: an optional system
+            message, then user and assistant in turn, the user last. Earlier turns may be examples. A user's message
+            may have an "input", if the template has a place for it (alpaca).
         template: a name in `model.chat.templates.TEMPLATES`.
-        trigger: how the answer shall begin, such as "A:" or "Let's think step by step:".
+        trigger: the beginning of the answer, such as "A:" or "Let's think step by step:".
         space_after_special: whether text after a special token begins with a space piece, as in Meta's own code and
-            transformers' `legacy=True`; `model.chat.templates.has_space_after_special` tells it of a folder.
+            transformers' `legacy=True`; `model.chat.templates.has_space_after_special` finds it for a folder.
 
-    Raises: ValueError or TypeError naming messages[i], where roles are unknown or out of order or content is no str.
+    Raises: ValueError or TypeError naming messages[i], if roles are unknown or out of order or content is no str.
     Source: Touvron et al. 2023, Llama 2, section 3.3, and the code released with it.
 
     >>> tokenizer = Tokenizer.from_pretrained()
@@ -68,7 +68,7 @@ def encode_turns(
     trigger: str,
     space_after_special: bool,
 ) -> list[int]:
-    """`encode_chat` once its arguments are checked; no system message means none, not the template's default."""
+    """`encode_chat` with checked arguments; without a system message, the template's default is not used."""
     ids: list[int] = []
     for part in joined(written(row, system, turns, trigger, tokenizer.bos_id, tokenizer.eos_id)):
         if isinstance(part, int):
@@ -100,7 +100,7 @@ def written(
 
 
 def joined(parts: Sequence[str | int]) -> list[str | int]:
-    """Texts that follow each other as one, since a token may span them.
+    """Joins adjacent texts, because a token may span them.
 
     >>> joined([1, "a", "b", 2, 1, "c"])
     [1, 'ab', 2, 1, 'c']
@@ -115,9 +115,9 @@ def joined(parts: Sequence[str | int]) -> list[str | int]:
 
 
 def encode_without_space(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of a text that is not the first of its sequence, so that no space piece is put before it.
+    """Token ids of a text without the space piece that SentencePiece puts before a text.
 
-    SentencePiece has no switch for that: the text goes behind a line break, which is a piece of its own.
+    SentencePiece has no option for it: the text is encoded after a line break, which is a separate piece.
     """
     line_break = tokenizer.encode("\n", bos=False)
     ids = tokenizer.encode("\n" + text, bos=False)
@@ -145,7 +145,7 @@ def checked(messages: Sequence[Message], template: str) -> tuple[str | None, lis
         raise ValueError(f"messages[{last}], the last, must have role 'user', got {messages[last]['role']!r}")
     users = messages[has_system::2]
     answers = [message["content"] for message in messages[has_system + 1 :: 2]] + [None]
-    turns = [Turn(user["content"], user.get("input"), one) for user, one in zip(users, answers, strict=True)]
+    turns = [Turn(user["content"], user.get("input"), answer) for user, answer in zip(users, answers, strict=True)]
     return messages[0]["content"] if has_system else None, turns
 
 
@@ -174,7 +174,7 @@ def checked_text(name: str, text: Any) -> str:
 
 @dataclass(frozen=True)
 class Budget:
-    """How a model's window is shared, in tokens: what is left for the prompt, the user's next message.
+    """How a model's window is divided, in tokens; `left` remains for the prompt, the user's next message.
 
     reserved: for the answer. history: of earlier turns.
 
@@ -203,23 +203,23 @@ class Budget:
 
 
 class Prompt(NamedTuple):
-    """What `generate` continues: the ids, and how many of the oldest turns had to go for them to fit."""
+    """The ids that `generate` continues; dropped: the number of oldest turns that did not fit."""
 
     ids: list[int]
     dropped: int
 
 
 class Conversation:
-    """The messages of a chat as it goes on, each prompt within the model's window.
+    """The messages of a growing chat; each prompt fits the model's window.
 
     Args:
         tokenizer: of the model that answers.
         window: int, its max_position_embeddings, tokens.
-        reserved: int in 1 .. window - 1, room for an answer, tokens.
+        reserved: int in 1 .. window - 1, tokens for an answer.
         template, trigger, space_after_special: as in `encode_chat`.
-        system: the system message, "" for none; may be set anew at any time.
-        history: messages that come first, user and assistant in turn: examples, say.
-        drop_oldest: whether the oldest turns (never the system message) make room for a prompt that does not fit.
+        system: the system message, "" for none; it may be changed at any time.
+        history: first messages, user and assistant in turn, such as examples.
+        drop_oldest: whether the oldest turns (never the system message) are dropped if a prompt does not fit.
 
     Raises: ValueError or TypeError naming the argument.
 
@@ -256,7 +256,7 @@ class Conversation:
 
     @property
     def messages(self) -> list[Message]:
-        """All of them, the system message first where there is one."""
+        """All messages, the system message first."""
         return self.first + self.said
 
     @property
@@ -265,11 +265,11 @@ class Conversation:
         return [{"role": "system", "content": system}] if system else []
 
     def ask(self, text: str, **parts: str) -> Prompt:
-        """Add the user's message, and give the prompt that asks for an answer to it.
+        """Add the user's message; returns the prompt for its answer.
 
-        parts: input="..." where the template has a place for it.
-        Raises: ValueError with the arithmetic where the prompt does not fit, and where the last message still waits for
-        an answer; then nothing is changed.
+        parts: input="...", if the template has a place for it.
+        Raises: ValueError with the arithmetic if the prompt does not fit, and if the last message has no answer yet;
+            then nothing is changed.
         """
         if self.is_waiting:
             raise ValueError("the last message must be answered or taken back before the next, got another")
@@ -289,7 +289,7 @@ class Conversation:
         return bool(self.said) and self.said[-1]["role"] == "user"
 
     def answer(self, text: str) -> str:
-        """Add what the model wrote after the prompt; returns the message, the trigger first."""
+        """Add the model's text after the prompt; returns the message, which begins with the trigger."""
         if not self.is_waiting:
             raise ValueError("a message must be asked before it is answered, got an answer alone")
         content = (self.trigger + checked_text("text", text)).strip()
@@ -297,20 +297,20 @@ class Conversation:
         return content
 
     def take_back(self) -> None:
-        """Forget a message that was not answered."""
+        """Remove a message without an answer."""
         if self.is_waiting:
             self.said.pop()
 
     def reset(self) -> None:
-        """Forget all messages but the system's."""
+        """Remove all messages except the system message."""
         self.said = []
 
     def budget(self) -> Budget:
-        """What the next prompt will find, to a token at a seam; its template's marks are part of the prompt."""
+        """The budget of the next prompt, which includes its template's marks. Tokens that span parts may add one."""
         return self.sizes([*self.said, {"role": "user", "content": "."}])[1]
 
     def sizes(self, said: Sequence[Message]) -> tuple[int, Budget]:
-        """Tokens of the prompt, which is the last message, and the rest; each is what it adds to the whole."""
+        """Tokens of the prompt, which is the last message, and the budget; each part counts the tokens that it adds."""
         row = template_of(self.template)
         system, turns = checked([*self.first, *said], self.template)
         system = default_system(row, turns) if system is None else system
@@ -323,5 +323,5 @@ class Conversation:
         return mute, Budget(self.window, self.reserved, alone - bare, bare - mute, whole - alone)
 
     def encode(self) -> list[int]:
-        """The ids of all messages, the trigger behind them."""
+        """The ids of all messages and the trigger."""
         return encode_chat(self.tokenizer, self.messages, self.template, self.trigger, self.space_after_special)

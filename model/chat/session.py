@@ -1,4 +1,4 @@
-"""A conversation with a model that answers: what `alea chat` runs behind its screen."""
+"""A conversation with a model that answers: the core of `alea chat`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import Any
 from torch import Tensor
 
 from model.chat.conversation import Conversation, Prompt
-from model.decoding.generation import generate, random_seed, sampling_params
+from model.decoding.generation import generate_batch
+from model.decoding.options import GenerationOptions, random_seed, sampling_params
+from model.decoding.prompts import encode_prompts
 from model.llama import Llama
-from model.study.decoding_trace import DecodingTrace, trace_decoding
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams
 
 
 @dataclass
 class Answer:
-    """How an answer was drawn: enough to draw it again.
+    """An answer, and all that is needed to draw it again.
 
     ids: the tokens drawn. finish_reason: "eos", "stop", "length", or "interrupted" by Ctrl-C.
-    A streamer for `generate`, so that the ids are there when it is interrupted.
+    It is a streamer for `generate`: the ids are kept even if generation is interrupted.
     """
 
     prompt: list[int]
@@ -43,11 +44,11 @@ class Answer:
 
 
 class ChatSession:
-    """A model that answers the messages of a conversation, the i-th from 0 with the seed and stream i.
+    """A model that answers the messages of a conversation; answer i, from 0, is drawn with the seed and stream i.
 
     Args:
         llama, tokenizer: the model.
-        conversation: as far as it goes; it may be changed between answers.
+        conversation: the messages so far; it may be changed between answers.
         seed: None draws one from torch's generator.
         sampling: any field of `samplers.SamplingParams`, default the model's generation_config.
 
@@ -57,8 +58,8 @@ class ChatSession:
     >>> conversation = Conversation(tokenizer, window=512, reserved=8, template="plain")
     >>> session = ChatSession(llama, tokenizer, conversation, seed=7, top_p=0.9)
     >>> answer = session.say("Once upon a time")
-    >>> answer.text == conversation.messages[-1]["content"], session.trace().ids == answer.ids
-    (True, True)
+    >>> answer.text == conversation.messages[-1]["content"], len(answer.ids)
+    (True, 8)
     """
 
     def __init__(
@@ -70,21 +71,21 @@ class ChatSession:
         self.set_sampling(sampling)
 
     def set_sampling(self, sampling: Mapping[str, Any]) -> None:
-        """For the answers to come; the model's own where nothing is given. Where one is refused, none is set."""
+        """For later answers; default the model's generation_config. If one parameter is refused, none is set."""
         defaults = self.llama.generation_config
         do_sample = None if defaults.get("do_sample") is False else True
         self.params = sampling_params(defaults, do_sample, dict(sampling))
-        self.sampling, self.do_sample = dict(sampling), do_sample
+        self.sampling = dict(sampling)
 
     def say(self, text: str, on_text: Callable[[str], None] | None = None) -> Answer:
-        """Answer a message of the user's, added to the conversation; as `Conversation.ask` and `reply` in one."""
+        """Add a user's message to the conversation and answer it: `Conversation.ask` and `reply` in one."""
         return self.reply(self.conversation.ask(text), on_text)
 
     def reply(self, prompt: Prompt, on_text: Callable[[str], None] | None = None) -> Answer:
-        """Answer the conversation's last message, with the prompt that `Conversation.ask` made of it.
+        """Answer the conversation's last message, with the prompt that `Conversation.ask` returned.
 
-        on_text: is shown the answer as it grows, the trigger first, no whitespace at its ends. Ctrl-C ends it there:
-        what was said stays in the conversation. Where nothing was, and on an error, the message is taken back.
+        on_text: called with the answer as it grows, the trigger first, without whitespace at its ends. After a Ctrl-C
+        the part that was shown stays in the conversation; if there is none, and on an error, the message is taken back.
         """
         answer = Answer(prompt.ids, self.params, stream=len(self.answers))
         self.answers.append(answer)
@@ -98,19 +99,10 @@ class ChatSession:
 
         try:
             show(0, self.conversation.trigger)
-            ((generation,),) = generate(
-                self.llama,
-                self.tokenizer,
-                [prompt.ids],
-                max_new_tokens=self.conversation.reserved,
-                do_sample=self.do_sample,
-                stop_strings=self.conversation.stop_strings,
-                seed=self.seed,
-                stream=[answer.stream],
-                streamer=answer,
-                on_text=show,
-                model_logprobs=False,
-                **self.sampling,
+            prompt_ids = encode_prompts([prompt.ids], self.tokenizer, self.llama.config.vocab_size)
+            options = self.options()
+            ((generation,),) = generate_batch(
+                self.llama, self.tokenizer, prompt_ids, options, [answer.stream], answer, show
             )
             answer.finish_reason = generation.finish_reason
         except KeyboardInterrupt:
@@ -123,25 +115,19 @@ class ChatSession:
         answer.text = self.conversation.answer("".join(said[1:]))
         return answer
 
-    def trace(self) -> DecodingTrace:
-        """The last answer followed, draw by draw. Raises: ValueError where there is none."""
-        if not self.answers or not self.answers[-1].ids:
-            raise ValueError("a trace needs an answer to follow, got none yet")
-        answer = self.answers[-1]
-        return trace_decoding(
-            self.llama,
-            self.tokenizer,
-            answer.prompt,
-            answer.params,
-            seed=self.seed,
-            stream=answer.stream,
-            max_new_tokens=len(answer.ids),
-            top=1,
+    def options(self) -> GenerationOptions:
+        return GenerationOptions(
+            self.params,
+            self.seed,
+            self.llama.eos_token_ids,
+            self.conversation.stop_strings,
+            max_new_tokens=self.conversation.reserved,
+            model_logprobs=False,
         )
 
 
 class Trimmed:
-    """Passes text on as it comes, without the whitespace at its beginning and its end.
+    """Passes text on, without the whitespace at its beginning and its end.
 
     >>> trimmed = Trimmed()
     >>> [trimmed.put(text) for text in ("", " ", " So", " it ", "\\n", "ends.", "\\n")]
@@ -153,7 +139,7 @@ class Trimmed:
         self.has_begun = False
 
     def put(self, text: str) -> str:
-        """What may be shown now: whitespace waits until something follows it."""
+        """The text that may be shown now; whitespace waits until something follows it."""
         text = self.held + text if self.has_begun else text.lstrip()
         shown = text.rstrip()
         self.held = text[len(shown) :]

@@ -1,4 +1,4 @@
-"""How a chat is written as text: one row a format, and which of them a folder's model was made for."""
+"""Chat formats, and the format that a folder's model expects."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class ChatTemplate:
     """The text around each message of a chat.
 
     A turn is opening + (system + user + input).strip() + closing, and its answer before_answer + answer + after_answer.
-    The system message stands in the first turn alone; `{}` is the message's place.
+    The system message is part of the first turn only; `{}` is the message's place.
 
-    input: around the second part of a user's message, None where the format has none. default_system: the two texts
-    that stand for a missing system message, without and with an input in the first turn. is_bos_every_turn: BOS begins
-    every turn, else the chat alone. is_eos_every_answer: EOS ends every answer. stop_strings: end an answer as well.
+    input: around the second part of a user's message, None if the format has none. default_system: two texts that
+    replace a missing system message, without and with an input in the first turn. is_bos_every_turn: BOS begins every
+    turn, else only the chat. is_eos_every_answer: EOS ends every answer. stop_strings: these also end an answer.
     """
 
     opening: str = ""
@@ -45,7 +45,7 @@ TEMPLATES = {
         after_answer=" ",
         is_bos_every_turn=True,
     ),
-    # Taori et al. 2023, Stanford Alpaca. One turn is what it was made for; more stand one behind the other.
+    # Taori et al. 2023, Stanford Alpaca. Designed for one turn; further turns follow each other.
     "alpaca": ChatTemplate(
         system="{}\n\n",
         user="### Instruction:\n{}",
@@ -58,22 +58,22 @@ TEMPLATES = {
         ),
         stop_strings=("### Instruction:",),
     ),
-    # No marks, for a model that knows no instructions: what was said, a paragraph each; an answer is one as well.
+    # No marks, for a model without instruction tuning: each message is a paragraph.
     "plain": ChatTemplate(after_answer="\n", is_eos_every_answer=False, stop_strings=("\n",)),
 }
 
 
 def template_of(name: str) -> ChatTemplate:
-    """A row by its name; ValueError for an unknown one."""
+    """The format of this name. Raises: ValueError for an unknown one."""
     if name not in TEMPLATES:
         raise ValueError(f"template must be one of {', '.join(TEMPLATES)}, got {name!r}")
     return TEMPLATES[name]
 
 
 def default_template(folder: str | Path | None) -> str:
-    """The name of the format that a folder's model expects: Llama-2's; no folder, the storyteller: plain.
+    """The name of the format that a folder's model expects: Llama-2's; without a folder, the storyteller's: plain.
 
-    Raises: ValueError where the folder has a chat template of its own that is not Llama-2's, as it lacks [INST].
+    Raises: ValueError if the folder has its own chat template and it is not Llama-2's: it lacks [INST].
 
     >>> default_template(None)
     'plain'
@@ -90,10 +90,10 @@ def default_template(folder: str | Path | None) -> str:
 
 
 def own_template(folder: Path) -> str | None:
-    """The Jinja text of a folder's chat template, None where it has none."""
+    """The Jinja text of a folder's chat template, None if it has none."""
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8", errors="replace")  # it is looked at, never run
+        return path.read_text(encoding="utf-8", errors="replace")  # searched, never run
     own = optional_json(folder / "tokenizer_config.json").get("chat_template")
     return own if own is None or isinstance(own, str) else str(own)  # a list: several, by name
 
@@ -101,9 +101,9 @@ def own_template(folder: Path) -> str | None:
 def has_space_after_special(folder: str | Path | None) -> bool:
     """Whether a folder's tokenizer puts a space piece after every special token, as Llama 2's does.
 
-    transformers calls that `legacy`. Where there is a tokenizer.json, its rules tell, else `legacy` in
-    tokenizer_config.json. The two disagree in folders of Llama 2 itself: their tokenizer.json has the space, which is
-    what the model was trained with, and their `legacy` is false, which transformers 5 obeys and transformers 4 did not.
+    transformers calls this `legacy`. The rules of tokenizer.json decide, or without it `legacy` in
+    tokenizer_config.json. They disagree in Llama 2's own folders: their tokenizer.json has the space, as in training,
+    and their `legacy` is false, which transformers 5 obeys and transformers 4 did not.
 
     >>> has_space_after_special(None)
     True
@@ -120,10 +120,10 @@ def has_space_after_special(folder: str | Path | None) -> bool:
 
 
 def steps(rule: Any, parts: str) -> list[Mapping[str, Any]]:
-    """A rule of tokenizer.json as the list of those that it is made of."""
+    """A rule of tokenizer.json as the list of its parts."""
     if not isinstance(rule, Mapping):
         return []
     if rule.get("type") != "Sequence":
         return [rule]
-    several = rule.get(parts)
-    return [one for part in several for one in steps(part, parts)] if isinstance(several, list) else []
+    inner = rule.get(parts)
+    return [step for part in inner for step in steps(part, parts)] if isinstance(inner, list) else []

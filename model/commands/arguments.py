@@ -1,18 +1,20 @@
-"""Options that several commands share: the model, and how it is sampled."""
+"""Options shared by several commands: the model and its sampling."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from model.llama import Llama
+from model.tokenizer import Tokenizer
 from model.untrusted import shown
+from samplers.params import PENALTIES
 
-if TYPE_CHECKING:
-    from model import Llama, Tokenizer
-
-SAMPLING = {  # option: (type, help); each is left to the model's generation_config where it is not given
+SAMPLING = {  # option: (type, help); default the model's generation_config
     "temperature": (float, "0 takes the most probable token, 1 the model's own distribution"),
     "top-k": (int, "keep the k most probable tokens, 0: all"),
     "top-p": (float, "keep the fewest tokens that hold this mass"),
@@ -29,9 +31,9 @@ SAMPLING = {  # option: (type, help); each is left to the model's generation_con
 EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
 
 
-def add_sampling_arguments(parser: argparse.ArgumentParser, default: str) -> Any:
-    """A group with every field of SamplingParams that a number can set, and the seed."""
-    sampling = parser.add_argument_group("sampling", default)
+def add_sampling_arguments(parser: argparse.ArgumentParser, description: str) -> argparse._ArgumentGroup:
+    """A group with every numeric field of SamplingParams, and the seed."""
+    sampling = parser.add_argument_group("sampling", description)
     for name, (kind, text) in SAMPLING.items():
         names = [f"--{name}", "--temp"] if name == "temperature" else [f"--{name}"]
         sampling.add_argument(*names, type=kind, metavar="N" if kind is int else "X", help=text)
@@ -41,8 +43,8 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, default: str) -> Any
     return sampling
 
 
-def add_beam_arguments(parser: argparse.ArgumentParser, what: str) -> None:
-    beams = parser.add_argument_group("beams", what)
+def add_beam_arguments(parser: argparse.ArgumentParser, description: str) -> None:
+    beams = parser.add_argument_group("beams", description)
     beams.add_argument(
         "--beams", "--num-beams", type=int, metavar="N", help="texts that live at a time, at most 1024; default: none"
     )
@@ -59,24 +61,22 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "model", nargs="?", metavar="MODEL", help="a Llama folder: config.json, *.safetensors, tokenizer.model"
     )
     parser.add_argument("-m", "--model", dest="model_option", metavar="MODEL", help="the same as an option")
-    parser.add_argument(
-        "--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: cuda where there is one"
-    )
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: cuda if available")
     parser.add_argument(
         "--dtype",
         default="auto",
         choices=("auto", "float32", "float16", "bfloat16"),
-        help="of the weights in memory; default float32 on the CPU, as stored on a GPU or where quantised",
+        help="of the weights in memory; default float32 on the CPU, as stored on a GPU or with --quantize",
     )
     parser.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter as PEFT saves it, merged into the weights")
     parser.add_argument(
         "--quantize", choices=("int8", "nf4", "fp4"), help="the layers' matrices, by bitsandbytes (the extra quant)"
     )
-    parser.add_argument("--double-quant", action="store_true", help="with nf4 or fp4: quantise their scales as well")
+    parser.add_argument("--double-quant", action="store_true", help="with nf4 or fp4: quantize their scales as well")
 
 
 def checked_text(option: str, text: str) -> str:
-    """The text. Raises: ValueError naming the option where its bytes were no UTF-8: Python made surrogates of them."""
+    """The text. Raises: ValueError naming the option where its bytes are no UTF-8, which Python reads as surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -85,7 +85,7 @@ def checked_text(option: str, text: str) -> str:
 
 
 def given_sampling(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The sampling options that were given, by their names in Python."""
+    """The given sampling options, by their names in Python."""
     names = [name.replace("-", "_") for name in SAMPLING]
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
@@ -98,19 +98,17 @@ def chosen_seed(arguments: argparse.Namespace) -> int:
 def given_beams(arguments: argparse.Namespace) -> dict[str, Any]:
     """The beam options by their names in Python, {} without --beams.
 
-    Raises: ValueError where one is given without --beams, and a sampling option without --sample.
+    Raises: ValueError for a beam option without --beams, and for a sampling option without --sample.
     """
-    from samplers.params import PENALTIES
-
     if arguments.beams is None:
         for name in ("sample", "length_penalty", "early_stopping"):
             if getattr(arguments, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} is of beams, and needs --beams N")
+                raise ValueError(f"--{name.replace('_', '-')} needs --beams N")
         return {}
     drawing = [*given_sampling(arguments), *(["seed"] if arguments.seed is not None else [])]
     for name in () if arguments.sample else drawing:
         if name not in PENALTIES:
-            raise ValueError(f"--{name.replace('_', '-')} is of draws; with --beams it needs --sample")
+            raise ValueError(f"--{name.replace('_', '-')} needs --sample if --beams is given")
     penalty = arguments.length_penalty
     return {
         "num_beams": arguments.beams,
@@ -130,7 +128,7 @@ def model_folder(arguments: argparse.Namespace) -> str | None:
 
 
 def model_name(arguments: argparse.Namespace) -> str:
-    """As a person calls it, with what was changed in it."""
+    """The model's name for people, with its adapter and quantisation."""
     folder = model_folder(arguments)
     names = ["the built-in storyteller" if folder is None else Path(folder).resolve().name]
     if arguments.adapter is not None:
@@ -141,10 +139,6 @@ def model_name(arguments: argparse.Namespace) -> str:
 
 
 def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:
-    import torch
-
-    from model import Llama, Tokenizer
-
     folder, device = model_folder(arguments), arguments.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -157,8 +151,8 @@ def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:
     return Llama.from_pretrained(folder, dtype=dtype, device=device, **changes), tokenizer
 
 
-def in_settings(arguments: argparse.Namespace, llama: Llama) -> dict[str, Any]:
-    """What the model's logits hang on, by name, so that results of one model are told from another's."""
+def model_settings(arguments: argparse.Namespace, llama: Llama) -> dict[str, Any]:
+    """Everything that the model's logits depend on, by name; it identifies the results of one model."""
     folder, adapter = model_folder(arguments), arguments.adapter
     return {
         "model": "built-in" if folder is None else str(Path(folder).resolve()),

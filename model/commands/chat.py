@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING
 
+from model.chat.conversation import Conversation
+from model.chat.session import ChatSession
+from model.chat.templates import default_template, has_space_after_special, template_of
 from model.commands.arguments import (
     SAMPLING,
     add_model_arguments,
@@ -17,13 +19,11 @@ from model.commands.arguments import (
     model_name,
 )
 from model.commands.chat_screen import Screen
+from model.study.decoding_trace import DecodingTrace, trace_decoding
+from samplers import SamplingParams
 
-if TYPE_CHECKING:
-    from model.chat.session import ChatSession
-
-HELP = "talk with a model; with no MODEL, with the built-in storyteller"
 NEW_TOKENS = 512  # of an answer, or a quarter of the window where that is less
-KNOWN = """\
+COMMAND_HELP = """\
 /help                  this list
 /system [TEXT]         show the system prompt, or set it; - for none
 /params [NAME=VALUE]   show the sampling parameters, or set some
@@ -35,34 +35,30 @@ A message that begins with / is written with //, and \\ at the end of a line con
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
-    chat = parser.add_argument_group("chat", "messages are read from standard input; /help tells the commands there")
+    chat = parser.add_argument_group("chat", "messages are read from standard input; /help lists the commands")
     chat.add_argument(
         "--system", default="", metavar="TEXT", help="the system prompt: who the model is, how it answers"
     )
     chat.add_argument(
         "--template",
         metavar="NAME",
-        help="how a chat is written: llama-2, alpaca or plain; default what the model expects, the storyteller plain",
+        help="chat format: llama-2, alpaca or plain; default the model's own, the storyteller's is plain",
     )
-    chat.add_argument("--trigger", default="", metavar="TEXT", help='how every answer begins, such as "A:"')
+    chat.add_argument("--trigger", default="", metavar="TEXT", help='the beginning of every answer, such as "A:"')
     chat.add_argument(
-        "--drop-oldest", action="store_true", help="forget the oldest messages where the window is full, and say so"
+        "--drop-oldest", action="store_true", help="forget the oldest messages if the window is full, and say so"
     )
     chat.add_argument(
         "-n",
         "--max-new-tokens",
         type=int,
         metavar="N",
-        help=f"tokens of an answer at most, reserved for it; default {NEW_TOKENS}, or a quarter of the window",
+        help=f"tokens of an answer, reserved for it; default {NEW_TOKENS}, or a quarter of the window",
     )
-    add_sampling_arguments(parser, "default: what the model's generation_config.json says; /params changes it")
+    add_sampling_arguments(parser, "default: the model's generation_config.json; /params changes it")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from model.chat.conversation import Conversation
-    from model.chat.session import ChatSession
-    from model.chat.templates import default_template, has_space_after_special, template_of
-
     folder = model_folder(arguments)
     template = arguments.template or default_template(folder)
     template_of(template)  # before the weights, which may take a while
@@ -94,7 +90,7 @@ def parameter_names() -> list[str]:
 
 
 def converse(session: ChatSession, screen: Screen) -> int:
-    """Line after line until the end; a line that is refused ends nothing, but makes the status of a pipe 2."""
+    """Handle line after line until the end. A refused line does not end the chat; in a pipe the status becomes 2."""
     status, was_interrupted = 0, False
     while True:
         try:
@@ -113,7 +109,7 @@ def converse(session: ChatSession, screen: Screen) -> int:
         except KeyboardInterrupt:
             if not screen.interactive:
                 raise
-            session.conversation.take_back()  # where it came before the answer began
+            session.conversation.take_back()  # if no answer began
             screen.note("\nstopped")
         except (ValueError, TypeError, RuntimeError) as error:
             screen.error(str(error))
@@ -152,7 +148,7 @@ def talk(session: ChatSession, screen: Screen, text: str) -> None:
 
 
 def show_help(session: ChatSession, screen: Screen, words: str) -> None:
-    screen.note(KNOWN)
+    screen.note(COMMAND_HELP)
 
 
 def reset(session: ChatSession, screen: Screen, words: str) -> None:
@@ -168,13 +164,11 @@ def system(session: ChatSession, screen: Screen, words: str) -> None:
 
 
 def params(session: ChatSession, screen: Screen, words: str) -> None:
-    from samplers import SamplingParams
-
     if words:
         session.set_sampling(session.sampling | dict(parameter(word) for word in words.split()))
     values = {name: getattr(session.params, name) for name in parameter_names()}
-    plain = SamplingParams()
-    shown = [f"{n}={v:g}" for n, v in values.items() if n == "temperature" or v != getattr(plain, n)]
+    off = SamplingParams()
+    shown = [f"{n}={v:g}" for n, v in values.items() if n == "temperature" or v != getattr(off, n)]
     screen.note(f"{' '.join(shown)}, the rest is off")
 
 
@@ -194,10 +188,27 @@ def parameter(word: str) -> tuple[str, float | int]:
 
 def trace(session: ChatSession, screen: Screen, words: str) -> None:
     with screen.waiting("following the answer"):
-        told = session.trace()
+        trace = trace_answer(session)
     stream = session.answers[-1].stream
     screen.note(f"answer {stream + 1}: seed {session.seed}, stream {stream}; logprobs in nats")
-    screen.trace(told)
+    screen.trace(trace)
+
+
+def trace_answer(session: ChatSession) -> DecodingTrace:
+    """Every draw of the last answer. Raises: ValueError if there is none."""
+    if not session.answers or not session.answers[-1].ids:
+        raise ValueError("a trace needs an answer to follow, got none yet")
+    answer = session.answers[-1]
+    return trace_decoding(
+        session.llama,
+        session.tokenizer,
+        answer.prompt,
+        answer.params,
+        seed=session.seed,
+        stream=answer.stream,
+        max_new_tokens=len(answer.ids),
+        top=1,
+    )
 
 
 COMMANDS = {"/help": show_help, "/system": system, "/params": params, "/trace": trace, "/reset": reset}

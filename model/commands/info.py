@@ -1,4 +1,4 @@
-"""`alea info`: versions, devices, and which backends work here, and why not."""
+"""`alea info`: versions, devices, and the backends that work here."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 import platform
 
-from model.versions import DISTRIBUTION, installed
+import torch
 
-HELP = "versions, devices, and which sampling backends work here, and why not"
+from model.versions import DISTRIBUTION, installed
+from samplers import backends
+
 PACKAGES = (DISTRIBUTION, "torch", "triton", "numpy", "safetensors", "sentencepiece", "transformers", "bitsandbytes")
 
 
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sections = {"versions": versions(), "devices": devices(), "backends": backend_states()}
+    sections = {"versions": versions(), "devices": devices(), "backends": backends()}
     if arguments.json:
         print(json.dumps(sections, indent=2))
         return 0
@@ -33,8 +35,6 @@ def versions() -> dict[str, str]:
 
 
 def devices() -> dict[str, str]:
-    import torch
-
     found = {
         "cpu": f"{platform.machine()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     }
@@ -42,9 +42,3 @@ def devices() -> dict[str, str]:
         memory = torch.cuda.get_device_properties(i).total_memory / 2**30
         found[f"cuda:{i}"] = f"{torch.cuda.get_device_name(i)}, {memory:.0f} GiB"
     return found if len(found) > 1 else found | {"cuda": "none"}
-
-
-def backend_states() -> dict[str, str]:
-    from samplers import backends
-
-    return backends()

@@ -1,4 +1,4 @@
-"""Where a command's prompts come from: options, a file of text or JSONL, standard input."""
+"""A command's prompts: from options, a file of text or JSONL, or standard input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.commands.arguments import checked_text
 from model.untrusted import shown
 
 
-def add_prompt_arguments(parser: argparse.ArgumentParser) -> Any:
+def add_prompt_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     prompts = parser.add_argument_group("prompts", "given here, or else read from standard input, one a line")
     prompts.add_argument("-p", "--prompt", action="append", metavar="TEXT", help="may be given several times")
     prompts.add_argument(
@@ -26,9 +26,9 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> Any:
 
 
 def read_prompts(arguments: argparse.Namespace) -> list[str]:
-    """Prompts of the options in their order, then those of the file; blank lines are none.
+    """The prompts of the options, then those of the file; blank lines are skipped.
 
-    Raises: ValueError where there is no prompt, the file is none of text, or a line of JSONL holds no prompt or more.
+    Raises: ValueError where there is no prompt, the file is no text, or a line of JSONL is no prompt alone.
     """
     prompts = [checked_text("--prompt", prompt) for prompt in arguments.prompt or ()]
     name = arguments.file if arguments.file is not None or prompts else "-"
@@ -58,7 +58,7 @@ def lines(text: str) -> list[tuple[int, str]]:
 
 
 def jsonl_prompt(where: str, line: str) -> str:
-    """The line's "prompt", which must be all that it holds: a setting beside it would not be heeded."""
+    """The line's "prompt". Any other key is refused, because it would be ignored."""
     try:
         value: Any = json.loads(line)
     except (ValueError, RecursionError):

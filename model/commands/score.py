@@ -7,18 +7,16 @@ import json
 import math
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
 
 from model.commands.arguments import add_model_arguments, checked_text, load_model
 from model.commands.prompts import add_prompt_arguments, read_prompts
-from model.commands.terminal import progress, show
+from model.commands.terminal import console, progress, show
+from model.study.score import Choice, Score, checked_choices, score
 
-if TYPE_CHECKING:
-    from model.study.score import Choice, Score
-
-HELP = "how probable each of a few answers is; with no MODEL, to the built-in storyteller"
-LITTLE = 0.01  # a coverage below which the shares compare what hardly happens
-WIDTH = 100  # of a table in a file or pipe, for which rich would take 80
+LOW_COVERAGE = 0.01  # below it the shares compare rare answers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,20 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--whole",
         action="store_true",
-        help="score every choice piece by piece as it is written, also where it is one token",
+        help="score every choice piece by piece as it is written, even if it is one token",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a prompt, logprobs in nats")
+    parser.add_argument("--json", action="store_true", help="one JSON object per prompt, logprobs in nats")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from model.study.score import checked_choices, score
-
     choices = checked_choices([checked_text("--choices", choice) for choice in arguments.choices])
     prompts = read_prompts(arguments)
     llama, tokenizer = load_model(arguments)
     warn_of_spaces(prompts)
-    with progress("choices", len(prompts) * len(choices)) as told:
-        scores = score(llama, tokenizer, prompts, choices, whole=arguments.whole, on_progress=told)
+    with progress("choices", len(prompts) * len(choices)) as on_progress:
+        scores = score(llama, tokenizer, prompts, choices, whole=arguments.whole, on_progress=on_progress)
     for number, result in enumerate(scores):
         if arguments.json:
             show(json.dumps(asdict(result), ensure_ascii=False, allow_nan=False) + "\n")
@@ -59,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def warn_of_spaces(prompts: list[str]) -> None:
-    """Say where a prompt ends in whitespace: a token of its own, behind which a text seldom goes on with `▁word`."""
+    """Warn of a prompt that ends in whitespace: it is a separate token, and `▁word` seldom follows it."""
     ending = [i for i, prompt in enumerate(prompts) if prompt[-1:].isspace()]
     if ending:
         others = f" and {len(ending) - 1} more" if len(ending) > 1 else ""
@@ -72,23 +68,17 @@ def warn_of_spaces(prompts: list[str]) -> None:
 
 
 def show_score(result: Score, number: str, forced: bool) -> None:
-    """One prompt's table; the texts are shown as they are, without rich's markup."""
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else WIDTH
-    console = Console(width=width, markup=False, emoji=False, highlight=False)
-    console.print(f"{number}{result.prompt}", soft_wrap=True)
-    console.print(table(result))
-    console.print(f"coverage {result.coverage:.3g}: the probability that the answer is one of these", soft_wrap=True)
+    """One prompt's table and its notes."""
+    out = console()
+    out.print(f"{number}{result.prompt}", soft_wrap=True)
+    out.print(table(result))
+    out.print(f"coverage {result.coverage:.3g}: the probability that the answer is one of these", soft_wrap=True)
     for note in notes(result, forced):
-        console.print(note, soft_wrap=True)
+        out.print(note, soft_wrap=True)
 
 
-def table(result: Score) -> Any:
-    """A line a token, so that every id that counts is seen; a choice's own numbers stand beside its first."""
-    from rich import box
-    from rich.table import Table
-
+def table(result: Score) -> Table:
+    """One line per token that counts; a choice's own numbers are on its first line."""
     by_mean = any(choice.whole for choice in result.choices)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("choice", "piece"):
@@ -111,7 +101,7 @@ def totals(choice: Choice, by_mean: bool) -> list[str]:
 
 
 def notes(result: Score, forced: bool) -> list[str]:
-    """What one has to know to read the numbers right."""
+    """Hints for reading the numbers."""
     whole = [choice for choice in result.choices if choice.whole]
     found = []
     if forced:
@@ -123,6 +113,6 @@ def notes(result: Score, forced: bool) -> list[str]:
         ]
     if 0 < len(whole) < len(result.choices):
         found.append("the other choices add up several spellings, these have one: --whole treats all alike")
-    if result.coverage < LITTLE:
+    if result.coverage < LOW_COVERAGE:
         found.append("coverage is below 1 %: the model would hardly answer so, and the shares say little")
     return found

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from model.commands.arguments import add_model_arguments, in_settings, load_model
+from rich import box
+from rich.table import Table
+
+from model.commands.arguments import add_model_arguments, load_model, model_settings
 from model.commands.output import add_output_argument
-from model.commands.terminal import progress, tell
+from model.commands.terminal import console, progress, tell
+from model.study import sweep, sweep_plots
+from model.study.sweep import Settings, Spread, Sweep, over_seeds
+from samplers.extras import how_to_install
 
-if TYPE_CHECKING:
-    from model.study.sweep import Settings, Spread, Sweep
-
-HELP = "diversity and quality over a grid of temperatures, top-p, top-k and epsilon; table, CSV, pictures"
 PACKAGES = ("sacrebleu", "matplotlib")
 FULL: dict[str, Any] = {
     "temperature": [0.5, 0.8, 1.0, 1.5, 2.0, 10.0],
@@ -54,8 +55,8 @@ COLUMNS = {  # of the table: measure: (heading, digits)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        f"{HELP}. Put MODEL first. The default grid takes about a minute on the built-in model; a second run with the "
-        "same settings goes on where the first was stopped. All other sampling settings are off."
+        f"{parser.description}. Put MODEL first. The default grid takes about a minute on the built-in model; a second "
+        "run with the same settings goes on where the first was stopped. All other sampling settings are off."
     )
     add_model_arguments(parser)
     parser.add_argument("-p", "--prompt", default="Once upon a time", metavar="TEXT", help="default: %(default)s")
@@ -87,23 +88,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     check_packages()
     settings = read_settings(arguments)
-    from model.study import sweep, sweep_plots
-
     folder = arguments.out
     sweep.check_folder(folder, arguments.overwrite)
     llama, tokenizer = load_model(arguments)
-    settings = replace(settings, **in_settings(arguments, llama))
+    settings = replace(settings, **model_settings(arguments, llama))
     rows = len(settings.points())
     done = 0
     try:
-        with progress("sweep", rows) as told:
+        with progress("sweep", rows) as on_progress:
 
-            def remember(count: int) -> None:
+            def count(rows_done: int) -> None:
                 nonlocal done
-                done = count
-                told(count)
+                done = rows_done
+                on_progress(done)
 
-            result = sweep.run(llama, tokenizer, settings, folder, remember, arguments.overwrite)
+            result = sweep.run(llama, tokenizer, settings, folder, count, arguments.overwrite)
     except KeyboardInterrupt:
         tell(f"stopped: {done} of {rows} rows are in {folder}; the same command goes on from there")
         return 130
@@ -115,31 +114,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check_packages() -> None:
-    """Before anything is loaded. Raises: RuntimeError naming what is missing and how to get it."""
+    """Call it before loading. Raises: RuntimeError naming the missing packages and how to get them."""
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        from samplers.extras import how_to_install
-
         raise RuntimeError(f"needs {' and '.join(missing)}: {how_to_install('study')}")
 
 
 def read_settings(arguments: argparse.Namespace) -> Settings:
-    """What is given, then the defaults; checked before the model is loaded."""
-    from model.study.sweep import Settings
-
+    """The given options, then the defaults."""
     defaults = QUICK if arguments.quick else FULL
     chosen = {name: value if (value := getattr(arguments, name)) is not None else defaults[name] for name in defaults}
     return Settings(prompt=arguments.prompt, **chosen)
 
 
 def show_table(sweep: Sweep) -> None:
-    """Mean ± sd over seeds, a line a grid point."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    from model.study.sweep import over_seeds
-
+    """Mean ± sd over seeds, one line per grid point."""
     s = sweep.settings
     axes = {"temperature": "T", "top_p": "top-p", "top_k": "top-k", "epsilon_cutoff": "ε"}
     shown = [name for name in axes if name in ("temperature", "top_p") or len(getattr(s, name)) > 1]
@@ -153,12 +142,10 @@ def show_table(sweep: Sweep) -> None:
         last = point.temperature
         settings = [f"{getattr(point, name):g}" for name in shown]
         table.add_row(*settings, *(in_words(values[name], digits) for name, (_, digits) in COLUMNS.items()))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)  # in a file nothing is folded
-    console.print(table)
+    out = console()
+    out.print(table)
     spread = f"Mean ± sd over seeds {', '.join(map(str, s.seeds))}" if len(s.seeds) > 1 else f"Seed {s.seeds[0]}"
-    console.print(
-        f"{spread}; {s.samples} texts a seed; ln p (the model's own) and entropy in nats a token", soft_wrap=True
-    )
+    out.print(f"{spread}; {s.samples} texts a seed; ln p (the model's own) and entropy in nats a token", soft_wrap=True)
 
 
 def in_words(value: Spread, digits: int) -> str:

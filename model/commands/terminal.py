@@ -1,4 +1,4 @@
-"""What commands show: results on stdout; a sign of life, a bar, a line of speed on stderr, where it is a terminal."""
+"""Output of commands: results on stdout; spinner, progress bar and speed on stderr."""
 
 from __future__ import annotations
 
@@ -7,8 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
 T = TypeVar("T")
-MANY = 1000  # texts or choices, of which a pipe's user is told
+OnProgress = Callable[[int], None]  # called with the number of items done
+MANY = 1000  # texts or choices, above which a pipe's user is warned
+WIDTH = 150  # columns of a table in a file or pipe; rich would take 80
+MARKS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
+
+
+def console(stderr: bool = False) -> Console:
+    """For text as it is, without rich's markup and highlighting."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else WIDTH, markup=False, emoji=False, highlight=False)
 
 
 def show(text: str) -> None:
@@ -17,59 +29,52 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
-def visible(token: str) -> str:
-    """Spaces as the vocabulary writes them, and escapes for what does not print."""
-    return "".join("▁" if c == " " else c if c.isprintable() else repr(c)[1:-1] for c in token)
-
-
 def tell(text: str) -> None:
     """On stderr, terminal or not."""
-    from rich.console import Console
+    console(stderr=True).print(text, soft_wrap=True)
 
-    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+def visible(text: str) -> str:
+    """A token's text: spaces as the vocabulary writes them, escapes for the unprintable."""
+    return "".join("▁" if c == " " else c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def piece_text(piece: str) -> str:
+    """A piece of the vocabulary, with signs for spaces, line ends and tabs."""
+    return "".join(MARKS.get(character, character) for character in piece)
 
 
 def waiting(message: str) -> AbstractContextManager[Any]:
-    """A sign of life while nothing is shown."""
-    from rich.console import Console
-
-    return Console(stderr=True).status(message)
+    """A spinner."""
+    return console(stderr=True).status(message)
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar; gives a function that moves it to so many of the total. What is shown meanwhile appears above it.
+def progress(what: str, total: int) -> Iterator[OnProgress]:
+    """A bar, and the function that moves it. Output to stdout appears above it.
 
-    Where stderr is no terminal, a line says what lies ahead if that is much.
+    Where stderr is no terminal, a line announces the work if that is much.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
+    bars = console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    same = sys.stdout.isatty()  # else rich would put what goes into a file or pipe on the terminal
-    quiet = not console.is_terminal
+    to_terminal = sys.stdout.isatty()  # else rich would print on the terminal what belongs in a file or pipe
+    quiet = not bars.is_terminal
     if quiet and total > MANY:
         tell(f"{total:,} {what}: this may take a while")
-    with Progress(*columns, console=console, transient=True, redirect_stdout=same, disable=quiet) as bar:
+    with Progress(*columns, console=bars, transient=True, redirect_stdout=to_terminal, disable=quiet) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
 
 
-def counted(items: Iterable[T], told: Callable[[int], None], done: int = 0) -> Iterator[T]:
-    """The items; told how many are done, those before them included."""
-    told(done)
+def counted(items: Iterable[T], on_progress: OnProgress, done: int = 0) -> Iterator[T]:
+    """The items; on_progress gets their number, plus those done before."""
+    on_progress(done)
     for now_done, item in enumerate(items, done + 1):
         yield item
-        told(now_done)
+        on_progress(now_done)
 
 
 def report_speed(tokens: int, seconds: float, seed: int) -> None:
     if sys.stderr.isatty():
-        from rich.console import Console
-
-        Console(stderr=True).print(
-            f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:,.0f} a second · seed {seed}",
-            style="dim",
-            highlight=False,
-        )
+        speed = f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:,.0f} a second · seed {seed}"
+        console(stderr=True).print(speed, style="dim")

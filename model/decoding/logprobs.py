@@ -1,7 +1,7 @@
-"""How probable each token of a continuation was, and what else was: in the shape of OpenAI's completions.
+"""The probability of each token of a continuation and of its alternatives, in the shape of OpenAI's completions.
 
-*raw* is the model's own distribution, softmax of its untouched logits at T = 1; *final* is the one a token was drawn
-from, after penalties, temperature and filters. The two are kept apart by name everywhere.
+*raw* is the model's own distribution, softmax of its untouched logits at T = 1; *final* is the distribution that a
+token was drawn from, after penalties, temperature and filters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Ranking = list[tuple[int, float]]  # ids and logprobs, the most probable first
 
 
 class Alternative(NamedTuple):
-    """A token that could have stood at a step; logprob in nats."""
+    """A token that was possible at a step; logprob in nats."""
 
     id: int
     token: str
@@ -35,21 +35,21 @@ class Alternative(NamedTuple):
 
 @dataclass
 class CompletionLogprobs:
-    """Probabilities of one continuation's tokens, in nats; every list has one entry a token drawn, EOS included.
+    """Log-probabilities of one continuation's tokens, in nats; every list has one entry per token drawn, EOS included.
 
-    tokens: what each adds to the text; "bytes:\\xe2" (OpenAI's name) where its bytes alone are no UTF-8, "</s>" for a
-        special one, which adds nothing. Without those two kinds, "".join(tokens) is the uncut text.
+    tokens: the text that each adds; "bytes:\\xe2" (OpenAI's name) where its bytes alone are no UTF-8, "</s>" for a
+        special token, which adds nothing. Without these two kinds, "".join(tokens) is the uncut text.
     token_ids: their ids. token_logprobs: raw, in float64.
     final_logprobs: final, ln(weight / total) of the sampler's integers in float32, the Generation's own `logprobs`.
     top_logprobs: the n most probable by raw probability, in float64, ties by lowest id, -inf where the logit is.
-    top_final_logprobs: the same by final probability, only tokens that the filters kept, perhaps fewer than n. They
-        agree with final_logprobs to 3e-6 for tokens above 1e-6 of the most probable.
-    text_offset: where in the continuation's text (not in prompt + text) the character begins that holds the token's
-        first byte. Tokens of one character share its place, the last of them has it in its slice of the text. The
-        text's length for a token that adds nothing at the end, or that lies beyond the cut at a stop string.
+    top_final_logprobs: the same by final probability, only tokens that the filters kept, so possibly fewer than n.
+        They agree with final_logprobs to 3e-6 for tokens above 1e-6 of the most probable.
+    text_offset: index, in the continuation's text without the prompt, of the character that holds the token's first
+        byte. Tokens of one character share its index. The text's length for a token that adds nothing at the end, and
+        for one after the cut at a stop string.
 
-    >>> one = CompletionLogprobs(["a"], [5], [-1.5], [-0.5], [[Alternative(3, "b", -0.5)]], [[]], [0])
-    >>> one.to_openai()["top_logprobs"], one.to_openai(final=True)["top_logprobs"]
+    >>> logprobs = CompletionLogprobs(["a"], [5], [-1.5], [-0.5], [[Alternative(3, "b", -0.5)]], [[]], [0])
+    >>> logprobs.to_openai()["top_logprobs"], logprobs.to_openai(final=True)["top_logprobs"]
     ([{'b': -0.5, 'a': -1.5}], [{'a': -0.5}])
     """
 
@@ -65,15 +65,15 @@ class CompletionLogprobs:
         """The shape that clients of OpenAI's completions read, fit for JSON.
 
         Args:
-            final: the final probabilities in place of the raw ones.
+            final: the final probabilities instead of the raw ones.
 
-        Returns: tokens, token_logprobs, top_logprobs (a dict of text to logprob a step) and text_offset. As OpenAI's,
-            a dict also holds the token drawn where that is not among the n, and -9999.0 stands for -inf. The key of
-            the token drawn is its text; another of the same text, or one of two others, is keyed "text (id 123)".
+        Returns: tokens, token_logprobs, top_logprobs (a dict of text to logprob per step) and text_offset. As in
+            OpenAI's, a dict also holds the token drawn, even if it is not among the n, and -inf becomes -9999.0. The
+            key of the token drawn is its text; other tokens with an ambiguous text are keyed "text (id 123)".
 
         >>> twins = [Alternative(3, "b", -1.0), Alternative(4, "b", float("-inf"))]
-        >>> one = CompletionLogprobs(["a"], [5], [-1.5], [-0.5], [twins], [[]], [0])
-        >>> one.to_openai()["top_logprobs"]
+        >>> logprobs = CompletionLogprobs(["a"], [5], [-1.5], [-0.5], [twins], [[]], [0])
+        >>> logprobs.to_openai()["top_logprobs"]
         [{'b (id 3)': -1.0, 'b (id 4)': -9999.0, 'a': -1.5}]
         """
         logprobs = self.final_logprobs if final else self.token_logprobs
@@ -88,9 +88,9 @@ class CompletionLogprobs:
 
 
 def keyed(drawn: Alternative, top: Sequence[Alternative]) -> dict[str, float]:
-    """Logprobs by text, where no two ids may become one key."""
-    logprobs = {one.id: one.logprob for one in top} | {drawn.id: drawn.logprob}
-    keys = {one.id: one.token for one in top} | {drawn.id: drawn.token}
+    """Logprobs by text, with a distinct key per id."""
+    logprobs = {token.id: token.logprob for token in [*top, drawn]}
+    keys = {token.id: token.token for token in [*top, drawn]}
     while len(set(keys.values())) < len(keys):  # again where a token's own text reads "... (id 123)"
         times = Counter(keys.values())
         keys = {i: key if times[key] == 1 or i == drawn.id else f"{key} (id {i})" for i, key in keys.items()}
@@ -102,7 +102,7 @@ def finite(logprob: float) -> float:
 
 
 class Step(NamedTuple):
-    """What is kept of a step until the continuation is complete."""
+    """The record of a step, kept until the continuation is complete."""
 
     logprob: float  # raw, of the token drawn
     raw: Ranking
@@ -110,7 +110,7 @@ class Step(NamedTuple):
 
 
 class Recorder:
-    """What `generate(..., logprobs=n)` keeps of each step, sequence by sequence."""
+    """Records each step of each sequence for `generate(..., logprobs=n)`."""
 
     def __init__(self, count: int, vocabulary: int, params: SamplingParams, backend: str) -> None:
         self.count, self.backend = checked_count(count, vocabulary), backend
@@ -120,7 +120,8 @@ class Recorder:
         self.steps: defaultdict[int, list[Step]] = defaultdict(list)
 
     def put(self, sequences: Sequence[int], logits: Tensor, tokens: Tensor, **history: Any) -> None:
-        """One step: the number of each row's sequence, logits [B, V], tokens drawn [B], the penalties' history."""
+        """One step. sequences: the number of each row's sequence; logits [B, V]; tokens drawn [B]; history: for the
+        penalties."""
         x = logits.double()  # [B, V]
         drawn = x.gather(1, tokens[:, None])[:, 0] - x.logsumexp(-1)  # [B]
         raw = most_probable(x, self.count)
@@ -129,7 +130,7 @@ class Recorder:
             self.steps[sequence].append(Step(*step))
 
     def final_logits(self, logits: Tensor, history: dict[str, Any]) -> Tensor:
-        """x / T where kept, -inf elsewhere: float64 [B, V], as float32 is coarse where T is small."""
+        """x / T where kept, -inf elsewhere: float64 [B, V], because float32 is coarse where T is small."""
         kept = samplers.filter_logits(logits, self.params, backend=self.backend, **history) > -torch.inf
         if self.penalties is not None:
             logits = samplers.filter_logits(logits, self.penalties, backend=self.backend, **history)
@@ -138,7 +139,7 @@ class Recorder:
     def completion(
         self, sequence: int, ids: Sequence[int], final_logprobs: Sequence[float], text: str, tokenizer: Tokenizer
     ) -> CompletionLogprobs:
-        """The steps of a sequence together with the ids and the text that came of them."""
+        """The steps of a sequence, with its ids and text."""
         steps = self.steps[sequence]
         return CompletionLogprobs(
             tokens=[token_text(tokenizer, i) for i in ids],
@@ -147,7 +148,7 @@ class Recorder:
             final_logprobs=list(final_logprobs),
             top_logprobs=[alternatives(tokenizer, step.raw) for step in steps],
             top_final_logprobs=[
-                alternatives(tokenizer, [one for one in step.final if one[1] > -torch.inf]) for step in steps
+                alternatives(tokenizer, [pair for pair in step.final if pair[1] > -torch.inf]) for step in steps
             ],
             text_offset=text_offsets([tokenizer.token_bytes(i) for i in ids], len(text)),
         )
@@ -165,7 +166,7 @@ def most_probable(x: Tensor, count: int) -> list[Ranking]:
 
 
 def greatest(row: Tensor, count: int) -> Tensor:
-    """Ids of the `count` greatest, ties by lowest id, which topk alone leaves open. row: [V], 1 <= count <= V.
+    """Ids of the `count` greatest, ties by lowest id (topk leaves ties open). row: [V], 1 <= count <= V.
 
     >>> greatest(torch.tensor([1.0, 3.0, 0.0, 3.0, 1.0, 1.0]), 4).tolist()
     [1, 3, 0, 4]
@@ -181,7 +182,7 @@ def alternatives(tokenizer: Tokenizer, ranking: Ranking) -> list[Alternative]:
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:
-    """What a token adds to a text, or a name where that is nothing or half a character.
+    """The text that a token adds, or a name where it adds nothing or half a character.
 
     >>> tokenizer = Tokenizer.from_pretrained()
     >>> [token_text(tokenizer, tokenizer.sp.piece_to_id(piece)) for piece in ("▁the", "<0x0A>", "<0xE2>", "</s>")]
@@ -195,7 +196,7 @@ def token_text(tokenizer: Tokenizer, token: int) -> str:
 
 
 def text_offsets(pieces: Sequence[bytes], length: int) -> list[int]:
-    """Where each piece begins in the text that all of them make, which was cut to `length` characters.
+    """Index of each piece's first character in the text of all pieces, cut to `length` characters.
 
     >>> text_offsets([b" a", b"\\xc3", b"\\xa9", b"", b"b"], 4)
     [0, 2, 2, 3, 3]
@@ -206,7 +207,7 @@ def text_offsets(pieces: Sequence[bytes], length: int) -> list[int]:
 
 
 def characters_of(data: bytes) -> list[int]:
-    """The number of the character that each byte belongs to, where broken UTF-8 decodes to U+FFFD.
+    """Index of each byte's character; broken UTF-8 decodes to U+FFFD.
 
     >>> characters_of("aé".encode() + b"\\xe2b")
     [0, 1, 1, 2, 3]
@@ -221,7 +222,7 @@ def characters_of(data: bytes) -> list[int]:
 
 
 def checked_count(logprobs: int, vocabulary: int) -> int:
-    """How many alternatives a step. Raises TypeError or ValueError where they are not 0 .. vocabulary."""
+    """The number of alternatives. Raises: TypeError or ValueError where it is not in 0 .. vocabulary."""
     count = integer("logprobs", logprobs, 0)
     if count > vocabulary:
         raise ValueError(f"logprobs must be an integer in 0 .. {vocabulary}, the vocabulary, got {count}")

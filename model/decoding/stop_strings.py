@@ -1,4 +1,4 @@
-"""Ending a text at a string, also where the string spans several tokens."""
+"""Ends a text at a string, even if the string spans several tokens."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Passes text on up to the first stop string; holds back what may turn out to be the start of one.
+    """Passes text on up to the first stop string; holds back text that may be the start of one.
 
     >>> stop = StopStrings(["END"])
     >>> stop.put("The E"), stop.put("lf. EN"), stop.put("D of it"), stop.found
@@ -19,7 +19,7 @@ class StopStrings:
         self.found = False
 
     def put(self, text: str) -> str:
-        """The part of all text so far that may be shown now."""
+        """The text that may be shown now."""
         text = self.held + text
         starts = [at for at in (text.find(s) for s in self.strings) if at >= 0]
         self.found = self.found or bool(starts)
@@ -31,11 +31,11 @@ class StopStrings:
         return text[:shown]
 
     def end(self) -> str:
-        """What was held back, where the text ends without a stop string."""
-        held, self.held = self.held, ""
-        return held
+        """The text held back, once no stop string can follow."""
+        text, self.held = self.held, ""
+        return text
 
     def _possible_start(self, text: str) -> int:
-        """Length of the longest end of text that begins a stop string."""
+        """Length of the longest suffix of the text that begins a stop string."""
         longest = min(len(text), max((len(s) for s in self.strings), default=1) - 1)
         return next((n for n in range(longest, 0, -1) if any(s.startswith(text[-n:]) for s in self.strings)), 0)

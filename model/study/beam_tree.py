@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import torch
 
-from model.decoding.beam_search import Beam, BeamRules, Chooser, Search, beam_search
-from model.decoding.generation import ending_ids, prefill, rooms, written
+from model.decoding.beam_search import Beam, BeamRules, CandidateSelector, Search, beam_search
+from model.decoding.beam_texts import to_generation
+from model.decoding.options import eos_ids_of
+from model.decoding.prompts import new_token_limits, prefill
 from model.llama import Llama
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams
@@ -171,14 +173,13 @@ def grow(
     (12, 2, ['kept', 'kept', 'pruned', 'pruned'])
     """
     ids = tokenizer.encode(prompt)
-    (room,) = rooms([ids], max_new_tokens, None, model.config.max_position_embeddings)
-    ends = ending_ids(model, eos_token_id)
-    rules = BeamRules(num_beams, length_penalty, early_stopping, ends)
-    search = Search(ids, room, rules)
+    (limit,) = new_token_limits([ids], max_new_tokens, None, model.config.max_position_embeddings)
+    rules = BeamRules(num_beams, length_penalty, early_stopping, eos_ids_of(model, eos_token_id))
+    search = Search(ids, limit, rules)
     root = run_search(model, search, params, seed)
     greedy = None
     if params.temperature == 0:  # greedy decoding is a search with one beam that stops at the first EOS
-        greedy_search = Search(ids, room, dataclasses.replace(rules, num_beams=1, early_stopping=True))
+        greedy_search = Search(ids, limit, dataclasses.replace(rules, num_beams=1, early_stopping=True))
         run_search(model, greedy_search, params)
         (greedy,) = finished_texts(greedy_search, tokenizer)
         mark_greedy(root, greedy.ids)
@@ -195,9 +196,9 @@ def run_search(model: Llama, search: Search, params: SamplingParams, seed: int =
             nodes[beam] = Node(beam, score=search.score(beam) if beam.fate == "finished" else None)
             nodes[cast(Beam, beam.parent)].children.append(nodes[beam])
 
-    logits, cache = prefill(model, [search.prompt], len(search.prompt) + search.room)
-    chooser = Chooser(params, search.rules, model.config.vocab_size, seed)
-    beam_search(model, logits, cache, [search], chooser, on_step)
+    logits, cache = prefill(model, [search.prompt], len(search.prompt) + search.max_new_tokens)
+    selector = CandidateSelector(params, search.rules, model.config.vocab_size, seed)
+    beam_search(model, logits, cache, [search], selector, on_step)
     for rank, finished in reversed(list(enumerate(search.finished, 1))):  # the best last: its rank wins
         nodes[finished].rank = rank
         for beam in finished.path():
@@ -208,7 +209,7 @@ def run_search(model: Llama, search: Search, params: SamplingParams, seed: int =
 def finished_texts(search: Search, tokenizer: Tokenizer) -> list[Text]:
     texts = []
     for beam in search.finished:
-        text = written(search, beam, tokenizer)
+        text = to_generation(search, beam, tokenizer)
         texts.append(Text(text.text, text.ids, text.logprobs, beam.total, search.score(beam), text.finish_reason))
     return texts
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from model.decoding.generation import Prompt, encoded_prompt, ending_ids, prefill
+from model.decoding.options import eos_ids_of
+from model.decoding.prompts import Prompt, encode_prompt, prefill
 from model.kv_cache import Slots
 from model.llama import Llama
 from model.tokenizer import Tokenizer
@@ -86,14 +87,14 @@ def trace_decoding(
     >>> len(decoding.steps), [stage.name for stage in decoding.steps[0].stages]
     (10, ['logits', 'temperature'])
     """
-    ids = encoded_prompt("prompt", prompt, tokenizer, model.config.vocab_size)
+    ids = encode_prompt("prompt", prompt, tokenizer, model.config.vocab_size)
     window = model.config.max_position_embeddings
     integer("max_new_tokens", max_new_tokens, least=1)
     if len(ids) + max_new_tokens > window:
         raise ValueError(
             f"prompt and max_new_tokens must fit the window of {window}, got {len(ids)} + {max_new_tokens}"
         )
-    eos_ids = ending_ids(model, eos_token_id)
+    eos_ids = eos_ids_of(model, eos_token_id)
     logits, cache = prefill(model, [ids], len(ids) + max_new_tokens)
     steps: list[Trace] = []
     for position in range(max_new_tokens):

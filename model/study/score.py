@@ -15,9 +15,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from model.decoding.generation import encoded, encoded_prompt
+from model.decoding.prompts import encode_prompt, encode_prompts, padded
 from model.llama import Llama
 from model.tokenizer import SPACE, Tokenizer
 
@@ -124,7 +123,7 @@ def score(
     (True, 1.0)
     """
     texts = [prompts] if isinstance(prompts, str) else prompts
-    prompt_ids = encoded(texts, tokenizer, model.config.vocab_size)
+    prompt_ids = encode_prompts(texts, tokenizer, model.config.vocab_size)
     spellings = spell_choices(tokenizer, checked_choices(choices), whole, model.config.vocab_size)
     check_window(prompt_ids, spellings, model.config.max_position_embeddings)
     queries = [query_after(ids, spelling) for ids in prompt_ids for spelling in spellings]
@@ -162,7 +161,7 @@ def spell_choices(tokenizer: Tokenizer, choices: list[str], whole: bool, vocabul
     for i, choice in enumerate(choices):
         if without_space(choice).strip() in tokenizer.special:
             raise ValueError(f"choices[{i}] must be a text, got {choice!r}, the name of a token that no text spells")
-        pieces = encoded_prompt(f"choices[{i}]", word_ids(tokenizer, choice), tokenizer, vocabulary)
+        pieces = encode_prompt(f"choices[{i}]", word_ids(tokenizer, choice), tokenizer, vocabulary)
         ids = [] if whole else one_token_ids(id_table, choice)
         spellings.append(Spelling(choice, not ids, ids or pieces))
         for path in spellings[-1].paths:
@@ -247,18 +246,12 @@ def read_logprobs(model: Llama, queries: Sequence[Query], on_progress: Callable[
     done = 0
     for start in range(0, len(sequences), BATCH):
         batch = sequences[start : start + BATCH]
-        for ids, hidden in zip(batch, padded_hidden(model, batch), strict=True):
+        for ids, hidden in zip(batch, model.hidden(padded(batch).to(model.device)), strict=True):  # [L, E]
             for number in sharing[ids]:
                 logprobs[number] = read_query(model, hidden, queries[number])
                 done += 1
         on_progress(done)
     return logprobs
-
-
-def padded_hidden(model: Llama, sequences: Sequence[Sequence[int]]) -> Tensor:
-    """The last layer's stream [B, L, E]. The padding is at the end, where causal attention hides it."""
-    padded = pad_sequence([torch.tensor(ids) for ids in sequences], batch_first=True)
-    return model.hidden(padded.to(model.device))
 
 
 def read_query(model: Llama, hidden: Tensor, query: Query) -> list[float]:

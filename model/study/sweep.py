@@ -20,7 +20,8 @@ import torch
 
 import samplers
 from model import files
-from model.decoding.generation import Generation, generate
+from model.decoding.generation import generate
+from model.decoding.writer import Generation
 from model.llama import Llama
 from model.study.diversity import bleu, distinct_n, self_bleu
 from model.tokenizer import Tokenizer

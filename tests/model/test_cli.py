@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from model import Llama, Tokenizer, generate
-from model.cli import main, parser
+from model.cli import main
 from model.commands import terminal
 from model.commands.arguments import model_name
+from model.commands.parser import parser
 from model.decoding import batches
 from model.loading.weights import BUILT_IN
 
@@ -44,8 +45,7 @@ sys.exit(main())
 """
 HELP = """
 import sys
-from model.cli import main, parser
-from model.commands.arguments import model_name
+from model.cli import main
 try:
     main(["--help"])
 finally:
@@ -82,8 +82,8 @@ def test_a_story_does_not_wait_for_torchs_compiler():
 )
 def test_the_name_of_a_model_tells_what_was_changed(options, name):
     """Pages and the chat say it."""
-    told = model_name(parser().parse_args(["trace", "-p", "A", *options]))
-    assert told.endswith(name) and ("adapter dragons" in told) == ("--adapter" in options)
+    shown = model_name(parser().parse_args(["trace", "-p", "A", *options]))
+    assert shown.endswith(name) and ("adapter dragons" in shown) == ("--adapter" in options)
 
 
 def test_generate_is_repeatable(capsys):
@@ -160,7 +160,7 @@ def test_a_folder_of_ones_own(capsys, llama_folder, llama2_tokenizer):
         (("-p", "A", "--stream", "-o", "out.jsonl"), "--stream shows a single text"),
         (("-p", "A", "--stream", "-p", "B"), "--stream shows a single text"),
         (("-p", "A", "--stop", "\udce4"), "--stop must be valid UTF-8, got '\\udce4'"),
-        (("-p", "A", "--beams", "2", "--seed", "1"), "--seed is of draws; with --beams it needs --sample"),
+        (("-p", "A", "--beams", "2", "--seed", "1"), "--seed needs --sample if --beams is given"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(capsys, arguments, message):
@@ -175,13 +175,13 @@ def test_many_texts_say_what_lies_ahead_and_are_shown_as_they_come(capsys, monke
     monkeypatch.setattr(batches, "AT_ONCE", 2)
     command = ("generate", "-p", "A", "-r", "5", "-n", "2", "--json")
     assert run(capsys, *command)[2] == "5 texts: this may take a while\n"
-    real, shown_by = batches.generate, []
+    real, shown_by = batches.generate_batch, []
 
     def generate(*arguments, **options):
         shown_by.append(capsys.readouterr().out.count("\n"))
         return real(*arguments, **options)
 
-    monkeypatch.setattr(batches, "generate", generate)
+    monkeypatch.setattr(batches, "generate_batch", generate)
     assert main(command) == 0
     assert shown_by == [0, 2, 2]
 
@@ -251,7 +251,7 @@ def test_control_c(capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("model.decoding.generation.decode", interrupted)
+    monkeypatch.setattr("model.decoding.sampling.decode", interrupted)
     assert run(capsys, "generate", "-p", "A") == (130, "", "\n")
 
 
@@ -261,7 +261,7 @@ def test_nothing_is_imported_before_a_control_c_is_taken():
     assert set(done.stdout.split()) <= {"model", "model.cli", "model.interrupt", "errno", "__future__"}
 
 
-@pytest.mark.parametrize("imported", ["argparse", "model.commands.sweep", "numpy", "numpy.dtypes"])
+@pytest.mark.parametrize("imported", ["argparse", "model.commands.generate", "numpy", "numpy.dtypes"])
 def test_control_c_amid_an_import(imported):
     """NumPy and torch swallow what is raised there, and go on half imported."""
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, imported], capture_output=True, text=True)

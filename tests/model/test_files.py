@@ -54,7 +54,7 @@ def test_what_is_there_is_refused_and_replaced_where_asked_for(tmp_path):
     path = tmp_path / "a"
     path.write_text("old")
     path.chmod(0o640)
-    message = f"--out must be a new file, got {path}, which is there already: --overwrite replaces it"
+    message = f"--out must be a new file, got {path}, which already exists: --overwrite replaces it"
     with pytest.raises(FileExistsError, match=message):
         files.check(path, "--out")
     with pytest.raises(FileExistsError, match=message):

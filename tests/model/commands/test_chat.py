@@ -18,7 +18,7 @@ from model import Llama, Tokenizer, generate
 from model.chat.conversation import Conversation, encode_chat
 from model.chat.session import ChatSession
 from model.cli import main
-from model.commands.chat import converse
+from model.commands.chat import converse, trace_answer
 from model.loading.weights import BUILT_IN
 
 LLAMA, TOKENIZER = Llama.from_pretrained(), Tokenizer.from_pretrained()
@@ -185,7 +185,7 @@ def test_control_c_ends_a_pipe(chat, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("model.decoding.generation.decode", interrupted)
+    monkeypatch.setattr("model.decoding.sampling.decode", interrupted)
     assert chat("The king\nThe queen\n")[0] == 130
 
 
@@ -200,8 +200,9 @@ def test_what_is_shown_is_the_answer(template, trigger):
     first = one.say("The king", shown.append)
     assert "".join(shown) == first.text == one.conversation.messages[-1]["content"] and first.text.startswith(trigger)
     one.set_sampling({"temperature": 0.0})  # for what comes
-    told = one.trace()
-    assert told.ids == first.ids and told.prompt_ids == first.prompt and told.prompt == TOKENIZER.decode(first.prompt)
+    trace = trace_answer(one)
+    assert trace.ids == first.ids and trace.prompt_ids == first.prompt
+    assert trace.prompt == TOKENIZER.decode(first.prompt)
     ids = one.conversation.ask("Why?").ids
     assert ids == encode_chat(TOKENIZER, one.conversation.messages, template, trigger)
 
@@ -228,12 +229,12 @@ def test_a_message_that_got_no_answer_is_taken_back(monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("model.chat.session.generate", fails)
+        patch.setattr("model.chat.session.generate_batch", fails)
         with contextlib.nullcontext() if error is KeyboardInterrupt else pytest.raises(error):
             one.say("The king")
     assert one.conversation.messages == []
     with pytest.raises(ValueError, match="a trace needs an answer"):
-        one.trace()
+        trace_answer(one)
     assert one.say("The king").text
 
 

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from model.cli import main, parser
+from model.cli import main
+from model.commands.parser import parser
 from model.commands.prompts import read_prompts
 
 

@@ -23,10 +23,10 @@ COMMAND = ["trace", "-p", "The dragon", "-n", "5", "--top-k", "50", "--top-p", "
 @pytest.fixture(scope="module")
 def logits() -> np.ndarray:
     """Float64 [L, V] of transformers, after every token of the traced text."""
-    told = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
     theirs = AutoModelForCausalLM.from_pretrained(BUILT_IN, dtype=torch.float32).eval()
     with torch.no_grad():
-        return theirs(torch.tensor([told.prompt_ids + told.ids])).logits[0].double().numpy()
+        return theirs(torch.tensor([trace.prompt_ids + trace.ids])).logits[0].double().numpy()
 
 
 @pytest.mark.parametrize(
@@ -38,18 +38,18 @@ def logits() -> np.ndarray:
     ],
 )
 def test_the_text_is_that_of_generate(options):
-    told = trace_decoding(LLAMA, TOKENIZER, "The dragon", SamplingParams(**options), seed=3, max_new_tokens=8)
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", SamplingParams(**options), seed=3, max_new_tokens=8)
     sampling = {"temperature": 1.0, "top_p": 1.0} | options
     ours = generate(LLAMA, TOKENIZER, "The dragon", max_new_tokens=8, do_sample=True, seed=3, **sampling)[0][0]
-    assert told.ids == ours.ids and told.text == "The dragon" + ours.text
-    assert [step.model_logprob for step in told.steps] == pytest.approx(ours.model_logprobs, abs=1e-5)
+    assert trace.ids == ours.ids and trace.text == "The dragon" + ours.text
+    assert [step.model_logprob for step in trace.steps] == pytest.approx(ours.model_logprobs, abs=1e-5)
 
 
 def test_every_step_is_the_textbooks(logits):
     """Independent logits, independent float64 filters: survivors and mass of every stage, and who was cut by which."""
-    told = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
-    for position, step in enumerate(told.steps):
-        p = textbook.softmax(logits[len(told.prompt_ids) - 1 + position])
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
+    for position, step in enumerate(trace.steps):
+        p = textbook.softmax(logits[len(trace.prompt_ids) - 1 + position])
         after = {"logits": p, "temperature": p}
         after["top_k"] = textbook.top_k(p, 50)
         after["top_p"] = textbook.top_p(after["top_k"], 0.9)
@@ -66,15 +66,17 @@ def test_every_step_is_the_textbooks(logits):
 
 
 def test_logprobs_of_the_prompt(logits):
-    told = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=1)
-    expected = [np.log(textbook.softmax(logits[i])[token]) for i, token in enumerate(told.prompt_ids[1:])]
-    assert told.prompt_logprobs[0] is None and told.prompt_logprobs[1:] == pytest.approx(expected, abs=1e-4)
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=1)
+    expected = [np.log(textbook.softmax(logits[i])[token]) for i, token in enumerate(trace.prompt_ids[1:])]
+    assert trace.prompt_logprobs[0] is None and trace.prompt_logprobs[1:] == pytest.approx(expected, abs=1e-4)
 
 
 def test_an_end_of_text_ends_it():
-    told = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
-    short = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5, eos_token_id=[told.ids[2]])
-    assert short.ids == told.ids[: told.ids.index(told.ids[2]) + 1] and short.ended and not told.ended
+    trace = trace_decoding(LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5)
+    short = trace_decoding(
+        LLAMA, TOKENIZER, "The dragon", PARAMS, seed=3, max_new_tokens=5, eos_token_id=[trace.ids[2]]
+    )
+    assert short.ids == trace.ids[: trace.ids.index(trace.ids[2]) + 1] and short.ended and not trace.ended
 
 
 def test_printed(capsys):
@@ -87,10 +89,10 @@ def test_printed(capsys):
 
 def test_json(capsys):
     assert main([*COMMAND, "--seed", "3", "--json", "--top", "3"]) == 0
-    told = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"JSON has no {name}"))
-    assert told["prompt"] == "The dragon" and len(told["steps"]) == 5
-    assert [token["piece"] for token in told["prompt_tokens"]] == ["<s>", "▁The", "▁dragon"]
-    for step in told["steps"]:
+    trace = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"JSON has no {name}"))
+    assert trace["prompt"] == "The dragon" and len(trace["steps"]) == 5
+    assert [token["piece"] for token in trace["prompt_tokens"]] == ["<s>", "▁The", "▁dragon"]
+    for step in trace["steps"]:
         assert 3 <= len(step["candidates"]) <= 4 and step["params"] == {
             "top_k": 50,
             "top_p": 0.9,
@@ -112,10 +114,10 @@ def test_a_page(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--html", "here"], "--html must be a new file, got here, which is there already: --overwrite replaces it"),
+        (["--html", "here"], "--html must be a new file, got here, which already exists: --overwrite replaces it"),
         (["--html", "nowhere/trace.html"], "nowhere: no such folder; --html nowhere/trace.html needs one that exists"),
         (["--html", "."], "--html must be a file, got the folder ."),
-        (["--overwrite"], "--overwrite is of --html, and needs it"),
+        (["--overwrite"], "--overwrite needs --html"),
     ],
 )
 def test_a_page_that_can_not_be_written_is_refused_before_the_model_is_loaded(

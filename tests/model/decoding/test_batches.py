@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from model import Llama, Tokenizer, generate, generate_many
 from model.decoding import batches
 from model.decoding.batches import by_length
+from model.decoding.options import GenerationOptions
 
 PROMPTS = ["A", "Once upon a time there lived a king", "The wolf", "She said that the old man", [1, 310, 621]]
 OPTIONS = {"max_new_tokens": 6, "seed": 11, "top_p": 0.9}
@@ -17,6 +18,12 @@ OPTIONS = {"max_new_tokens": 6, "seed": 11, "top_p": 0.9}
 @pytest.fixture(scope="module")
 def storyteller():
     return Llama.from_pretrained(), Tokenizer.from_pretrained()
+
+
+def texts_of(model, tokenizer, prompts, *, on_text=None, **options):
+    prompt_ids = [tokenizer.encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
+    checked = GenerationOptions.for_model(model, **options)
+    return batches.generate_texts(model, tokenizer, prompt_ids, checked, on_text=on_text)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 99])
@@ -37,32 +44,32 @@ def test_beams_keep_a_stream_a_prompt(storyteller):
 @pytest.mark.parametrize("at_once", [1, 3, 4])
 def test_texts_of_a_prompt_may_follow_in_several_batches(storyteller, monkeypatch, at_once):
     """In the order of the texts of a prompt; never more than those at once."""
-    told: dict[int, str] = {}
+    shown: dict[int, str] = {}
 
     def on_text(number: int, text: str) -> None:
-        told[number] = told.get(number, "") + text
+        shown[number] = shown.get(number, "") + text
 
-    real, counts = batches.generate, []
+    real, counts = batches.generate_batch, []
 
-    def counting(model, tokenizer, some, **options):
-        counts.append(len(some) * options["num_return_sequences"])
-        return real(model, tokenizer, some, **options)
+    def counting(model, tokenizer, prompt_ids, options, *others):
+        counts.append(len(prompt_ids) * options.num_return_sequences)
+        return real(model, tokenizer, prompt_ids, options, *others)
 
     monkeypatch.setattr(batches, "AT_ONCE", at_once)
-    monkeypatch.setattr(batches, "generate", counting)
+    monkeypatch.setattr(batches, "generate_batch", counting)
     options = {**OPTIONS, "num_return_sequences": 3}
     together = [one for row in generate(*storyteller, PROMPTS, **options) for one in row]
-    several = list(batches.generate_texts(*storyteller, PROMPTS, on_text=on_text, **options))
+    several = list(texts_of(*storyteller, PROMPTS, on_text=on_text, **options))
     assert max(counts) <= at_once and sum(counts) == 15
     assert [one.ids for _, one in sorted(several, key=lambda pair: pair[0])] == [one.ids for one in together]
-    assert told == {number: one.text for number, one in several}
+    assert shown == {number: one.text for number, one in several}
     assert [number for number, _ in several if number < 3] == [0, 1, 2]
 
 
 def test_so_many_texts_begin_at_once(storyteller):
     """A million are no list of a million streams, nor a batch of as many."""
     options = {"max_new_tokens": 2, "seed": 1, "top_p": 0.9}
-    texts = batches.generate_texts(*storyteller, ["A"], num_return_sequences=10**9, **options)
+    texts = texts_of(*storyteller, ["A"], num_return_sequences=10**9, **options)
     (some,) = generate(*storyteller, ["A"], num_return_sequences=3, **options)
     assert [(number, one.ids) for number, one in islice(texts, 3)] == [(i, one.ids) for i, one in enumerate(some)]
 
@@ -77,14 +84,14 @@ def test_beams_of_a_prompt_stay_together(storyteller, monkeypatch):
 
 
 def test_on_text_counts_through_all_batches(storyteller):
-    told: dict[int, str] = {}
+    shown: dict[int, str] = {}
 
     def on_text(number: int, text: str) -> None:
-        told[number] = told.get(number, "") + text
+        shown[number] = shown.get(number, "") + text
 
     options = {**OPTIONS, "num_return_sequences": 2, "on_text": on_text}
     results = dict(generate_many(*storyteller, PROMPTS, batch_size=2, **options))
-    assert told == {2 * i + place: one.text for i, row in results.items() for place, one in enumerate(row)}
+    assert shown == {2 * i + place: one.text for i, row in results.items() for place, one in enumerate(row)}
 
 
 def test_what_is_skipped_is_left_out_and_the_others_stay_the_same(storyteller):

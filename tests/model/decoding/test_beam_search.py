@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 import samplers
 from model import Llama, Tokenizer, generate
-from model.decoding.beam_search import Beam, BeamRules, Chooser, Search
+from model.decoding.beam_search import Beam, BeamRules, CandidateSelector, Search
 from model.kv_cache import KVCache
 from model.loading.weights import BUILT_IN
 from samplers import SamplingParams, textbook
@@ -236,7 +236,7 @@ def test_a_low_temperature_is_beam_search(pair):
 
 def test_draws_are_those_of_samplers_by_hand():
     """One call of `sample` a draw, all but those drawn before allowed, each at its own position."""
-    rules, generator = BeamRules(3, ends=(2,)), torch.Generator().manual_seed(1)
+    rules, generator = BeamRules(3, eos_ids=(2,)), torch.Generator().manual_seed(1)
     for step in (0, 4):
         logits = torch.randn(2 if step else 1, 50, generator=generator) * 2
         search = Search([1], 9, rules, stream=7)
@@ -245,7 +245,7 @@ def test_draws_are_those_of_samplers_by_hand():
                 Beam(Beam(), token, total=total, length=step) for token, total in enumerate((-300.0, -301.0))
             ]
         params = SamplingParams(temperature=0.8, top_p=0.95, min_tokens_to_keep=2)
-        (drawn,) = Chooser(params, rules, 50, seed=11).candidates(logits, [search], step)
+        (drawn,) = CandidateSelector(params, rules, 50, seed=11).candidates(logits, [search], step)
         filtered = samplers.filter_logits(torch.log_softmax(logits, -1), params).double()
         flat = torch.cat([row + beam.total for row, beam in zip(filtered, search.live, strict=True)])
         flat, allowed = (flat - flat.max()).float(), torch.ones(len(flat), dtype=torch.bool)
@@ -272,7 +272,7 @@ def test_draws_are_without_replacement_from_the_filtered_sums():
     searches = [Search([1], 5, BeamRules(2), stream=stream) for stream in range(count)]
     for search in searches:
         search.live = [Beam(Beam(), token, total, total, total, 1) for token, total in enumerate(totals)]
-    drawn = Chooser(params, BeamRules(2), 6, seed=3).candidates(logits.repeat(count, 1), searches, step=1)
+    drawn = CandidateSelector(params, BeamRules(2), 6, seed=3).candidates(logits.repeat(count, 1), searches, step=1)
     pairs = [[(beam.parent.token, beam.token) for beam in beams] for beams in drawn]
 
     logprobs = torch.log_softmax(logits.double(), -1).numpy()
@@ -293,10 +293,10 @@ def test_draws_are_without_replacement_from_the_filtered_sums():
 def test_only_what_the_filters_keep_is_drawn(seed, filters):
     """Kept as by `filter_logits`, at least one token more than there are ends, as in transformers; each drawn once."""
     logits = torch.randn(3, 12, generator=torch.Generator().manual_seed(seed))
-    rules = BeamRules(4, ends=(2, 3))
+    rules = BeamRules(4, eos_ids=(2, 3))
     searches = [Search([1], 9, rules), Search([1], 9, rules, stream=1)]
     searches[0].live = [Beam(Beam(), token, total=-float(token), length=1) for token in (0, 1)]
-    drawn = Chooser(SamplingParams(**filters), rules, 12, seed).candidates(logits, searches, step=3)
+    drawn = CandidateSelector(SamplingParams(**filters), rules, 12, seed).candidates(logits, searches, step=3)
     kept = samplers.filter_logits(torch.log_softmax(logits, -1), SamplingParams(min_tokens_to_keep=3, **filters))
     for beams, rows in zip(drawn, (kept[:2], kept[2:]), strict=True):
         parents = {beam.parent: beam.parent.token for beam in beams}
@@ -311,7 +311,7 @@ def test_what_is_impossible_is_no_candidate(temperature):
     params, rules = SamplingParams(temperature=temperature, logit_bias={3: -math.inf}), BeamRules(6)
     searches = [Search([1], 9, rules), Search([1], 9, rules)]
     searches[1].live = [Beam(Beam(), token, total=-1.0, length=1) for token in range(3)]
-    few, many = Chooser(params, rules, 4).candidates(torch.zeros(4, 4), searches, step=0)
+    few, many = CandidateSelector(params, rules, 4).candidates(torch.zeros(4, 4), searches, step=0)
     assert sorted(beam.token for beam in few) == [0, 1, 2]
     assert sorted((beam.parent.token, beam.token) for beam in many) == list(itertools.product(range(3), repeat=2))
 
@@ -321,7 +321,7 @@ def test_an_invalid_row_is_refused():
     logits[0, 3] = torch.nan
     for params in (SamplingParams(temperature=0.0), SamplingParams()):
         with pytest.raises(samplers.InvalidLogits):
-            Chooser(params, BeamRules(2), 6).candidates(logits, [Search([1], 5, BeamRules(2))], step=0)
+            CandidateSelector(params, BeamRules(2), 6).candidates(logits, [Search([1], 5, BeamRules(2))], step=0)
 
 
 # ---- the cache ----

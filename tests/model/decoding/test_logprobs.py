@@ -59,7 +59,7 @@ def scripted(tokens, **arguments):
         return sample(logits, SamplingParams(logit_bias=forced(next(left))), **keywords)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("model.decoding.generation.samplers.sample", next_one)
+        patch.setattr("model.decoding.sampling.samplers.sample", next_one)
         return one(max_new_tokens=len(tokens), **arguments)
 
 
@@ -143,7 +143,7 @@ def test_off_is_as_before_and_on_draws_the_same():
 
 
 def test_off_records_nothing(monkeypatch):
-    monkeypatch.setattr("model.decoding.generation.Recorder", None)
+    monkeypatch.setattr("model.decoding.sampling.Recorder", None)
     assert len(one(logprobs=None).ids) == 12
 
 

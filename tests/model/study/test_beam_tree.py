@@ -210,15 +210,15 @@ def test_nothing_overlaps():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--beams", "3", "--top-p", "0.9"], "--top-p is of draws; with --beams it needs --sample"),
-        (["--beams", "3", "--temperature", "0.5"], "--temperature is of draws; with --beams it needs --sample"),
-        (["--beams", "3", "--top", "5"], "--top is of the stages; --beams shows every candidate"),
+        (["--beams", "3", "--top-p", "0.9"], "--top-p needs --sample if --beams is given"),
+        (["--beams", "3", "--temperature", "0.5"], "--temperature needs --sample if --beams is given"),
+        (["--beams", "3", "--top", "5"], "--top must not be given with --beams, which shows every candidate"),
         (["--beams", "0"], "num_beams must be an integer >= 1, got 0"),
         (["--beams", "3", "--length-penalty", "inf"], "length_penalty must be in [-50, 50], got inf"),
         (["--beams", "3", "-n", "600"], "3 prompt tokens + 600 new = 603 > 512"),
-        (["--sample"], "--sample is of beams, and needs --beams N"),
-        (["--length-penalty", "0"], "--length-penalty is of beams, and needs --beams N"),
-        (["--early-stopping", "no"], "--early-stopping is of beams, and needs --beams N"),
+        (["--sample"], "--sample needs --beams N"),
+        (["--length-penalty", "0"], "--length-penalty needs --beams N"),
+        (["--early-stopping", "no"], "--early-stopping needs --beams N"),
         (["--beams", "2", "--html", "nowhere/beams.html"], "nowhere: no such folder"),
     ],
 )

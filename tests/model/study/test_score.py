@@ -25,11 +25,6 @@ PROMPTS = ["Was the king happy?", "The old", "She asked him whether he would com
 CLOSE = dict(rel=2e-4)  # of probabilities from two float32 Llamas
 
 
-@pytest.fixture(autouse=True)
-def command(monkeypatch):
-    monkeypatch.setitem(cli.COMMANDS, "score", "model.commands.score")
-
-
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
     status = cli.main(["score", *arguments])
     captured = capsys.readouterr()

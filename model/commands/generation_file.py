@@ -1,4 +1,4 @@
-"""A JSONL file of continuations that is written as they come and goes on where it was stopped."""
+"""The JSONL file of `alea generate --out`: written as texts come, resumed where it was stopped."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from model import files
 Line = dict[str, Any]
 
 
-class AnswerFile:
-    """`path` when all is there, in the order of the prompts; until then `path.part`, in the order of arrival.
+class GenerationFile:
+    """`path.part`, in the order of arrival, until every text is written; then `path`, in the order of the prompts.
 
-    The first line of the part holds the settings, so that a second run knows whether it goes on with the same.
+    The first line of the part holds the settings; a second run resumes only if its own are the same.
 
-    settings: what every text hangs on, fit for JSON, the seed among them.
-    texts: int >= 1, how many belong to a prompt; a prompt with fewer in the part is done again.
-    any_seed: bool, go on with the seed of the part, where there is one; `settings` then tells it.
-    overwrite: bool, replace `path` where it is there, when all is there to replace it; drop a part of other settings.
+    settings: everything a text depends on, the seed included, as JSON values.
+    texts: int >= 1, per prompt; a prompt with fewer in the part is generated again.
+    any_seed: bool, take the seed of the part if there is one; `settings` then holds it.
+    overwrite: bool, replace an existing `path` once the new file is complete; drop a part with other settings.
 
-    Raises: FileExistsError where the file is there already; ValueError where its part is of other settings;
-        BlockingIOError where another process writes the part; FileNotFoundError where the folder is missing.
+    Raises: FileExistsError if the file exists; ValueError if its part has other settings; BlockingIOError if another
+        process writes the part; FileNotFoundError if the folder is missing.
 
     >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "answers.jsonl"
-    >>> with AnswerFile(path, {"seed": 7}, texts=1) as file:
+    >>> path = Path(tempfile.mkdtemp()) / "texts.jsonl"
+    >>> with GenerationFile(path, {"seed": 7}, texts=1) as file:
     ...     file.add(1, [{"text": "b"}])
-    >>> with AnswerFile(path, {"seed": 8}, texts=1, any_seed=True) as again:
+    >>> with GenerationFile(path, {"seed": 8}, texts=1, any_seed=True) as again:
     ...     print(again.done, again.settings)
     ...     again.add(0, [{"text": "a"}])
     ...     again.finish()
@@ -46,43 +46,43 @@ class AnswerFile:
         self.settings, self.lines = dict(settings), list[Line]()
         self.part = files.Lines(path.with_name(path.name + ".part"))
         try:
-            files.check(path, "--out", overwrite)  # again, now that nobody else can finish it
-            self.go_on(texts, any_seed)
+            files.check(path, "--out", overwrite)  # again, now that no other process can finish it
+            self.resume(texts, any_seed)
         except BaseException:
             self.part.close()
             raise
-        self.done = {line["prompt_number"] for line in self.lines}  # the prompts whose texts are all there
-        self.where = self.part.path  # they are
+        self.done = {line["prompt_number"] for line in self.lines}  # prompts whose texts are all written
+        self.where = self.part.path
 
-    def __enter__(self) -> AnswerFile:
+    def __enter__(self) -> GenerationFile:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.part.close()
 
-    def go_on(self, texts: int, any_seed: bool) -> None:
-        """With what the part holds."""
-        there: list[str] = []
+    def resume(self, texts: int, any_seed: bool) -> None:
+        """Take over the lines of the part."""
+        lines: list[str] = []
         try:
-            there = self.part.read()
-            if there:
-                self.settings = self.same_settings(self.parsed(there[0], "settings", dict)["settings"], any_seed)
-                self.lines = whole_prompts([self.parsed(line, "prompt_number", int) for line in there[1:]], texts)
+            lines = self.part.read()
+            if lines:
+                self.settings = self.same_settings(self.parsed(lines[0], "settings", dict)["settings"], any_seed)
+                self.lines = whole_prompts([self.parsed(line, "prompt_number", int) for line in lines[1:]], texts)
         except ValueError:
             if not self.overwrite:
                 raise
-        self.part.keep(there[: 1 + len(self.lines)] if self.lines else [])
+        self.part.keep(lines[: 1 + len(self.lines)] if self.lines else [])
 
-    def same_settings(self, there: Line, any_seed: bool) -> Line:
-        """Those of the part. Raises: ValueError naming what is other than wanted."""
-        wanted = self.settings | {"seed": there.get("seed")} if any_seed else self.settings
-        changes = files.differences(there, wanted)
+    def same_settings(self, old: Line, any_seed: bool) -> Line:
+        """The part's settings. Raises: ValueError naming the differences."""
+        wanted = self.settings | {"seed": old.get("seed")} if any_seed else self.settings
+        changes = files.differences(old, wanted)
         if changes:
             raise ValueError(f"{self.part.path}: of another run: {changes}: give another --out, or --overwrite")
-        return there
+        return old
 
     def parsed(self, line: str, key: str, kind: type) -> Line:
-        """A line that begins with this key, which tells the header from an answer."""
+        """A line whose first key is this one, which distinguishes the header from a text."""
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
@@ -101,20 +101,20 @@ class AnswerFile:
         self.done.add(number)
 
     def finish(self) -> None:
-        """Every prompt is there: the file itself, in their order."""
+        """Write the file itself, in the order of the prompts."""
         ordered = sorted(self.lines, key=lambda line: line["prompt_number"])  # stable: a prompt's texts stay in order
         files.write(self.path, "".join(f"{as_line(line)}\n" for line in ordered), "--out", self.overwrite)
         self.part.remove()
 
 
-class AnswerStream:
-    """The same for a pipe or a device, which nothing can go on from: the lines as they come."""
+class GenerationStream:
+    """The same for a pipe or a device: the lines as they come, without resuming."""
 
     def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
         self.path, self.file = path, files.stream(path)
         self.settings, self.done, self.where = settings, set[int](), path
 
-    def __enter__(self) -> AnswerStream:
+    def __enter__(self) -> GenerationStream:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -138,7 +138,7 @@ def as_line(value: Mapping[str, Any]) -> str:
 
 
 def whole_prompts(lines: list[Line], texts: int) -> list[Line]:
-    """The first lines, up to a prompt that lacks some of its texts: it was cut off between two.
+    """The first lines, up to a prompt without all of its texts.
 
     >>> whole_prompts([{"prompt_number": number} for number in (3, 3, 0, 0, 1)], 2)
     [{'prompt_number': 3}, {'prompt_number': 3}, {'prompt_number': 0}, {'prompt_number': 0}]

@@ -1,4 +1,4 @@
-"""A file of answers that was stopped anywhere goes on to the file of a run that was not."""
+"""A file that was stopped anywhere is resumed, to the same file as that of a run without a stop."""
 
 import io
 import json
@@ -9,7 +9,7 @@ import pytest
 
 from model import Llama, Tokenizer, generate
 from model.cli import main
-from model.commands.answers import AnswerFile
+from model.commands.generation_file import GenerationFile
 from model.decoding import batches
 
 TEXTS = ["A", "Once upon a time there lived", "The wolf", "She said that the old man", "Ä king"]
@@ -31,7 +31,7 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
 
 def interrupt_after(monkeypatch, calls: int) -> None:
     """A Ctrl-C in the batch after so many."""
-    real, made = batches.generate, []
+    real, made = batches.generate_batch, []
 
     def generate(*arguments, **options):
         if len(made) == calls:
@@ -39,7 +39,7 @@ def interrupt_after(monkeypatch, calls: int) -> None:
         made.append(None)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(batches, "generate", generate)
+    monkeypatch.setattr(batches, "generate_batch", generate)
 
 
 def test_the_lines_are_those_of_json_in_the_order_of_the_prompts(capsys, prompts):
@@ -69,7 +69,7 @@ def test_after_a_ctrl_c_the_same_command_goes_on(capsys, monkeypatch, prompts, c
     if cut and calls:
         part.write_bytes(part.read_bytes()[:-cut])
     drawn = []
-    monkeypatch.setattr(batches, "generate", spy(batches.generate, drawn))
+    monkeypatch.setattr(batches, "generate_batch", spy(batches.generate_batch, drawn))
     status, _, err = run(capsys, *command, "-o", "out.jsonl")
     assert status == 0 and ("going on after" in err) == bool(calls)
     assert sum(drawn) == 5 - 2 * calls + bool(cut and calls)  # nothing is drawn twice but what was cut
@@ -83,9 +83,9 @@ def texts_of(path: Path) -> list[tuple[int, int, list[int]]]:
 
 
 def spy(generate, drawn: list[int]):
-    def counting(model, tokenizer, some, **options):
-        drawn.append(len(some))
-        return generate(model, tokenizer, some, **options)
+    def counting(model, tokenizer, prompt_ids, *others):
+        drawn.append(len(prompt_ids))
+        return generate(model, tokenizer, prompt_ids, *others)
 
     return counting
 
@@ -125,7 +125,7 @@ def test_what_is_there_is_not_overwritten(capsys, prompts):
     status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "out.jsonl")
     assert status == 2
     assert err == (
-        "alea generate: --out must be a new file, got out.jsonl, which is there already: --overwrite replaces it\n"
+        "alea generate: --out must be a new file, got out.jsonl, which already exists: --overwrite replaces it\n"
     )
     for text in ("{}\n", '{"settings": 1}\n', '{"prompt_number": 0, "seed": 1}\n', "[" * 9999 + "\n", "mine\n"):
         (prompts / "other.jsonl.part").write_text(text)
@@ -147,7 +147,7 @@ def test_a_refused_call_leaves_no_part(capsys, prompts, wrong):
 
 
 def test_an_error_keeps_what_was_drawn(capsys, monkeypatch, prompts):
-    real, made = batches.generate, []
+    real, made = batches.generate_batch, []
 
     def generate(*arguments, **options):
         if made:
@@ -155,7 +155,7 @@ def test_an_error_keeps_what_was_drawn(capsys, monkeypatch, prompts):
         made.append(None)
         return real(*arguments, **options)
 
-    monkeypatch.setattr(batches, "generate", generate)
+    monkeypatch.setattr(batches, "generate_batch", generate)
     assert run(capsys, "-f", "prompts.txt", "-o", "out.jsonl", *OPTIONS)[0] == 2
     assert len((prompts / "out.jsonl.part").read_text().splitlines()) == 1 + 2 * 2
 
@@ -191,10 +191,10 @@ def test_jsonl_prompts(capsys, monkeypatch, prompts):
 
 def test_a_prompt_with_too_few_texts_is_done_again(tmp_path):
     path = tmp_path / "out.jsonl"
-    with AnswerFile(path, {"seed": 1}, texts=2) as file:
+    with GenerationFile(path, {"seed": 1}, texts=2) as file:
         file.add(1, [{"text": "b"}, {"text": "c"}])
         file.add(0, [{"text": "x"}])
-    with AnswerFile(path, {"seed": 1}, texts=2) as file:
+    with GenerationFile(path, {"seed": 1}, texts=2) as file:
         assert file.done == {1}
     assert len((tmp_path / "out.jsonl.part").read_text().splitlines()) == 1 + 2
 
@@ -230,20 +230,20 @@ def test_a_part_of_another_run_is_dropped_where_asked_for(capsys, monkeypatch, p
 
 def test_a_file_that_came_to_be_meanwhile_stays_and_so_does_the_part(tmp_path):
     path = tmp_path / "out.jsonl"
-    with AnswerFile(path, {"seed": 1}, texts=1) as file:
+    with GenerationFile(path, {"seed": 1}, texts=1) as file:
         file.add(0, [{"text": "b"}])
         path.write_text("theirs")
         with pytest.raises(FileExistsError, match="--overwrite replaces it"):
             file.finish()
     assert path.read_text() == "theirs"
-    with AnswerFile(path, {"seed": 1}, texts=1, overwrite=True) as again:
+    with GenerationFile(path, {"seed": 1}, texts=1, overwrite=True) as again:
         assert again.done == {0}
         again.finish()
     assert json.loads(path.read_text()) == {"prompt_number": 0, "text": "b"} and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_second_process_is_refused_by_name(capsys, prompts):
-    with AnswerFile(Path("out.jsonl"), {"seed": 1}, texts=1) as file:
+    with GenerationFile(Path("out.jsonl"), {"seed": 1}, texts=1) as file:
         file.add(0, [{"text": "a"}])
         for more in ((), ("--overwrite",)):
             status, _, err = run(capsys, "-p", "A", "-n", "2", "-o", "out.jsonl", *more)
@@ -255,7 +255,7 @@ def test_a_second_process_is_refused_by_name(capsys, prompts):
 
 def test_nothing_is_lost_where_the_part_was_moved_away(tmp_path):
     path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
-    with AnswerFile(path, {"seed": 1}, texts=1) as file:
+    with GenerationFile(path, {"seed": 1}, texts=1) as file:
         file.add(0, [{"text": "a"}])
         part.rename(tmp_path / "moved")
         file.add(1, [{"text": "b"}])
@@ -263,19 +263,19 @@ def test_nothing_is_lost_where_the_part_was_moved_away(tmp_path):
     assert [json.loads(line)["text"] for line in path.read_text().splitlines()] == ["a", "b"]
 
 
-def test_no_answer_passes_for_a_header(tmp_path):
+def test_no_text_passes_for_a_header(tmp_path):
     """Whatever its fields: a part that has lost its header is refused."""
     path, part = tmp_path / "out.jsonl", tmp_path / "out.jsonl.part"
-    with AnswerFile(path, {"seed": 1}, texts=1) as file:
+    with GenerationFile(path, {"seed": 1}, texts=1) as file:
         file.add(0, [{"settings": {"seed": 1}, "seed": 1}])
     part.write_text(part.read_text().partition("\n")[2])
     with pytest.raises(ValueError, match="must be written by alea generate"):
-        AnswerFile(path, {"seed": 1}, texts=1)
+        GenerationFile(path, {"seed": 1}, texts=1)
 
 
 def test_into_a_pipe_the_lines_go_as_they_come(capsys, monkeypatch, prompts):
     """Two batches of two prompts, each there before the next is drawn; no other file is made."""
-    command, made = ("-f", "prompts.txt", "--seed", "5", *OPTIONS), batches.generate
+    command, made = ("-f", "prompts.txt", "--seed", "5", *OPTIONS), batches.generate_batch
     read, write = os.pipe()
     os.set_blocking(read, False)
     came = []
@@ -284,7 +284,7 @@ def test_into_a_pipe_the_lines_go_as_they_come(capsys, monkeypatch, prompts):
         came.append(lines_in(read))
         return made(*arguments, **options)
 
-    monkeypatch.setattr(batches, "generate", generate)
+    monkeypatch.setattr(batches, "generate_batch", generate)
     assert run(capsys, *command, "-o", f"/dev/fd/{write}")[2] == f"wrote /dev/fd/{write}: 10 texts of 5 prompts\n"
     assert [*came, lines_in(read)] == [0, 4, 4, 2]
     os.close(read)
