@@ -1,1 +1,1 @@
-"""Benchmarks whose figures come with their circumstances; `alea bench`."""
+"""Benchmarks whose records name their provenance; `alea bench`."""

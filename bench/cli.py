@@ -1,39 +1,55 @@
-"""`alea bench`: one subcommand a benchmark."""
+"""`alea bench`: one subcommand a benchmark. A benchmark is imported only when it is chosen."""
 
 from __future__ import annotations
 
-import argparse
+from model.commands.parser import CommandParser, add_commands
 
-from bench import report
-from bench.exactness import conformance, identity
-from bench.kernels import kernels
-from bench.loading import load, quantization
-from bench.speed import decode, gpu, growth, hf, isa, sample
-
-HELP = "measure speed beside other implementations"
-BENCHMARKS = {
-    "sample": sample,
-    "growth": growth,
-    "isa": isa,
-    "decode": decode,
-    "hf": hf,
-    "load": load,
-    "quantization": quantization,
-    "kernels": kernels,
-    "gpu": gpu,
-    "identity": identity,
-    "conformance": conformance,
-    "report": report,
+HELP = "measure speed, compared with other implementations"
+BENCHMARKS = {  # module, help
+    "sample": ("bench.speed.sample", "microseconds a sampling call on the CPU: ours, the peers', and reading the rows"),
+    "growth": (
+        "bench.speed.growth",
+        "the growth of a sampling call's time with the vocabulary and the batch: µs per thousand logits + fixed",
+    ),
+    "isa": (
+        "bench.speed.isa",
+        "the C++ backend's time by instruction set: AVX-512, AVX2 with FMA, and the baseline, which has no fma",
+    ),
+    "decode": ("bench.speed.decode", "tokens a second of generate, ours and transformers', with the same weights"),
+    "hf": (
+        "bench.speed.hf",
+        "microseconds of sampling, operators and host syncs a step of transformers' generate, stock and attached",
+    ),
+    "load": (
+        "bench.loading.load",
+        "seconds and memory of loading a checkpoint, by shape and dtype, and the arithmetic of Llama-2-7B's weights",
+    ),
+    "quantization": (
+        "bench.loading.quantization",
+        "KL divergence, tokens that stay the same and speed of the built-in model in 16, 8 and 4 bits",
+    ),
+    "kernels": (
+        "bench.kernels.kernels",
+        "compile every Triton kernel without a GPU: registers, spills, instructions, and whether float32 is exact",
+    ),
+    "gpu": (
+        "bench.speed.gpu",
+        "microseconds a sampling call on a GPU: ours, torch's, FlashInfer's, and reading the rows",
+    ),
+    "identity": (
+        "bench.exactness.identity",
+        "compare a backend with the definition to the bit: W of every float32; generated rows, kept set to token",
+    ),
+    "conformance": (
+        "bench.exactness.conformance",
+        "statistical checks of our backends, of transformers and of plain torch",
+    ),
+    "report": (
+        "bench.report",
+        "renew the tables and pictures of README.md and docs/ from the records in bench/results/",
+    ),
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="BENCHMARK")
-    for name, module in BENCHMARKS.items():
-        benchmark = benchmarks.add_parser(name, help=module.HELP, description=module.HELP)
-        module.add_arguments(benchmark)
-        benchmark.set_defaults(run_benchmark=module.run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    return arguments.run_benchmark(arguments)
+def add_arguments(parser: CommandParser) -> None:
+    add_commands(parser, "benchmark", BENCHMARKS)

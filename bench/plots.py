@@ -1,7 +1,7 @@
-"""The README's pictures from the committed records, and from nothing else; drawn by `alea bench report`.
+"""Draws the pictures of the pages from the committed records alone, for `alea bench report`; needs matplotlib.
 
 Each is a function from records to a figure. Its file holds the sha256 of the records as `dc:identifier`, so a test can
-tell whether they are the ones it shows. No background, and colours that can be read on white and on a dark page.
+compare them. No background, and colours that can be read on white and on a dark page.
 """
 
 from __future__ import annotations
@@ -15,28 +15,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench import report
-from bench.report import Record
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from bench import records as stored
+from bench.cases import FILTERS
+from bench.records import NoRecords, Record, three_digits
 from model import files
 from model.study.picture import GREY
 from model.study.picture import SETTINGS as PAGE
-from samplers.extras import how_to_install
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 FOLDER = Path(__file__).parent / "results/plots"
 
 
-class NoMatplotlib(RuntimeError):
-    """What draws is not installed."""
-
-
-Ends = dict[str, tuple[float, str]]  # label: where its line ends, and its colour
+LineEnds = dict[str, tuple[float, str]]  # by label: the last y of a line, and its colour
 
 # Colour and marker: Okabe and Ito's, shifted until each is 3 to 1 or more on both pages; ours are the warm ones.
 STYLES = {
@@ -47,8 +44,8 @@ STYLES = {
     "torch.compile": ("#7A7FD0", "X"),
     "llama.cpp": ("#009A70", "^"),
     "transformers": ("#BF659A", "v"),
-    "torch.multinomial": ("#7A7FD0", "p"),  # on a GPU, where there is no torch.compile
-    "flashinfer": ("#009A70", "P"),  # nor llama.cpp
+    "torch.multinomial": ("#7A7FD0", "p"),  # on a GPU, without torch.compile
+    "flashinfer": ("#009A70", "P"),  # and without llama.cpp
 }
 OTHERS = (GREY, ".")
 OURS = ("alea", "kernel", "reference")
@@ -78,26 +75,19 @@ class Plot:
 
     def records(self) -> list[Record]:
         try:
-            return report.newest(self.source, self.key, self.wanted)
-        except (FileNotFoundError, report.NoRecords):
+            return stored.newest(self.source, self.key, self.wanted)
+        except (FileNotFoundError, NoRecords):
             return []
 
 
-def write(folder: Path = FOLDER) -> None:
-    """Renew the pictures that there are records for, and tell which ones there are not.
-
-    Raises: NoMatplotlib.
-    """
-    try:
-        from matplotlib import style
-    except ImportError:
-        raise NoMatplotlib(f"alea bench report --plots needs matplotlib: {how_to_install('plot')}") from None
+def write(folder: Path) -> None:
+    """Renew the pictures that have records, and print the names of the others."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, plot in PLOTS.items():
-        path, records = folder / f"{name}.svg", plot.records()
-        if records:
+        path, shown = folder / f"{name}.svg", plot.records()
+        if shown:
             with style.context(["default", SETTINGS]):  # whatever the user's own matplotlibrc says
-                files.replace(path, svg(plot.draw(records), records))
+                files.replace(path, svg(plot.draw(shown), shown))
             print(f"renewed {path}")
         else:
             print(f"left out {path.name}: bench/results/{plot.source}.jsonl has no records for it")
@@ -112,7 +102,7 @@ def svg(figure: Figure, records: Sequence[Record]) -> bytes:
 
 
 def digest(records: Sequence[Record]) -> str:
-    """What tells records from others.
+    """A hash that identifies records.
 
     >>> digest([])
     'sha256:4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945'
@@ -126,7 +116,7 @@ def digest(records: Sequence[Record]) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """A case of a roofline: the bytes of its logits, what reading them alone takes, and what drawing takes."""
+    """A case of a roofline: the bytes of its logits, and the times of reading them and of drawing from them."""
 
     filters: str
     line: int  # cases of the same line are joined
@@ -153,7 +143,7 @@ def roofline(records: Sequence[Record]) -> Figure:
 
 
 def roofline_gpu(records: Sequence[Record]) -> Figure:
-    """Logits read a second by a draw on a GPU behind an emptied L2, and by a copy."""
+    """Logits read a second by a draw on a GPU with an empty L2 cache, and by a copy."""
     readings = []
     for record in records:
         times = {name: figures["cold"]["p50"] for name, figures in record["microseconds"].items()}
@@ -171,9 +161,9 @@ def roofline_gpu(records: Sequence[Record]) -> Figure:
 
 
 def rooflines(readings: Sequence[Reading], limit: str, title: str, note: str) -> tuple[Figure, list[Axes]]:
-    """A panel for each of the filters that there are; limit names the dashed line."""
+    """A panel for each of the filters; limit names the dashed line."""
     shown = [filters for filters in ROOFLINES if any(reading.filters == filters for reading in readings)]
-    right = room([limit, *(name for reading in readings for name in reading.microseconds if name in STYLES)])
+    right = inches_for([limit, *(name for reading in readings for name in reading.microseconds if name in STYLES)])
     figure, panels = canvas(len(shown), 3.9, title, note, gap=right, right=right, bottom=0.75)
     ends = []
     for axes, filters in zip(panels, shown, strict=True):
@@ -188,7 +178,7 @@ def rooflines(readings: Sequence[Reading], limit: str, title: str, note: str) ->
     return figure, panels
 
 
-def draw_limit(axes: Axes, readings: Sequence[Reading], name: str) -> Ends:
+def draw_limit(axes: Axes, readings: Sequence[Reading], name: str) -> LineEnds:
     points = sorted((r.size, gigabytes_a_second(r.size, r.limit)) for r in readings if r.limit)
     if not points:
         return {}
@@ -197,8 +187,8 @@ def draw_limit(axes: Axes, readings: Sequence[Reading], name: str) -> Ends:
     return {name: (speeds[-1], GREY)}
 
 
-def draw_speeds(axes: Axes, readings: Sequence[Reading]) -> Ends:
-    """A line for each contestant, ours last and so on top; labels where its longest one ends."""
+def draw_speeds(axes: Axes, readings: Sequence[Reading]) -> LineEnds:
+    """A line for each sampler, ours last and so on top; returns the end of the longest."""
     ends = {}
     for name, line in product(reversed(STYLES), sorted({reading.line for reading in readings})):
         timed = [reading for reading in readings if reading.line == line and name in reading.microseconds]
@@ -226,7 +216,7 @@ def gigabytes_a_second(size: float, microseconds: float) -> float:
 def speed_up(records: Sequence[Record]) -> Figure:
     """How many times longer than the public call each peer takes: a panel a vocabulary, a group the filters."""
     sizes = sorted({record["vocabulary"] for record in records})
-    shown = [filters for filters in report.FILTERS if any(record["filters"] == filters for record in records)]
+    shown = [filters for filters in FILTERS if any(record["filters"] == filters for record in records)]
     measured = {name for record in records for name in record["microseconds"]} - set(OURS)
     peers = [name for name in STYLES if name in measured]
     rows = product(enumerate(shown), ["", *peers])  # "": the heading of a group
@@ -252,12 +242,12 @@ def speed_up(records: Sequence[Record]) -> Figure:
 
 
 def draw_bar(axes: Axes, record: Record, peer: str, place: float) -> None:
-    """From 1 to the ratio of the medians, with its figure; or why there is none."""
+    """From 1 to the ratio of the medians, with its figure; without it, the reason."""
     times = record["microseconds"]
     if peer in times and "alea" in times:
         ratio = times[peer]["p50"] / times["alea"]["p50"]
         axes.barh(place, ratio - 1, left=1, height=0.74, color=STYLES[peer][0], label=peer)
-        end, text = max(ratio, 1), f"{report.plain(f'{ratio:,.3g}')} ×"
+        end, text = max(ratio, 1), f"{three_digits(ratio)} ×"
     else:
         reasons = record["skipped"] | record.get("failed", {})
         end, text = 1, f"– {textwrap.shorten(reasons.get(peer, 'not measured'), 45, placeholder=' …')}"
@@ -276,10 +266,10 @@ def name_bars(axes: Axes, places: Mapping[tuple[str, str], float]) -> None:
 def growth(records: Sequence[Record]) -> Figure:
     """Microseconds a call with the fitted lines: against the vocabulary and the batch, below each other by filters."""
     scans = [scan for scan in SCANS if any(record["scan"] == scan for record in records)]
-    shown = [filters for filters in report.FILTERS if any(record["filters"] == filters for record in records)]
+    shown = [filters for filters in FILTERS if any(record["filters"] == filters for record in records)]
     title = "What a draw costs as the vocabulary and the batch grow"
     note = f"Peaked float32 rows; points with p20 and p80, lines fitted; {foot(records, 'growth')}"
-    right = room([line for record in records for line in growth_label(record).splitlines()])
+    right = inches_for([line for record in records for line in growth_label(record).splitlines()])
     figure, panels = canvas(
         len(scans), 1.4 + 2.7 * len(shown), title, note, gap=right, right=right, left=0.9, rows=len(shown)
     )
@@ -299,14 +289,14 @@ def growth(records: Sequence[Record]) -> Figure:
 
 
 def fixed(records: Sequence[Record]) -> list[str]:
-    """What all points of a scan share."""
+    """The size that all points of a scan share."""
     other = {"vocabulary": "batch", "batch": "vocabulary"}
     values = sorted({(other[r["scan"]], point[other[r["scan"]]]) for r in records for point in r["points"]})
     return [f"{name} {value:,}" for name, value in values]
 
 
 def draw_growth(axes: Axes, record: Record) -> tuple[float, str]:
-    """Points with their p20 and p80, and the fitted line; returns where they end, and their colour."""
+    """Points with their p20 and p80, and the fitted line; returns the last y, and the colour."""
     scan, fit, name = record["scan"], record["fit"], record["contestant"]
     color, marker = STYLES.get(name, OTHERS)
     points = sorted(record["points"], key=lambda point: point[scan])
@@ -314,16 +304,16 @@ def draw_growth(axes: Axes, record: Record) -> tuple[float, str]:
     low, middle, high = ([point["microseconds"][q] for point in points] for q in ("p20", "p50", "p80"))
     errors = [[m - q for m, q in zip(middle, low, strict=True)], [q - m for m, q in zip(middle, high, strict=True)]]
     axes.errorbar(sizes, middle, errors, color=color, marker=marker, linestyle="none", elinewidth=1, label=name)
-    thousands = points[0]["vocabulary"] * points[0]["batch"] / sizes[0] / 1000  # logits in 1 of what grows
+    thousands = points[0]["vocabulary"] * points[0]["batch"] / sizes[0] / 1000  # logits for each step of the scan
     places = [sizes[0] * (sizes[-1] / sizes[0]) ** (step / 50) for step in range(51)]
     line = [(x, fit["fixed_us"] + fit["us_per_thousand"] * thousands * x) for x in places]
-    above = [(x, y) for x, y in line if y > 0]  # where a logarithmic axis has a place for it
+    above = [(x, y) for x, y in line if y > 0]  # a logarithmic axis has no other place
     axes.plot([x for x, _ in above], [y for _, y in above], color=color, linewidth=1, label=f"{name}: fit")
     return middle[-1], color
 
 
 def growth_label(record: Record) -> str:
-    """Who, and the fitted line in words; a µs per thousand is a ns each.
+    """The sampler, and the fitted line in words; a µs per thousand is a ns each.
 
     >>> growth_label({"contestant": "alea", "fit": {"us_per_thousand": 0.21, "fixed_us": 18.04}})
     'alea\\n0.21 ns a logit + 18 µs'
@@ -332,7 +322,7 @@ def growth_label(record: Record) -> str:
     return f"{record['contestant']}\n{slope:.3g} ns a logit {'−' if fixed < 0 else '+'} {abs(fixed):.3g} µs"
 
 
-# What pictures have in common.
+# Shared by the pictures.
 
 
 def canvas(
@@ -346,9 +336,7 @@ def canvas(
     bottom: float = 0.6,
     rows: int = 1,
 ) -> tuple[Figure, list[Axes]]:
-    """Rows of panels, inches between and beside them, a title above, a note below; y is shared, x in columns."""
-    from matplotlib.figure import Figure
-
+    """Rows of panels, with their margins in inches, a title above, a note below; y is shared, x in columns."""
     lines = textwrap.wrap(note, 145)
     figure = Figure(figsize=(WIDTH, height))
     figure.text(0.1 / WIDTH, 1 - 0.1 / height, title, va="top", fontsize=12)
@@ -360,13 +348,13 @@ def canvas(
     return figure, list(panels.flat)
 
 
-def room(labels: Iterable[str]) -> float:
-    """Inches for labels right of a panel."""
+def inches_for(labels: Iterable[str]) -> float:
+    """Width of the labels right of a panel."""
     return 0.2 + 0.06 * max(map(len, labels))
 
 
-def label_ends(axes: Axes, ends: Ends) -> None:
-    """Labels right of the panel at the height where their lines end, none on another."""
+def label_ends(axes: Axes, ends: LineEnds) -> None:
+    """Labels right of the panel at the height where their lines end, without overlaps."""
     low, high = (math.log10(limit) for limit in axes.get_ylim())
     height = axes.bbox.height / axes.figure.dpi * 72  # points
     names = sorted(ends, key=lambda name: ends[name][0])
@@ -387,7 +375,7 @@ def label_ends(axes: Axes, ends: Ends) -> None:
 
 
 def spread(places: Sequence[float], apart: float, top: float = math.inf) -> list[float]:
-    """Ascending places moved as little as it takes to be so far apart and none above the top.
+    """Ascending places, moved as little as possible until they are so far apart and none is above the top.
 
     >>> spread([0.0, 10.0, 11.0, 30.0], apart=4.0)
     [0.0, 8.5, 12.5, 30.0]
@@ -407,9 +395,7 @@ def spread(places: Sequence[float], apart: float, top: float = math.inf) -> list
 
 
 def plain_ticks(axis: Axis, text: Callable[[float], str], base: int = 10, most: int = 9) -> None:
-    """Some powers of the base on a logarithmic axis, in words."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
+    """Powers of the base on a logarithmic axis, formatted by `text`."""
     axis.set_major_locator(LogLocator(base, numticks=most))
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axis.set_minor_locator(NullLocator())
@@ -425,15 +411,15 @@ def in_bytes(size: float) -> str:
 
 
 def foot(records: Sequence[Record], source: str) -> str:
-    return report.circumstances(records[-1], source).replace("`", "")
+    return stored.in_words(records[-1], source).replace("`", "")
 
 
 def case(record: Record) -> tuple[int, int, int]:
-    return report.FILTERS.index(record["filters"]), record["vocabulary"], record["batch"]
+    return list(FILTERS).index(record["filters"]), record["vocabulary"], record["batch"]
 
 
 def one_row(record: Record) -> bool:
-    """What the README's table shows of peaked rows."""
+    """Those of peaked rows in the table of samplers."""
     return (record["kind"], record["batch"], record["dtype"]) == ("peaked", 1, "float32")
 
 

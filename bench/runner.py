@@ -1,22 +1,29 @@
-"""What benchmarks share: options, a progress bar on stderr, records that a Ctrl-C leaves in place, and a table."""
+"""The one runner of all benchmarks: options, a progress bar, records that survive a Ctrl-C, and tables."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import measure
+from rich import box
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from bench import records
+from bench.records import Record
+from model.commands.terminal import console
 
 Case = TypeVar("Case")
-WIDTH = 110  # of a table in a file or pipe, for which rich would take 80
-Record = dict[str, Any]
+Rows = tuple[list[str], list[list[str]]]  # of a table: headings and cells
 
 
 def add_options(
     parser: argparse.ArgumentParser, name: str, quick: str, rounds: int = 21, threads: int | None = 1
 ) -> None:
-    """--rounds, --threads, --quick and --save, for what is timed; threads None: as many as torch takes."""
+    """--rounds, --threads, --quick and --save, of timings. threads: None leaves torch its own number."""
     chosen = "its own choice" if threads is None else threads
     parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"default {rounds}")
     parser.add_argument("--threads", type=int, default=threads, metavar="N", help=f"of torch; default {chosen}")
@@ -24,17 +31,17 @@ def add_options(
 
 
 def add_record_options(parser: argparse.ArgumentParser, name: str, quick: str) -> None:
-    """--quick, which says what it leaves, and --save."""
+    """--quick, whose help is given, and --save."""
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--save", action="store_true", help=f"append the records to bench/results/{name}.jsonl")
 
 
-def check_options(arguments: argparse.Namespace, rounds: int = 2, **more: int) -> None:
-    """At least so many rounds, one thread, and what more names with its least value.
+def check_options(arguments: argparse.Namespace, rounds: int = 2, **least: int) -> None:
+    """Checks --rounds, --threads and the options named in `least` against their least values.
 
     Raises: ValueError naming the option.
     """
-    check_least(arguments, rounds=rounds, threads=1, **more)
+    check_least(arguments, rounds=rounds, threads=1, **least)
 
 
 def check_least(arguments: argparse.Namespace, **least: int) -> None:
@@ -53,36 +60,41 @@ def check_names(option: str, names: Iterable[str], known: Collection[str]) -> No
 
 
 def collect(
-    name: str, cases: Iterable[Case], measured: Callable[[Case], Record | None], save: bool, show: Callable[..., None]
+    name: str,
+    cases: Iterable[Case],
+    measure: Callable[[Case], Record | None],
+    save: bool,
+    show: Callable[[Record], object] = lambda record: None,
+    folder: Path | None = None,
 ) -> list[Record]:
-    """Measure case by case; each record is shown and, with save, written as soon as it is there.
+    """Measure case by case; each record is saved, if asked for, and shown as soon as it is complete.
 
-    A case that measures to None is left out. After a Ctrl-C, what was measured stands.
+    measure: returns the figures of a case, or None to leave the case out; their provenance is added here.
+    folder: of the saved records; default `records.RESULTS`.
+    Returns: the records; after a Ctrl-C, those until then.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    chosen, records = list(cases), []
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, redirect_stdout=False, disable=not console.is_terminal) as progress:
+    chosen, found = list(cases), list[Record]()
+    stderr = Console(stderr=True)
+    with Progress(console=stderr, transient=True, redirect_stdout=False, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(name, total=len(chosen))
         try:
             for case in chosen:
                 progress.update(task, description=f"{name}: {in_words(case)}")
-                record = measured(case)
-                if record is not None:
-                    records.append(record)
+                figures = measure(case)
+                if figures is not None:
+                    record = records.with_provenance(name, figures)
+                    found.append(record)
                     if save:
-                        measure.append(name, [record])
+                        records.append(name, record, folder)
                     progress.stop()  # off the screen while something else is printed
                     show(record)
                     progress.start()
                 progress.advance(task)
         except KeyboardInterrupt:
-            progress.console.print(f"stopped: {len(records)} of {len(chosen)} cases were measured")
+            stderr.print(f"stopped: {len(found)} of {len(chosen)} cases were measured")
     if save:
-        print(f"saved {len(records)} records to {measure.RESULTS / name}.jsonl")
-    return records
+        print(f"saved {len(found)} records to {(folder or records.RESULTS) / name}.jsonl")
+    return found
 
 
 def in_words(case: Any) -> str:
@@ -93,17 +105,19 @@ def in_words(case: Any) -> str:
     return ", ".join(map(str, case)) if isinstance(case, tuple) else str(case)
 
 
-def print_table(title: str, headings: list[str], rows: list[list[str]], caption: str) -> None:
-    """Rows below their headings, the first column to the left, the others to the right; the caption below."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
+def print_table(title: str, rows: Rows, caption: str = "", left: int = 1) -> None:
+    """Cells below their headings, the first `left` columns to the left, the others to the right; the caption below."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    headings, lines = rows
     for column, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if column else "left")
-    for row in rows:
-        table.add_row(*row)
-    console = Console(width=None if Console().is_terminal else WIDTH)
-    console.print(table)
-    console.print(caption, highlight=False)
+        table.add_column(heading, justify="left" if column < left else "right")
+    for cells in lines:
+        table.add_row(*cells)
+    console().print(table)
+    if caption:
+        say(caption)
+
+
+def say(text: str) -> None:
+    """A paragraph on stdout."""
+    console().print(text)

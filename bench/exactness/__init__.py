@@ -1,1 +1,1 @@
-"""Whether a backend, a peer or a weight is what the definition says."""
+"""Checks that a backend, a peer or a weight follows the definition."""

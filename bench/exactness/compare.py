@@ -1,8 +1,8 @@
-"""A backend beside the reference on generated rows, integer by integer."""
+"""Compares a backend with the reference on generated rows, integer by integer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,32 +10,18 @@ import numpy as np
 import torch
 
 import samplers
+from bench.rows import KINDS, row
 from samplers import SamplingParams
+from samplers.reference.filters import FILTERS, Filter
 
 INTEGERS = ("tokens", "weight", "total", "kept")
 LOGARITHMS = ("logprobs", "model_logprobs", "entropy")
-Row = Callable[[int, np.random.Generator], np.ndarray]
-
-KINDS: dict[str, Row] = {
-    "peaked": lambda v, rng: -2 * np.log(rng.permutation(v) + 1.0) + 0.1 * rng.standard_normal(v),
-    "normal": lambda v, rng: 3 * rng.standard_normal(v),
-    "flat": lambda v, rng: 1e-3 * rng.standard_normal(v),
-    "tied": lambda v, rng: np.round(2 * rng.standard_normal(v)),
-    "equal": lambda v, rng: np.full(v, rng.standard_normal()),
-    "one survivor": lambda v, rng: np.where(np.arange(v) == rng.integers(v), 1.0, -np.inf),
-    "riddled": lambda v, rng: np.where(rng.random(v) < 0.5, -np.inf, rng.standard_normal(v)),
-    "zeros": lambda v, rng: rng.choice([0.0, -0.0, 1e-45, -1e-45], v),
-    "subnormal": lambda v, rng: 1e-39 * rng.standard_normal(v),
-    "huge": lambda v, rng: 1e38 * rng.standard_normal(v),
-    "last bits": lambda v, rng: np.nextafter(np.float32(5), np.float32(9)) + 1e-6 * rng.integers(-3, 3, v),
-    "ladder": lambda v, rng: -0.01 * rng.permutation(v),
-}
 DTYPES = (torch.float32, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass
-class Rows:
-    """A batch of generated rows with parameters of their own."""
+class Generated:
+    """A batch of rows with parameters for each, and the other arguments of `sample`."""
 
     logits: torch.Tensor
     params: list[SamplingParams]
@@ -51,11 +37,11 @@ def check(
     full_every: int = 1,
     busy: float = 1.0,
 ) -> int:
-    """Compares at least `rows` rows, in every `full_every`-th batch with details and kept sets; returns how many.
+    """Compares at least `rows` rows, in every `full_every`-th batch with details and kept sets; returns their number.
 
-    busy: how much of the usual chance each filter has to be on; the interpreter's time is in its filters.
+    busy: the chance of each filter to be on, as a part of the usual one; the interpreter spends its time in filters.
 
-    AssertionError at the first that differs: totals and kept sets show what tokens alone would hide.
+    Raises: AssertionError at the first difference; totals and kept sets show more than tokens alone.
     """
     compared = 0
     for number, batch in enumerate(generated(np.random.default_rng(seed), largest, busy)):
@@ -69,34 +55,33 @@ def check(
     return compared
 
 
-def compare(backend: str, rows: Rows, device: str = "cpu", details: bool = True) -> None:
-    """Everything that `sample` gives, beside the reference's."""
+def compare(backend: str, rows: Generated, device: str = "cpu", details: bool = True) -> None:
+    """The whole output of `sample` must be the reference's."""
     on_device, packed = rows.logits.to(device), samplers.pack(rows.params)
     call = dict(on_invalid="mark", details=details, **rows.arguments)
-    theirs = samplers.sample(rows.logits, packed, backend="reference", **call)
+    exact = samplers.sample(rows.logits, packed, backend="reference", **call)
     for way in ways(backend):
         ours = samplers.sample(on_device, packed, backend=backend, **call)
         for name in INTEGERS:
-            a, b = getattr(ours, name).cpu(), getattr(theirs, name)
+            a, b = getattr(ours, name).cpu(), getattr(exact, name)
             assert torch.equal(a, b), f"{name} by {way}: {a} is not {b} for {rows.params} of {rows.logits.dtype}"
         for name in LOGARITHMS if details else LOGARITHMS[:1]:
-            a, b = getattr(ours, name).cpu().numpy(), getattr(theirs, name).numpy()
-            np.testing.assert_allclose(
-                a, b, rtol=2e-7, atol=0 if name == "logprobs" else 1e-6, err_msg=f"{name} by {way}"
-            )
+            a, b = getattr(ours, name).cpu().numpy(), getattr(exact, name).numpy()
+            atol = 0 if name == "logprobs" else 1e-6
+            np.testing.assert_allclose(a, b, rtol=2e-7, atol=atol, err_msg=f"{name} by {way}")
 
 
-def compare_kept(backend: str, rows: Rows, device: str = "cpu") -> None:
-    """What `filter_logits` gives, or its refusal, beside the reference's."""
+def compare_kept(backend: str, rows: Generated, device: str = "cpu") -> None:
+    """The output of `filter_logits`, or its refusal, must be the reference's."""
     call = {name: value for name, value in rows.arguments.items() if name in ("history", "history_start", "allowed")}
-    theirs = filtered(rows.logits, rows.params, backend="reference", **call)
+    exact = filtered(rows.logits, rows.params, backend="reference", **call)
     for way in ways(backend):
         ours = filtered(rows.logits.to(device), rows.params, backend=backend, **call).cpu()
-        assert torch.equal(ours.view(torch.int32), theirs.view(torch.int32)), f"kept set by {way} of {rows.params}"
+        assert torch.equal(ours.view(torch.int32), exact.view(torch.int32)), f"kept set by {way} of {rows.params}"
 
 
 def ways(backend: str) -> Iterator[str]:
-    """The name of the backend; of the C++ one each instruction set in turn, which it uses meanwhile."""
+    """The name of the backend; for the C++ one, each instruction set, which it uses meanwhile."""
     if backend != "native":
         yield backend
         return
@@ -117,17 +102,15 @@ def filtered(logits: torch.Tensor, params: list[SamplingParams], **call: Any) ->
         return torch.tensor(error.rows)
 
 
-def generated(rng: np.random.Generator, largest: int, busy: float = 1.0) -> Iterator[Rows]:
-    """Batches without end: small vocabularies mostly, now and then up to the largest."""
+def generated(rng: np.random.Generator, largest: int, busy: float = 1.0) -> Iterator[Generated]:
+    """An endless series of batches: small vocabularies mostly, now and then up to the largest."""
     while True:
         vocabulary = vocabulary_of(rng, largest)
         size = int(rng.integers(1, 33)) if vocabulary < 1000 else int(rng.integers(1, 4))
-        rows = [KINDS[str(rng.choice(list(KINDS)))](vocabulary, rng) for _ in range(size)]
-        with np.errstate(over="ignore"):
-            x = torch.from_numpy(np.stack(rows).astype(np.float32))
+        x = torch.from_numpy(np.stack([row(str(rng.choice(list(KINDS))), vocabulary, rng) for _ in range(size)]))
         half = x.to(DTYPES[rng.integers(len(DTYPES))])
         x = half if torch.isfinite(half).any(-1).all() and not (half == torch.inf).any() else x
-        yield Rows(x, [params(rng, vocabulary, busy) for _ in range(size)], arguments(rng, size, vocabulary))
+        yield Generated(x, [params(rng, vocabulary, busy) for _ in range(size)], arguments(rng, size, vocabulary))
 
 
 def vocabulary_of(rng: np.random.Generator, largest: int) -> int:
@@ -140,23 +123,26 @@ def vocabulary_of(rng: np.random.Generator, largest: int) -> int:
 def params(rng: np.random.Generator, vocabulary: int, busy: float) -> SamplingParams:
     """Any mix of filters, each on in about a third of the rows, over its whole range."""
 
-    def maybe(value: Any, off: Any, chance: float = 0.35) -> Any:
+    def maybe(value: Any, off: Any, chance: float) -> Any:
         return value if rng.random() < busy * chance else off
 
     return SamplingParams(
         temperature=maybe(0.0, float(10 ** (rng.uniform(-1.3, 1) if rng.random() < 0.8 else rng.uniform(-6, 6))), 0.05),
-        top_k=maybe(int(rng.integers(1, 80)), 0),
-        top_p=maybe(float(rng.choice([rng.random(), 0.9, 0.95, 0.0])), 1.0),
-        min_p=maybe(float(10 ** rng.uniform(-4, 0)), 0.0),
-        typical_p=maybe(float(rng.uniform(1e-6, 1)), 1.0, 0.25),
-        epsilon_cutoff=maybe(float(10 ** rng.uniform(-8, -0.01)), 0.0, 0.25),
-        eta_cutoff=maybe(float(10 ** rng.uniform(-8, -0.01)), 0.0, 0.25),
+        **{f.name: maybe(filter_value(f, rng), f.off, 0.3) for f in FILTERS},
         repetition_penalty=maybe(float(rng.uniform(0.5, 2)), 1.0, 0.1),
         presence_penalty=maybe(float(rng.uniform(-1, 1)), 0.0, 0.1),
         frequency_penalty=maybe(float(rng.uniform(-1, 1)), 0.0, 0.1),
         logit_bias=maybe({int(rng.integers(vocabulary)): float(rng.choice([rng.normal(), -np.inf]))}, None, 0.1),
         min_tokens_to_keep=maybe(int(rng.integers(1, 20)), 1, 0.2),
     )
+
+
+def filter_value(f: Filter, rng: np.random.Generator) -> float:
+    """A value over the whole range of a filter, or one that users choose."""
+    if isinstance(f.off, int):
+        return int(rng.integers(1, 80))
+    value = float(rng.choice([rng.random(), 0.9, 0.95, 0.0]) if f.off else 10 ** rng.uniform(-8, -0.01))
+    return value if value in f.accepts else 1e-6
 
 
 def arguments(rng: np.random.Generator, size: int, vocabulary: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Every float32 distance through every way of computing its weight, `make identity`.
+"""Every float32 distance through every way of computing its weight: `make identity`.
 
-The definition fuses: multiply, add, round once. A machine without that instruction rounds twice, through float64. That
-the weights come out the same is no theorem, so all distances are tried.
+The definition fuses: multiply, add, round once. A machine without that instruction rounds twice, through float64. No
+theorem says that the weights are the same, so all distances are tried.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from samplers.reference import fixed_point
 
 FIRST, LAST = (int(np.float32(d).view(np.uint32)) for d in (-0.0, -60.0))  # as bits, which grow as d falls
 CHUNK = 1 << 20  # neighbouring distances
-REFERENCE_EVERY = 16  # chunks: NumPy does what the passes without fma do, and takes ten times as long
+REFERENCE_EVERY = 16  # chunks: NumPy computes as the passes without fma, and takes ten times as long
 
 
 def chunks(every: int = 1, size: int = CHUNK) -> range:
-    """Where each chunk of d from -0 to -60 begins, or one in `every`."""
+    """The first of each chunk of d from -0 to -60, or of one chunk in `every`."""
     return range(FIRST, LAST + 1, size * every)
 
 
 def check(backend: str, start: int, size: int = CHUNK) -> int:
-    """Compares the weights of a chunk with those of the fused operations, std::fma; returns of how many d.
+    """Compares the weights of a chunk with those of the fused operations, std::fma; returns their number.
 
     backend: "native", with each instruction set that this processor has, or "triton"; and the reference, in one chunk
         of REFERENCE_EVERY.
 
-    Raises: AssertionError at the first that differs.
+    Raises: AssertionError at the first difference.
     """
     from samplers import _native
 

@@ -1,1 +1,1 @@
-"""What compiled kernels hold, for GPUs that are not here."""
+"""The kernels, compiled for GPUs that are not here."""

@@ -1,6 +1,6 @@
-"""The kernels compiled for GPUs that are not here, each as `samplers.kernels.launch` launches it, and read.
+"""Compiles the kernels for GPUs that are not here, each as `samplers.kernels.launch` launches it, and reads the code.
 
-For a process where TRITON_INTERPRET was not set when it began: the interpreter's kernels can't be compiled.
+For a process that starts without TRITON_INTERPRET: the interpreter's kernels can't be compiled.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest import mock
 
 import torch
@@ -21,21 +21,20 @@ from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
 from bench.kernels import assembly
+from bench.kernels.variants import Variant
+from bench.records import Record, four_digits
 from samplers import SamplingParams
 from samplers.backends import triton
 from samplers.batch import Batch
 from samplers.kernels import launch
 from samplers.kernels.sampler import TILE
 
-if TYPE_CHECKING:
-    from bench.kernels.kernels import Variant
-
 ROWS = 16
 
 
 @dataclass
 class Launch:
-    """A kernel, and what it was about to be launched with."""
+    """A kernel, and the arguments that it was about to be launched with."""
 
     kernel: Any  # a JITFunction
     arguments: tuple[Any, ...]
@@ -43,16 +42,16 @@ class Launch:
 
 
 class Recorded(Exception):
-    """Ends a launcher's work at the launch that was looked for."""
+    """Stops the launcher at the wanted launch."""
 
 
-def measured(variant: Variant, target: GPUTarget, **options: Any) -> dict[str, Any]:
-    """What the compiler made of a variant; `options` overrule the launcher's, for a test of the readers."""
+def measured(variant: Variant, target: GPUTarget, **options: Any) -> Record:
+    """The compiler's output for a variant; `options` overrule the launcher's, for a test of the readers."""
     launched = recorded(variant)
     launched.options |= options
     began = time.perf_counter()
     kernel, log = compiled(launched, target)
-    seconds = float(f"{time.perf_counter() - began:.3g}")
+    seconds = four_digits(time.perf_counter() - began)
     found = read_nvidia(kernel, log, variant) if target.backend == "cuda" else read_amd(kernel)
     return {"seconds": seconds, "shared": kernel.metadata.shared, **found}
 
@@ -80,7 +79,7 @@ def recorded(variant: Variant) -> Launch:
 
 
 def enter(variant: Variant) -> None:
-    """Calls what launches the kernel."""
+    """Calls the function that launches the kernel."""
     if variant.kernel == "weights_kernel":
         launch.weights(torch.zeros(ROWS))
     elif variant.kernel == "filtered_kernel":
@@ -100,8 +99,8 @@ def batch(variant: Variant) -> Batch:
     )
 
 
-class Absent(DriverBase):
-    """The driver of a GPU that is not here: it tells what to compile for, and that is all."""
+class StubDriver(DriverBase):
+    """The driver of a GPU that is not here: it knows the target to compile for, and nothing else."""
 
     def __init__(self, target: GPUTarget) -> None:
         super().__init__()
@@ -131,10 +130,10 @@ class Absent(DriverBase):
 
 
 def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
-    """The kernel as Triton compiles it at such a launch, and what ptxas said of this very binary."""
+    """The kernel as Triton compiles it at such a launch, and the log of ptxas for this very binary."""
     log = io.StringIO()
     with (
-        active(Absent(target)),
+        active(StubDriver(target)),
         mock.patch.object(knobs.nvidia, "dump_ptxas_log", True),
         contextlib.redirect_stdout(log),
     ):
@@ -143,16 +142,16 @@ def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def active(absent: Absent) -> Iterator[None]:
+def active(stub: StubDriver) -> Iterator[None]:
     before = driver._active  # not `active`, which would look for a GPU
-    driver.set_active(absent)
+    driver.set_active(stub)
     try:
         yield
     finally:
         driver._active = before
 
 
-def read_nvidia(kernel: Any, log: str, variant: Variant) -> dict[str, Any]:
+def read_nvidia(kernel: Any, log: str, variant: Variant) -> Record:
     sass = assembly.disassembled(kernel.asm["cubin"], knobs.nvidia.nvdisasm.path)
     itemsize = getattr(torch, variant.dtype).itemsize
     a_turn = TILE.value // (32 * kernel.metadata.num_warps)
@@ -163,5 +162,5 @@ def read_nvidia(kernel: Any, log: str, variant: Variant) -> dict[str, Any]:
     }
 
 
-def read_amd(kernel: Any) -> dict[str, Any]:
+def read_amd(kernel: Any) -> Record:
     return assembly.amd_figures(kernel.asm["amdgcn"]) | assembly.float32_in_llvm(kernel.asm["llir"])

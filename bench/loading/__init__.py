@@ -1,1 +1,1 @@
-"""What a model costs to load and to hold."""
+"""The cost of loading a model and of holding it in memory."""

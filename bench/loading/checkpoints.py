@@ -10,10 +10,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+
+import torch
+from safetensors.torch import save_file
 
 from bench.loading.memory import MIB
 from model.config import BUILT_IN, LlamaConfig
+from model.loading.checkpoint import INDEX, SINGLE
 
 SHAPES = {
     "tiny": LlamaConfig(512, 64, 172, 5, 8, 4, 8, 512, 1e-5),
@@ -31,7 +34,7 @@ SHARD = 1024 * MIB  # bytes of a file, but for a larger tensor
 
 
 def tensors(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in a Hugging Face checkpoint, written down apart from any loader, which they judge."""
+    """Names and shapes in a Hugging Face checkpoint, without help of the loaders, which they judge."""
     hidden, inner = config.hidden_size, config.intermediate_size
     queries, shared = (heads * config.head_dim for heads in (config.num_attention_heads, config.num_key_value_heads))
     block: dict[str, tuple[int, ...]] = {
@@ -63,7 +66,7 @@ def count(config: LlamaConfig) -> int:
 
 
 class Checkpoints:
-    """Folders of weights, generated when first asked for; one at a time, beside the small one to warm up with."""
+    """Folders of weights, generated when first asked for; one at a time, and the small one to warm up with."""
 
     def __init__(self, home: Path, stored: str) -> None:
         self.home, self.stored = home, stored
@@ -82,10 +85,6 @@ class Checkpoints:
 
 def generate(folder: Path, config: LlamaConfig, stored: str, shard_bytes: int = SHARD) -> Path:
     """A checkpoint as transformers would save it, written shard by shard, so that memory never holds more than one."""
-    from safetensors.torch import save_file
-
-    from model.loading.checkpoint import INDEX, SINGLE
-
     folder.mkdir()
     write_config(folder, config, stored)
     shapes, homes = tensors(config), {}
@@ -94,7 +93,7 @@ def generate(folder: Path, config: LlamaConfig, stored: str, shard_bytes: int = 
         path = folder / (SINGLE if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors")
         save_file({name: weights(name, shapes[name], stored) for name in names}, path, metadata={"format": "pt"})
         with path.open("rb") as file:
-            os.fsync(file.fileno())  # so that no write to the disk goes on while loading is timed
+            os.fsync(file.fileno())  # no write to the disk may go on while loading is timed
         homes.update(dict.fromkeys(names, path.name))
     if len(groups) > 1:
         index = {"metadata": {"total_size": count(config) * BYTES[stored]}, "weight_map": homes}
@@ -123,12 +122,10 @@ def shards(shapes: dict[str, tuple[int, ...]], most: int) -> Iterator[list[str]]
     yield names
 
 
-def weights(name: str, shape: tuple[int, ...], stored: str) -> Any:
-    """Random numbers, other ones for each name, that a forward pass neither blows up nor lets vanish."""
-    import torch
-
+def weights(name: str, shape: tuple[int, ...], stored: str) -> torch.Tensor:
+    """Random numbers, others for each name; a forward pass neither blows them up nor lets them vanish."""
     size = math.prod(shape)
     generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    some = torch.randn(min(size, 2**20 - 1), generator=generator)  # and those over again: fast, rows still differ
-    scaled = 1 + some / 10 if len(shape) == 1 else some * shape[-1] ** -0.5
-    return scaled.to(getattr(torch, stored)).repeat(-(-size // len(some)))[:size].view(shape)
+    numbers = torch.randn(min(size, 2**20 - 1), generator=generator)  # then repeated: fast, and rows still differ
+    scaled = 1 + numbers / 10 if len(shape) == 1 else numbers * shape[-1] ** -0.5
+    return scaled.to(getattr(torch, stored)).repeat(-(-size // len(numbers)))[:size].view(shape)

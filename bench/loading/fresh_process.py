@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, where nothing that ran before has left memory or caches behind."""
+"""Runs a function in a fresh process, without the memory and caches of earlier runs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PRELOAD = ("torch", "transformers.models.auto.modeling_auto", "transformers.mode
 
 
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What function returns in a process made for it alone, forked where the libraries are imported already.
+    """The result of the function in a process made for it, forked from a server that has imported the libraries.
 
-    Raises: RuntimeError with the message of what went wrong there.
+    Raises: RuntimeError with the error there.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOAD))  # one that is not installed is passed over
+    context.set_forkserver_preload(list(PRELOAD))  # a missing one is passed over
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=answer, args=(sender, function, *arguments), daemon=True)
     with receiver:
@@ -41,7 +41,7 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
 
 @contextmanager
 def interrupts_after() -> Iterator[None]:
-    """Puts a Ctrl-C off until a process is started and can be ended; the server itself, which imports, ignores it."""
+    """Delays a Ctrl-C until a process is started and can be ended; the server, which imports, ignores it."""
     pressed: list[int] = []
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # is inherited
     try:
@@ -55,7 +55,7 @@ def interrupts_after() -> Iterator[None]:
 
 
 def answer(sender: Any, function: Callable[..., Any], *arguments: Any) -> None:
-    """The child's side: the result, or the error in words; a Ctrl-C is the parent's, which ends this process."""
+    """In the child: sends the result, or the error in words. At a Ctrl-C the parent ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         sender.send((function(*arguments), None))
@@ -64,7 +64,7 @@ def answer(sender: Any, function: Callable[..., Any], *arguments: Any) -> None:
 
 
 def ending(code: int | None) -> str:
-    """How a process ended that could not say so itself.
+    """How a process without an answer ended.
 
     >>> ending(3), ending(-9)
     ('exit code 3', 'signal 9, as when memory runs out')

@@ -1,4 +1,7 @@
-"""`alea bench load`: seconds and peak memory of loading a checkpoint generated on the spot, beside transformers."""
+"""`alea bench load`: seconds and memory of loading a checkpoint generated on the spot, by our loader and transformers'.
+
+Also the arithmetic of Llama-2-7B's weights, beside the figures of a tutorial.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import measure, runner
-from bench.loading import tutorial
-from bench.loading.checkpoints import BYTES, SHAPES, STORED, Checkpoints, count
+import torch
+
+from bench import runner
+from bench.loading.checkpoints import BYTES, DEPTHS, SHAPES, STORED, Checkpoints, count
 from bench.loading.fresh_process import in_fresh_process
 from bench.loading.loaders import LOADERS, check_logits, skipped
-from bench.loading.memory import MIB, available_mib, count_weights, forget_peak, held, read_pages, resident_mib
+from bench.loading.memory import (
+    MIB,
+    available_mib,
+    count_weights,
+    forget_peak,
+    read_pages,
+    resident_mib,
+    weight_tensors,
+)
 from bench.loading.schemes import SCHEMES, weights_mib
+from bench.records import Record, quantiles
+from bench.speed.timing import in_turn
+from model.loading.checkpoint import stored_dtype, tensor_homes
 
-HELP = "seconds and memory of loading a checkpoint, by shape and dtype, and the arithmetic of Llama-2-7B's weights"
-OVERHEAD_MIB = 1024  # Python with torch and transformers, and the tensor that is being written or read
+OVERHEAD_MIB = 1024  # Python with torch and transformers, and the tensor that is written or read
 CHECKED = 200_000_000  # parameters up to which the logits are compared
 FIGURES = ("seconds", "ready_seconds", "peak_mib", "resident_mib", "token_cpu_seconds", "running_mib")
 CAPTION = (
@@ -33,7 +47,21 @@ CAPTION = (
     "as memory freed before is used again. A tied lm_head counts once."
 )
 
-Record = dict[str, Any]
+TUTORIAL_MIB = {"float32": 25_713, "bfloat16": 12_860, "int8": 6_701, "fp4": 4_000, "nf4-double": 3_695}
+SCHEMES_IN_WORDS = {
+    "float32": "32 bits (float32)",
+    "bfloat16": "16 bits (bfloat16)",
+    "int8": "8 bits (int8)",
+    "fp4": "4 bits (fp4)",
+    "nf4-double": "4 bits (nf4), double quantisation",
+}
+ARITHMETIC_CAPTION = (
+    "Weights and their scales alone. As in bitsandbytes, embedding, norms and lm_head stay in 16 bits; int8 adds a "
+    "float32 a row, 4 bits one a block of 64 weights, double quantisation a byte instead, a float32 for 256 of these, "
+    "and one a matrix. The tutorial's are figures of a GPU in use. The 8.1 MiB that torch lends cuBLAS for its "
+    "work (on GPUs other than Hopper's) would explain the differences at 32 and 16 bits, and the last but for 0.4 MiB; "
+    "of int8's 11 MiB and of 4 bits' 17 MiB would remain unexplained."
+)
 
 
 @dataclass(frozen=True)
@@ -49,13 +77,9 @@ class Case:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shapes, dtypes = ["tiny", "storyteller", "110M"], ["float32", "bfloat16"]
-    some = "some of {}; default {}"
-    parser.add_argument(
-        "--shapes", nargs="+", default=shapes, metavar="NAME", help=some.format(", ".join(SHAPES), " ".join(shapes))
-    )
-    parser.add_argument(
-        "--dtypes", nargs="+", default=dtypes, metavar="NAME", help=some.format(", ".join(SCHEMES), " ".join(dtypes))
-    )
+    for option, known, default in (("--shapes", SHAPES, shapes), ("--dtypes", SCHEMES, dtypes)):
+        names = f"some of {', '.join(known)}; default {' '.join(default)}"
+        parser.add_argument(option, nargs="+", default=default, metavar="NAME", help=names)
     parser.add_argument("--loaders", nargs="+", default=list(LOADERS), metavar="NAME", help="default both of them")
     stored = f"dtype of the generated files, {' or '.join(STORED)}; default {STORED[0]}"
     parser.add_argument("--stored", default=STORED[0], metavar="NAME", help=stored)
@@ -67,9 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         arguments.rounds, arguments.shapes = 2, ["tiny", "storyteller"]
     check_options(arguments)
-    if not arguments.arithmetic:
-        show(measured(arguments))
-    tutorial.show_arithmetic()
+    records = [] if arguments.arithmetic else measured(arguments)
+    if records:
+        runner.print_table("load, alea / transformers", table(records), CAPTION)
+    runner.print_table("Llama-2-7B's weights, MiB", arithmetic_table(), ARITHMETIC_CAPTION)
     return 0
 
 
@@ -83,26 +108,18 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 
 def measured(arguments: argparse.Namespace) -> list[Record]:
-    """One record a case; the generated files are gone afterwards, whatever happened."""
+    """One record a case; the generated files are removed afterwards, whatever happened."""
     cases = [Case(shape, dtype) for shape in arguments.shapes for dtype in arguments.dtypes]
-    check_room(cases, arguments.stored)
-    import torch
-
+    check_space(cases, arguments.stored)
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="alea-load-") as home:
         checkpoints = Checkpoints(Path(home), arguments.stored)
-        record = partial(
-            measure_case,
-            checkpoints=checkpoints,
-            names=[name for name in LOADERS if name in arguments.loaders],
-            rounds=arguments.rounds,
-            threads=arguments.threads,
-        )
-        return runner.collect("load", cases, record, arguments.save, tell)
+        measure = partial(measured_case, checkpoints=checkpoints, arguments=arguments)
+        return runner.collect("load", cases, measure, arguments.save, show)
 
 
-def check_room(cases: Iterable[Case], stored: str) -> None:
-    """A shape that disk or memory can't hold is refused before anything is generated."""
+def check_space(cases: Iterable[Case], stored: str) -> None:
+    """Refuses a shape that disk or memory can't hold, before anything is generated."""
     folder = Path(tempfile.gettempdir())
     disk, memory = shutil.disk_usage(folder).free / MIB, available_mib()
     for case in cases:
@@ -122,45 +139,37 @@ def check_room(cases: Iterable[Case], stored: str) -> None:
             )
 
 
-def measure_case(case: Case, checkpoints: Checkpoints, names: Iterable[str], rounds: int, threads: int) -> Record:
-    """Right first, then each loader once a round, in turn, so that drift of the machine hits both alike."""
-    from model.loading.checkpoint import stored_dtype, tensor_homes
-
-    folder, without = checkpoints.folder(case.shape), skipped(names, case.dtype)
+def measured_case(case: Case, checkpoints: Checkpoints, arguments: argparse.Namespace) -> Record:
+    """First the loaders are verified, then each is timed once a round."""
+    folder, without = checkpoints.folder(case.shape), skipped(arguments.loaders, case.dtype)
     names = [name for name in LOADERS if name not in without]
     if count(SHAPES[case.shape]) <= CHECKED and len(names) > 1:
         in_fresh_process(check_logits, folder, case.dtype)
     loads: dict[str, list[Record]] = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names if number % 2 == 0 else names[::-1]:
-            load = in_fresh_process(timed, name, folder, case.dtype, checkpoints.warm_up, threads)
+    for number in range(arguments.rounds):
+        for name in in_turn(names, number):
+            load = in_fresh_process(timed, name, folder, case.dtype, checkpoints.warm_up, arguments.threads)
             check_size(case, name, load)
             loads[name].append(load)
     return {
-        "benchmark": "load",
         "shape": case.shape,
         "parameters": count(SHAPES[case.shape]),
         "stored": str(stored_dtype(tensor_homes(folder))).removeprefix("torch."),
         "dtype": case.dtype,
-        "rounds": rounds,
+        "rounds": arguments.rounds,
         **{figure: by_loader(loads, figure) for figure in FIGURES},
         "weights_mib": weights_mib(SHAPES[case.shape], case.dtype),
         "skipped": without,
-        **measure.circumstances(),
     }
 
 
 def by_loader(loads: dict[str, list[Record]], figure: str) -> dict[str, dict[str, float]]:
     """Quantiles over the rounds, of the loaders that have the figure."""
-    return {
-        name: measure.quantiles([load[figure] for load in some]) for name, some in loads.items() if figure in some[0]
-    }
+    return {name: quantiles([load[figure] for load in rounds]) for name, rounds in loads.items() if figure in rounds[0]}
 
 
 def timed(name: str, folder: Path, dtype: str, warm_up: Path, threads: int) -> Record:
     """In a fresh process: seconds, memory and size of a load, after one of a small model for what is paid once."""
-    import torch
-
     torch.set_num_threads(threads)
     scheme = SCHEMES[dtype]
     read_pages(LOADERS[name](warm_up, scheme))
@@ -177,26 +186,24 @@ def timed(name: str, folder: Path, dtype: str, warm_up: Path, threads: int) -> R
         "peak_mib": resident_mib("VmHWM") - before,
         "resident_mib": resident_mib("VmRSS") - before,
         "parameters": count_weights(llama),
-        "weights_mib": sum(tensor.numel() * tensor.element_size() for tensor in held(llama)) / MIB,
+        "weights_mib": sum(tensor.numel() * tensor.element_size() for tensor in weight_tensors(llama)) / MIB,
     }
     return found | (running(llama, before) if name == "alea" else {})
 
 
 def running(llama: Any, before: float) -> Record:
     """CPU seconds of a pass of one token, least of three after one that packs what is quantised; and memory then."""
-    import torch
-
     seconds = []
     with torch.inference_mode():
         for _ in range(4):
-            began = time.process_time()  # of this process: others that run beside it do not count
+            began = time.process_time()  # of this process alone
             llama(torch.tensor([[1]]))
             seconds.append(time.process_time() - began)
     return {"token_cpu_seconds": min(seconds[1:]), "running_mib": resident_mib("VmRSS") - before}
 
 
 def check_size(case: Case, name: str, load: Record) -> None:
-    """Nothing is recorded of a model that is not the one that was asked for."""
+    """Refuses another model than the one that was asked for."""
     parameters, size = count(SHAPES[case.shape]), weights_mib(SHAPES[case.shape], case.dtype)
     if (load["parameters"], load["weights_mib"]) != (parameters, size):
         raise RuntimeError(
@@ -205,8 +212,8 @@ def check_size(case: Case, name: str, load: Record) -> None:
         )
 
 
-def rows(records: Iterable[Record]) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, the figures of all loaders in one cell."""
+def table(records: Iterable[Record]) -> runner.Rows:
+    """A line a case, the figures of all loaders in one cell."""
     headings = ["shape", "parameters", "stored", "loaded as", "weights, MiB", "load, s", "ready, s", "peak, MiB"]
     return headings, [
         [
@@ -231,13 +238,48 @@ def medians(figures: dict[str, dict[str, float]]) -> str:
     return " / ".join("–" if cell is None else f"{cell:,.0f}" if cell >= 100 else f"{cell:.3g}" for cell in cells)
 
 
-def tell(record: Record) -> None:
+def show(record: Record) -> None:
     """A line as soon as a case is measured; the table comes at the end."""
     figures = (f"{name} {figure['p50']:.3g} s" for name, figure in record["seconds"].items())
     without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
     print(f"{record['shape']}, {record['dtype']}: {', '.join([*figures, *without])}")
 
 
-def show(records: list[Record]) -> None:
-    if records:
-        runner.print_table("load, alea / transformers", *rows(records), caption=CAPTION)
+def memory_table(records: list[Record]) -> runner.Rows:
+    """Llama-2-7B's weights as they were measured, beside the tutorial; a dash where the machine can't hold them all."""
+    headings = ["weights", "by arithmetic, MiB", "resident, MiB", "tutorial, MiB", "difference"]
+    whole = {record["dtype"]: record for record in records if record["shape"] == "7B"}
+    lines = []
+    for scheme, tutorial in TUTORIAL_MIB.items():
+        needed, resident = weights_mib(SHAPES["7B"], scheme), resident_7b(records, scheme)
+        sizes = [f"{needed:,.0f}", f"{resident:,.0f}", f"{tutorial:,}", f"{resident / tutorial - 1:+.2%}"]
+        figures = ("peak_mib", "running_mib")
+        more = [f"{ours(whole[scheme], figure):,.0f}" if scheme in whole else "–" for figure in figures]
+        lines.append([SCHEMES_IN_WORDS[scheme], *sizes, *more])
+    return [*headings, "peak, MiB", "after a token, MiB"], lines
+
+
+def resident_7b(records: Iterable[Record], scheme: str) -> float:
+    """MiB in memory after alea loaded Llama-2-7B's shape; where it did not fit, by the line through two depths."""
+    deep = [record for record in records if record["shape"].startswith("7B") and record["dtype"] == scheme]
+    found = {record["shape"]: ours(record, "resident_mib") for record in deep}
+    if "7B" in found:
+        return found["7B"]
+    low, high = (found[f"7B-{layers}-layers"] for layers in DEPTHS)
+    a_layer = (high - low) / (DEPTHS[1] - DEPTHS[0])
+    return low + (SHAPES["7B"].num_hidden_layers - DEPTHS[0]) * a_layer
+
+
+def ours(record: Record, figure: str) -> float:
+    """alea's median."""
+    return record[figure]["alea"]["p50"]
+
+
+def arithmetic_table() -> runner.Rows:
+    """Llama-2-7B's weights by arithmetic, beside the tutorial."""
+    lines = []
+    for scheme, tutorial in TUTORIAL_MIB.items():
+        needed = weights_mib(SHAPES["7B"], scheme)
+        difference = f"{needed - tutorial:+.1f} ({needed / tutorial - 1:+.2%})"
+        lines.append([SCHEMES_IN_WORDS[scheme], f"{needed:,.1f}", f"{tutorial:,}", difference])
+    return ["weights", "by arithmetic", "tutorial", "difference"], lines

@@ -1,4 +1,4 @@
-"""The loaders that are compared, ours and transformers'; what is timed must give the same logits first."""
+"""The loaders that are compared, ours and transformers'; both must give the same logits before they are timed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench import measure
+import torch
+
 from bench.loading.schemes import SCHEMES, Scheme
+from model import Llama
+from model.loading import quantization
+from model.versions import installed
 
 PROMPT = [[1, 5, 9, 2, 7, 60, 33, 5]]
 TOLERANCE = 1e-4  # of logits of about 1, in float32
@@ -17,20 +21,14 @@ INT8_TOLERANCE = 0.05  # of int8, whose product rounds its input too
 Load = Callable[[Path, Scheme], Any]  # -> a model
 
 
-def ours(folder: Path, scheme: Scheme) -> Any:
-    import torch
-
-    from model import Llama
-
+def load_ours(folder: Path, scheme: Scheme) -> Any:
     dtype = getattr(torch, scheme.dtype)
     return Llama.from_pretrained(folder, dtype, quantize=scheme.quantize, double_quant=scheme.double_quant)
 
 
-def theirs(folder: Path, scheme: Scheme) -> Any:
+def load_transformers(folder: Path, scheme: Scheme) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
     from transformers.utils import logging
-
-    from model.loading import quantization
 
     logging.disable_progress_bar()
     more: dict[str, Any] = {}
@@ -48,29 +46,27 @@ def theirs(folder: Path, scheme: Scheme) -> Any:
     return AutoModelForCausalLM.from_pretrained(folder, dtype=scheme.dtype, local_files_only=True, **more)
 
 
-LOADERS: dict[str, Load] = {"alea": ours, "transformers": theirs}
+LOADERS: dict[str, Load] = {"alea": load_ours, "transformers": load_transformers}
 
 
 def skipped(names: Iterable[str], dtype: str) -> dict[str, str]:
     """Loaders that can't be measured, and why."""
     without = {name: "not asked for" for name in LOADERS if name not in names}
-    without |= {name: "not installed" for name in names if name != "alea" and measure.installed(name) is None}
-    if SCHEMES[dtype].quantize is not None and measure.installed("accelerate") is None:
+    without |= {name: "not installed" for name in names if name != "alea" and installed(name) is None}
+    if SCHEMES[dtype].quantize is not None and installed("accelerate") is None:
         without["transformers"] = "accelerate is not installed"
     return without
 
 
 def check_logits(folder: Path, dtype: str) -> None:
-    """Nothing is timed that is not right: the loaded weights must give the same logits in float32."""
-    import torch
-
+    """The weights must give the same logits in float32, or nothing is timed."""
     found, scheme = {}, SCHEMES[dtype]
     for name, load in LOADERS.items():
         if scheme.quantize is None:
             llama = load(folder, scheme).float()
         else:
             llama = load(folder, replace(scheme, dtype="float32"))
-            for module in llama.modules():  # whose kernel for some CPUs rounds to bfloat16, and takes not all shapes
+            for module in llama.modules():  # its kernel for some CPUs rounds to bfloat16, and does not take all shapes
                 module.support_avx512bf16_for_cpu = False
         with torch.inference_mode():
             output = llama(torch.tensor(PROMPT))

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 MIB = 2**20
 PAGE = 4096  # bytes
 
@@ -36,13 +38,13 @@ def resident_mib(field: str) -> float:
 
 
 def forget_peak() -> None:
-    """VmHWM starts anew from here, where the system allows it."""
+    """Lets VmHWM begin again from here, where the system allows it."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
-def held(llama: Any) -> Iterator[Any]:
-    """Every tensor of the weights, those of bitsandbytes' scales as well."""
+def weight_tensors(llama: Any) -> Iterator[Any]:
+    """All tensors of the weights, with those of bitsandbytes' scales."""
     for parameter in llama.parameters():
         yield parameter.detach()
         state = getattr(parameter, "quant_state", None)
@@ -53,15 +55,13 @@ def held(llama: Any) -> Iterator[Any]:
 
 
 def count_weights(llama: Any) -> int:
-    """How many it has; in 4 bits two lie in a byte."""
+    """The number of weights; in 4 bits a byte holds two."""
     states = ((parameter, getattr(parameter, "quant_state", None)) for parameter in llama.parameters())
     return sum(parameter.numel() if state is None else state.shape.numel() for parameter, state in states)
 
 
 def read_pages(llama: Any) -> None:
     """A byte of every page of the weights, so that none is left in a file."""
-    import torch
-
-    for value in held(llama):
+    for value in weight_tensors(llama):
         flat = (value if value.is_contiguous() else value.t()).reshape(-1)  # a view: t() undoes storage by columns
         flat.view(torch.uint8)[::PAGE].sum()

@@ -1,4 +1,4 @@
-"""How weights may lie in memory, from float32 to 4 bits, and how many bytes they need so by arithmetic."""
+"""The schemes in which weights are held in memory, from float32 to 4 bits, and their bytes by arithmetic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model.config import LlamaConfig
 
 @dataclass(frozen=True)
 class Scheme:
-    """The weights' dtype, but of the layers' matrices where these are quantised."""
+    """The dtype of the weights; `quantize` is that of the layers' matrices, if they are quantised."""
 
     dtype: str
     quantize: str | None = None
@@ -31,7 +31,7 @@ SCHEMES = {
 
 
 def weights_mib(config: LlamaConfig, scheme: str) -> float:
-    """MiB of the weights and their scales as they would lie in memory.
+    """MiB of the weights and their scales in memory.
 
     >>> from bench.loading.checkpoints import SHAPES
     >>> round(weights_mib(SHAPES["7B"], "float32")), round(weights_mib(SHAPES["7B"], "int8"))

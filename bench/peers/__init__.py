@@ -1,41 +1,24 @@
-"""Whom `alea bench sample` measures: ours, and each peer behind the same small interface (`base`).
+"""The samplers that are compared: ours, and the peers, each behind the same small interface (`base`).
 
-Only installed packages are called; one that is not there is told as skipped, with the reason.
+A peer that is not installed is skipped, with the reason.
 """
 
 from __future__ import annotations
 
-from bench.peers.alea import alea, kernel, kernel_on_two_threads
-from bench.peers.base import SEED, Contestant, Draw, Unavailable
-from bench.peers.compiled_torch import compiled_torch
-from bench.peers.flashinfer import flashinfer
-from bench.peers.llama_cpp import llama_cpp
-from bench.peers.plain_torch import plain_torch, torch_filtered
-from bench.peers.transformers import transformers
-from bench.peers.user import named
+from bench.peers import alea, flashinfer, llama_cpp, torch, transformers
+from bench.peers.base import GpuPeer, Peer
 
 TWO_THREADS = "kernel, 2 threads"
-OURS: dict[str, Contestant] = {"kernel": kernel, TWO_THREADS: kernel_on_two_threads, "alea": alea}
-PEERS: dict[str, Contestant] = {
-    "torch": plain_torch,
-    "torch.compile": compiled_torch,
-    "llama.cpp": llama_cpp,
-    "transformers": transformers,
-    "flashinfer": flashinfer,
+OURS: dict[str, Peer] = {"kernel": alea.kernel, TWO_THREADS: alea.kernel_on_two_threads, "alea": alea.alea}
+PEERS: dict[str, Peer] = {
+    "torch": torch.plain,
+    "torch.compile": torch.compiled,
+    "llama.cpp": llama_cpp.llama_cpp,
+    "transformers": transformers.transformers,
 }
-# Not a sampler: what reading the rows once costs.
-LIMITS: dict[str, Contestant] = {"max": lambda case: lambda step: case.logits.max()}
-
-__all__ = [
-    "LIMITS",
-    "OURS",
-    "PEERS",
-    "SEED",
-    "TWO_THREADS",
-    "Contestant",
-    "Draw",
-    "Unavailable",
-    "alea",
-    "named",
-    "torch_filtered",
-]
+READING: dict[str, Peer] = {"max": lambda case: lambda step: case.logits.max()}  # no sampler, but the read limit
+GPU_PEERS: dict[str, GpuPeer] = {
+    "torch": torch.race,
+    "torch.multinomial": torch.multinomial,
+    "flashinfer": flashinfer.flashinfer,
+}

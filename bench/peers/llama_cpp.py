@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.base import SEED, Draw, Unavailable
-from bench.rows import Case
+from bench.cases import Case, switched_on
+from bench.peers.base import SEED, DrawTokens, Unavailable, refuse_others
 
 
-def llama_cpp(case: Case) -> Draw:
-    """Its sampler chain, row by row, through llama-cpp-python; the candidates filled in as `llama_sampler_sample` does.
+def llama_cpp(case: Case) -> DrawTokens:
+    """Its sampler chain, row by row, through llama-cpp-python; candidates are filled in as in `llama_sampler_sample`.
 
-    Temperature stands behind top-k, which it doesn't change, and before top-p, which it does: the same distribution
-    as ours at the least cost. Filling by NumPy costs 19 µs where llama.cpp's own loop takes 15 (V = 32,000).
+    Temperature comes after top-k, which it doesn't change, and before top-p, which it does: the same distribution as
+    ours at the least cost. Filling by NumPy costs 19 µs where llama.cpp's own loop takes 15 (V = 32,000).
     """
     chain, api = llama_chain(case), llama_api()
     ids = np.arange(case.vocabulary, dtype=np.int32)
@@ -42,20 +42,19 @@ def llama_cpp(case: Case) -> Draw:
 def llama_chain(case: Case) -> Any:
     """A chain of the case's filters, for its owner to free."""
     api, p = llama_api(), case.params
-    missing = [name for name in ("epsilon_cutoff", "eta_cutoff") if getattr(p, name)]
-    if missing:
-        raise Unavailable(f"it has no {', no '.join(missing)}")
+    refuse_others(p, ("top_k", "top_p", "min_p", "typical_p"))
+    on = switched_on(p)
     chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
-    for stage, on in (
-        (lambda: api.llama_sampler_init_top_k(p.top_k), p.top_k > 0),
-        (lambda: api.llama_sampler_init_temp(p.temperature), p.temperature != 1),
-        (lambda: api.llama_sampler_init_top_p(p.top_p, 1), p.top_p < 1),
-        (lambda: api.llama_sampler_init_min_p(p.min_p, 1), p.min_p > 0),
-        (lambda: api.llama_sampler_init_typical(p.typical_p, 1), p.typical_p < 1),
-        (lambda: api.llama_sampler_init_dist(SEED), True),
+    for name, stage in (
+        ("top_k", lambda: api.llama_sampler_init_top_k(p.top_k)),
+        ("temperature", lambda: api.llama_sampler_init_temp(p.temperature)),
+        ("top_p", lambda: api.llama_sampler_init_top_p(p.top_p, 1)),
+        ("min_p", lambda: api.llama_sampler_init_min_p(p.min_p, 1)),
+        ("typical_p", lambda: api.llama_sampler_init_typical(p.typical_p, 1)),
     ):
-        if on:
+        if name in on:
             api.llama_sampler_chain_add(chain, stage())
+    api.llama_sampler_chain_add(chain, api.llama_sampler_init_dist(SEED))
     return chain
 
 

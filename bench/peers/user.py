@@ -1,4 +1,4 @@
-"""Any sampler of a user's own, by name: `--peer mymodule:sampler`."""
+"""A sampler of the user, by name: `--peer mymodule:sampler`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from bench.peers.base import Contestant, Draw
-from bench.rows import Case
+from bench.cases import Case
+from bench.peers.base import DrawTokens, Peer
 
 
-def named(spec: str) -> Contestant:
+def imported(spec: str) -> Peer:
     """The callable MODULE:NAME, found as Python finds modules, the current folder first.
 
     It is called as `sampler(logits, params, seed) -> tokens`: logits [B, V] of the case's type, to be read and never
@@ -34,7 +34,7 @@ def named(spec: str) -> Contestant:
     if not callable(sampler):
         raise ValueError(f"--peer must name a callable, got {spec!r}: {sampler!r}")
 
-    def contestant(case: Case) -> Draw:
+    def peer(case: Case) -> DrawTokens:
         return lambda step: sampler(case.logits, case.params, step)
 
-    return contestant
+    return peer

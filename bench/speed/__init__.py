@@ -1,1 +1,1 @@
-"""What a draw costs: on the CPU, on a GPU, inside transformers."""
+"""The cost of a draw: on the CPU, on a GPU, inside transformers."""

@@ -1,6 +1,6 @@
-"""What a call makes torch do, beside taking time: operators, waits, and memory; by torch's profiler.
+"""Counts of a call: operators, waits for a GPU, and allocated memory; by torch's profiler.
 
-Not by a TorchDispatchMode, which sees into no operator: torch.multinomial is forty.
+A TorchDispatchMode would not see into operators: torch.multinomial is forty.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-FUSED = "alea::sample"  # a call of ours, which is no operator of torch's, under its name in the profile
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from bench.peers.base import DrawTokens
+
+FUSED = "alea::sample"  # the name in the profile of a call of ours, which is no operator of torch
 VIEWS = "alias as_strided detach lift_fresh real _reshape_alias resolve_conj resolve_neg to view"  # to: to what it is
 BOOKKEEPING = {f"aten::{name}" for name in f"{VIEWS} empty empty_strided resize_".split()}  # touch no value of a tensor
-WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal"}  # what .item(), bool() and x[mask] come down to
+WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal"}  # at the bottom of .item(), bool() and x[mask]
 
 
-def counted(draw: Callable[[int], Any], naming: AbstractContextManager[Any] | None = None) -> dict[str, int]:
-    """Operators of a call, those of them that compute, what would wait for a GPU, and bytes that it allocates.
+def counted(draw: DrawTokens, naming: AbstractContextManager[Any] | None = None) -> dict[str, int]:
+    """Operators of a call, those of them that compute, waits if it ran on a GPU, and bytes that it allocates.
 
     naming: a context in which calls of ours carry the name FUSED.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler tells on stderr that it starts
-    from torch.profiler import ProfilerActivity, profile
-
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # else the profiler announces itself on stderr
     with naming or nullcontext(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         draw(0)
     events = [event for event in profiler.events() if is_operator(event)]
@@ -35,15 +37,14 @@ def counted(draw: Callable[[int], Any], naming: AbstractContextManager[Any] | No
     }
 
 
-def named(draw: Callable[[int], Any]) -> Callable[[int], Any]:
-    """A call of ours under its name in the profile."""
-    from torch.profiler import record_function
+def under_its_name(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """The same call, seen by the profiler as FUSED."""
 
-    def under_its_name(step: int) -> Any:
+    def call(*arguments: Any) -> Any:
         with record_function(FUSED):
-            return draw(step)
+            return draw(*arguments)
 
-    return under_its_name
+    return call
 
 
 def is_operator(event: Any) -> bool:

@@ -1,4 +1,4 @@
-"""`alea bench decode`: our `generate` beside transformers', same weights, same sampling, same run."""
+"""`alea bench decode`: our `generate` and transformers', with the same weights and sampling, in the same run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import measure, runner
+import torch
+
+from bench import runner
+from bench.records import Record, quantiles
+from bench.speed.timing import interleaved
+from model import Llama, Tokenizer, generate
 from model.config import BUILT_IN
 
-HELP = "tokens a second of generate, beside transformers' on the same weights"
 SAMPLING = {"temperature": 0.8, "top_p": 0.95}
 PROMPT = "Once upon a time there was a king who had a daughter"
 GREEDY_TOKENS = 32  # compared token for token before anything is timed
+
+Generate = Callable[..., list[list[int]]]  # (new tokens, **sampling; none: greedy) -> ids by row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import torch
-
     runner.check_options(arguments, new_tokens=1)
     if min(arguments.batch) < 1:
         raise ValueError(f"--batch must be >= 1, got {min(arguments.batch)}")
@@ -35,43 +39,36 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     folder = Path(arguments.model) if arguments.model else BUILT_IN
-    record = partial(measured, folder=folder, new_tokens=arguments.new_tokens, rounds=arguments.rounds)
-    records = runner.collect("decode", arguments.batch, record, arguments.save, tell)
+    measure = partial(measured, folder=folder, new_tokens=arguments.new_tokens, rounds=arguments.rounds)
+    records = runner.collect("decode", arguments.batch, measure, arguments.save, show)
     if records:
-        show(records)
+        runner.print_table("decode, tokens a second (median, p20 to p80)", table(records))
     return 0
 
 
-def measured(batch: int, folder: Path, new_tokens: int, rounds: int) -> dict[str, Any]:
-    """The record of a batch size."""
-    contestants, skipped = {"alea": ours(folder, batch)}, {}
+def measured(batch: int, folder: Path, new_tokens: int, rounds: int) -> Record:
+    peers, skipped = {"alea": ours(folder, batch)}, {}
     try:
-        contestants["transformers"] = theirs(folder, batch)
+        peers["transformers"] = theirs(folder, batch)
     except ImportError as error:
         skipped["transformers"] = str(error)
-    check(contestants)
-    calls = {name: partial(run, new_tokens, **SAMPLING) for name, run in contestants.items()}
-    seconds = measure.interleaved(calls, rounds)
+    check(peers)
+    calls = {name: partial(run, new_tokens, **SAMPLING) for name, run in peers.items()}
     tokens = batch * new_tokens
     return {
-        "benchmark": "decode",
         "model": "storyteller" if folder == BUILT_IN else folder.name,
         "batch": batch,
         "new_tokens": new_tokens,
         "rounds": rounds,
         "sampling": SAMPLING,
-        "tokens_a_second": {name: measure.quantiles([tokens / s for s in times]) for name, times in seconds.items()},
+        "tokens_a_second": {
+            name: quantiles([tokens / s for s in times]) for name, times in interleaved(calls, rounds).items()
+        },
         "skipped": skipped,
-        **measure.circumstances(),
     }
 
 
-Contestant = Callable[..., list[list[int]]]  # (new tokens, **sampling; none: greedy) -> ids by row
-
-
-def ours(folder: Path, batch: int) -> Contestant:
-    from model import Llama, Tokenizer, generate
-
+def ours(folder: Path, batch: int) -> Generate:
     llama, tokenizer = Llama.from_pretrained(folder), Tokenizer.from_pretrained(folder)
     prompt = tokenizer.encode(PROMPT)
 
@@ -92,11 +89,8 @@ def ours(folder: Path, batch: int) -> Contestant:
     return run
 
 
-def theirs(folder: Path, batch: int) -> Contestant:
-    import torch
+def theirs(folder: Path, batch: int) -> Generate:
     from transformers import GenerationConfig, LlamaForCausalLM
-
-    from model import Tokenizer
 
     llama = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     llama.generation_config = GenerationConfig()  # no EOS: every sequence runs to its full length
@@ -117,32 +111,27 @@ def theirs(folder: Path, batch: int) -> Contestant:
     return run
 
 
-def check(contestants: dict[str, Contestant]) -> None:
-    """Nothing is timed that is not right: all must agree on the greedy continuation."""
-    texts = {name: run(GREEDY_TOKENS) for name, run in contestants.items()}
+def check(peers: dict[str, Generate]) -> None:
+    """All must agree on the greedy continuation, or nothing is timed."""
+    texts = {name: run(GREEDY_TOKENS) for name, run in peers.items()}
     for name, rows in texts.items():
         if rows != texts["alea"]:
             raise RuntimeError(f"{name} and alea differ in their greedy continuation; nothing was measured")
 
 
-def tell(record: dict[str, Any]) -> None:
+def show(record: Record) -> None:
     """A line as soon as a batch size is measured; the table comes at the end."""
     figures = (f"{name} {q['p50']:,.0f} tokens/s" for name, q in record["tokens_a_second"].items())
     without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
     print(f"batch {record['batch']}: {', '.join([*figures, *without])}")
 
 
-def show(records: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="decode, tokens a second (median, p20 to p80)")
-    names = list(records[0]["tokens_a_second"])
-    for title in ("batch", *names, *(f"alea / {name}" for name in names[1:])):
-        table.add_column(title, justify="right")
+def table(records: list[Record]) -> runner.Rows:
+    """A line a batch size."""
+    names, lines = list(records[0]["tokens_a_second"]), []
     for record in records:
         speed = record["tokens_a_second"]
         cells = [f"{q['p50']:,.0f} ({q['p20']:,.0f} to {q['p80']:,.0f})" for q in speed.values()]
         ratios = [f"{speed['alea']['p50'] / speed[name]['p50']:.2f} ×" for name in names[1:]]
-        table.add_row(str(record["batch"]), *cells, *ratios)
-    Console().print(table)
+        lines.append([str(record["batch"]), *cells, *ratios])
+    return ["batch", *names, *(f"alea / {name}" for name in names[1:])], lines

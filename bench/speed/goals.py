@@ -1,41 +1,38 @@
-"""What the sampler's speed shall be, beside its peers and beside reading the rows; `alea bench sample --check`."""
+"""Goals of speed: bounds on quotients of medians, in the records of a benchmark; `--check` of sample and hf."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from bench import runner
+from bench.peers import TWO_THREADS
+from bench.records import Record
 
 HOLDS, MISSED, UNKNOWN = "holds", "missed", "not measured"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound on the quotient of two contestants' medians in every case that matches; None matches all."""
+    """A bound on `above` / `below` in every record that has the values of `where`; a tuple lists several."""
 
     above: str
     below: str
-    kinds: tuple[str, ...] = ("peaked",)
-    filters: str | None = None
-    vocabulary: int | None = None
-    batch: int | None = 1
+    where: Mapping[str, Any]
     at_least: float | None = None
     at_most: float | None = None
 
-    def covers(self, record: dict[str, Any]) -> bool:
-        return (
-            record["kind"] in self.kinds
-            and self.filters in (None, record["filters"])
-            and self.vocabulary in (None, record["vocabulary"])
-            and self.batch in (None, record["batch"])
-            and {self.above, self.below} <= record["microseconds"].keys()
-        )
+    def covers(self, record: Record) -> bool:
+        matches = (record[name] in several(values) for name, values in self.where.items())
+        return all(matches) and {self.above, self.below} <= record["microseconds"].keys()
 
-    def quotient(self, record: dict[str, Any]) -> float:
-        return record["microseconds"][self.above]["p50"] / record["microseconds"][self.below]["p50"]
+    def quotient(self, record: Record) -> float:
+        times = record["microseconds"]
+        return times[self.above]["p50"] / times[self.below]["p50"]
 
     def worst(self, quotients: list[float]) -> float:
-        return min(quotients) if self.at_least is not None else max(quotients)
+        return max(quotients) if self.at_least is None else min(quotients)
 
     def holds(self, quotient: float) -> bool:
         return (self.at_least is None or quotient >= self.at_least) and (
@@ -43,36 +40,50 @@ class Goal:
         )
 
     def __str__(self) -> str:
-        bound = f">= {self.at_least:g}" if self.at_least is not None else f"<= {self.at_most:g}"
-        vocabulary = "" if self.vocabulary is None else f", V = {self.vocabulary:,}"
-        batch = "" if self.batch is None else f", batch {self.batch}"
-        where = f"{' and '.join(self.kinds)}, {self.filters or 'every filter'}{vocabulary}{batch}"
-        return f"{self.above} / {self.below} {bound} ({where})"
+        bound = f"<= {self.at_most:g}" if self.at_least is None else f">= {self.at_least:g}"
+        where = (f"{name} {' and '.join(map(str, several(values)))}" for name, values in self.where.items())
+        return f"{self.above} / {self.below} {bound} ({', '.join(where)})"
+
+
+def several(values: Any) -> tuple[Any, ...]:
+    return values if isinstance(values, tuple) else (values,)
 
 
 def on_peaked_rows(filters: str, llama_cpp: float, limit: float, transformers: dict[int, float]) -> list[Goal]:
+    where = dict(kind="peaked", filters=filters, batch=1)
     return [
-        Goal("llama.cpp", "kernel", filters=filters, at_least=llama_cpp),
-        Goal("kernel", "max", filters=filters, at_most=limit),
+        Goal("llama.cpp", "kernel", where, at_least=llama_cpp),
+        Goal("kernel", "max", where, at_most=limit),
         *(
-            Goal("transformers", "alea", filters=filters, vocabulary=vocabulary, at_least=times)
+            Goal("transformers", "alea", where | {"vocabulary": vocabulary}, at_least=times)
             for vocabulary, times in transformers.items()
         ),
     ]
 
 
-GOALS = [
-    *on_peaked_rows("k50+p.9", llama_cpp=4, limit=1.5, transformers={32000: 60, 128256: 150}),
-    *on_peaked_rows("p.9", llama_cpp=12, limit=6, transformers={32000: 60, 128256: 100}),
-    *on_peaked_rows("none", llama_cpp=12, limit=5, transformers={32000: 20, 128256: 30}),
-    Goal("kernel", "max", kinds=("flat", "tied"), batch=None, at_most=15),
-    Goal("kernel", "kernel, 2 threads", batch=16, at_least=1.7),
-]
+GOALS = {
+    "sample": [
+        *on_peaked_rows("k50+p.9", llama_cpp=4, limit=1.5, transformers={32000: 60, 128256: 150}),
+        *on_peaked_rows("p.9", llama_cpp=12, limit=6, transformers={32000: 60, 128256: 100}),
+        *on_peaked_rows("none", llama_cpp=12, limit=5, transformers={32000: 20, 128256: 30}),
+        Goal("kernel", "max", dict(kind=("flat", "tied")), at_most=15),
+        Goal("kernel", TWO_THREADS, dict(kind="peaked", batch=16), at_least=1.7),
+    ],
+    "hf": [Goal("stock", "attached", dict(chain="T+k+p"), at_least=50)],
+}
 
 
-def verdicts(records: list[dict[str, Any]]) -> Iterator[str]:
+def check(benchmark: str, records: list[Record]) -> int:
+    """Prints a line a goal; returns the exit status, 1 if one is missed."""
+    found = list(verdicts(GOALS[benchmark], records))
+    for verdict in found:
+        runner.say(verdict)
+    return int(any(verdict.startswith(MISSED) for verdict in found))
+
+
+def verdicts(goals: list[Goal], records: list[Record]) -> Iterator[str]:
     """A line a goal: whether it holds in every case that it covers."""
-    for goal in GOALS:
+    for goal in goals:
         quotients = [goal.quotient(record) for record in records if goal.covers(record)]
         if not quotients:
             yield f"{UNKNOWN}: {goal}"

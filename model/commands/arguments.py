@@ -13,15 +13,11 @@ from model.llama import Llama
 from model.tokenizer import Tokenizer
 from model.untrusted import shown
 from samplers.params import PENALTIES
+from samplers.reference.filters import FILTERS
 
 SAMPLING = {  # option: (type, help); default the model's generation_config
     "temperature": (float, "0 takes the most probable token, 1 the model's own distribution"),
-    "top-k": (int, "keep the k most probable tokens, 0: all"),
-    "top-p": (float, "keep the fewest tokens that hold this mass"),
-    "min-p": (float, "keep tokens at least this fraction as probable as the first"),
-    "typical-p": (float, "keep the tokens nearest the entropy that hold this mass"),
-    "epsilon-cutoff": (float, "least probability"),
-    "eta-cutoff": (float, "least probability, lower where the entropy is high"),
+    **{f.name.replace("_", "-"): (type(f.off), f"{f.summary} ({f.off:g}: off)") for f in FILTERS},
     "repetition-penalty": (float, "divide the logits of tokens already seen"),
     "presence-penalty": (float, "take off the logit of every token already generated"),
     "frequency-penalty": (float, "the same for each time it was generated"),

@@ -34,7 +34,7 @@ COMMANDS: Commands = {
 class CommandParser(argparse.ArgumentParser):
     """A parser that imports its command's module when it is asked to parse.
 
-    module: has add_arguments(parser) and run(arguments) -> exit status.
+    module: has add_arguments(parser), and run(arguments) -> exit status where it has no subcommands.
     """
 
     def __init__(self, *args: Any, module: str = "", **options: Any) -> None:
@@ -46,7 +46,7 @@ class CommandParser(argparse.ArgumentParser):
             command = importlib.import_module(self.module)
             self.module = ""
             command.add_arguments(self)
-            self.set_defaults(run=command.run)
+            self.set_defaults(run=getattr(command, "run", None))
         return super().parse_known_args(args, namespace)
 
 
@@ -69,7 +69,7 @@ def add_commands(parser: CommandParser, name: str, commands: Commands) -> None:
 def plug_ins() -> Commands:
     """Commands of other packages, in the entry-point group `alea.commands`.
 
-    Each is a module with HELP, add_arguments(parser) and run(arguments) -> exit status.
+    Each is a module for `CommandParser`, with its one-line help in HELP.
     """
     found = {}
     for point in entry_points(group="alea.commands"):

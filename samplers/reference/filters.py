@@ -74,7 +74,7 @@ FILTERS = (
         accepts=Range(">= 0", 0, math.inf),
         mask=lambda c, k, n: top_k(c.x, k, n),
         slots={"top_k": bits_of_count},
-        summary="keep the k most probable tokens, 0: all",
+        summary="keep the k most probable tokens",
     ),
     Filter(
         "top_p",
@@ -83,7 +83,7 @@ FILTERS = (
         accepts=Range("in [0, 1]", 0, 1),
         mask=lambda c, p, n: top_p(c.x, c.w, p, n),
         slots={"top_p": bits_of_fraction},
-        summary="keep the fewest tokens that hold this mass, 1: all",
+        summary="keep the fewest tokens that hold this mass",
     ),
     Filter(
         "min_p",
@@ -101,7 +101,7 @@ FILTERS = (
         accepts=Range("in (0, 1]", 0, 1, open_low=True),
         mask=lambda c, p, n: typical(c.d, c.w, p, n),
         slots={"typical_p": bits_of_fraction},
-        summary="keep the tokens nearest the entropy that hold this mass, 1: all",
+        summary="keep the tokens nearest the entropy that hold this mass",
     ),
     Filter(
         "epsilon_cutoff",

@@ -1,6 +1,5 @@
 """Oracle: made-up records, read back from what is drawn; of the committed pictures, the hash of their records."""
 
-import argparse
 import json
 import sys
 from itertools import pairwise
@@ -10,8 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import plots, report
+from bench import plots, records, report
 from samplers.extras import how_to_install
+from tests.bench.command import run
 
 HERE = {
     "time": "2026-01-02T03:04:05+00:00",
@@ -70,7 +70,7 @@ RECORDS = {"sample": SAMPLE, "growth": GROWTH, "gpu": GPU}
 @pytest.fixture
 def results(tmp_path, monkeypatch) -> Path:
     """A folder of made-up records, with others among them that no picture shows."""
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
     other = [
         sampled(1000, "none", kind="flat"),
         sampled(1000, "none", batch=16),
@@ -249,12 +249,6 @@ def test_what_there_are_no_records_for_is_told(results, tmp_path, capsys):
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {"roofline.svg", "speed-up.svg"}
 
 
-def run_report(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
-    return report.run(parser.parse_args(words))
-
-
 @pytest.fixture
 def readme(tmp_path, monkeypatch) -> Path:
     """A page with a table that is out of date."""
@@ -265,22 +259,22 @@ def readme(tmp_path, monkeypatch) -> Path:
 
 
 def test_report_renews_both(results, readme, tmp_path):
-    assert run_report("--pages", str(readme), "--plots", str(tmp_path / "plots")) == 0
+    assert run(report, "--pages", str(readme), "--plots", str(tmp_path / "plots")) == 0
     assert "| peaked | 1,000 | none |" in readme.read_text() and (tmp_path / "plots/speed-up.svg").exists()
 
 
 def test_without_matplotlib(results, readme, tmp_path, monkeypatch, capsys):
-    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+    monkeypatch.delattr("bench.plots")
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"] + ["bench.plots"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(plots, "FOLDER", tmp_path / "plots")
-    assert run_report("--pages", str(readme)) == 0
+    assert run(report, "--pages", str(readme)) == 0
     assert "| peaked | 1,000 | none |" in readme.read_text()
     needed = f"alea bench report --plots needs matplotlib: {how_to_install('plot')}"
     assert f"no pictures: {needed}\n" in capsys.readouterr().out
     readme.write_text("<!-- table: sample -->\nold\n<!-- end -->\n")
-    with pytest.raises(plots.NoMatplotlib) as error:
-        run_report("--pages", str(readme), "--plots", str(tmp_path / "plots"))
+    with pytest.raises(RuntimeError) as error:
+        run(report, "--pages", str(readme), "--plots", str(tmp_path / "plots"))
     assert str(error.value) == needed and "old" not in readme.read_text()
     assert not (tmp_path / "plots").exists()
 

@@ -1,11 +1,11 @@
 """`alea bench report`: tables in pages. Oracle: pages written by hand; test_docs.py has our own."""
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from bench import report
+from bench import records, report
+from tests.bench.command import run
 
 ONE, OTHER = Path("one.md"), Path("other.md")
 
@@ -50,10 +50,8 @@ def test_no_page_is_written_where_one_is_refused(tmp_path):
     one, other = tmp_path / "one.md", tmp_path / "other.md"
     one.write_text(page("a", "b"))
     other.write_text(page("c"))
-    parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
     with pytest.raises(ValueError, match="got 'c'"):
-        report.run(parser.parse_args(["--pages", str(one), str(other)]))
+        run(report, "--pages", str(one), str(other))
     assert one.read_text() == page("a", "b")
 
 
@@ -63,7 +61,7 @@ def test_older_records_know_fewer_packages():
         "versions": {"torch": "2"},
         "time": "2026-11-21T09:20:17+00:00",
     }
-    told = report.circumstances(record, "load", report.OURS)
-    assert told == "on C (I), 1 thread, torch 2, 2026-11-21 (`bench/results/load.jsonl`)."
+    words = records.in_words(record, "load", report.LOADED_WITH)
+    assert words == "on C (I), 1 thread, torch 2, 2026-11-21 (`bench/results/load.jsonl`)."
     record["versions"]["bitsandbytes"] = "0.50"
-    assert "torch 2, bitsandbytes 0.50, 2026" in report.circumstances(record, "load", report.OURS)
+    assert "torch 2, bitsandbytes 0.50, 2026" in records.in_words(record, "load", report.LOADED_WITH)

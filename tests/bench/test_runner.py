@@ -1,21 +1,19 @@
 """What benchmarks share. Oracle: a Ctrl-C at the third case leaves the records of two, on the screen and on disk."""
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from bench import measure, runner
+from bench import runner
 from bench.exactness import compare, conformance, weights
 from bench.kernels import kernels
-from bench.speed import decode, gpu, hf
+from bench.speed import decode, gpu, hf_step
 from model.cli import main
 from samplers import DEFINITION
 from samplers.backends import native
+from tests.bench.command import saved
 
 SPEED = {"p20": 1.0, "p50": 2.0, "p80": 3.0}
 BOTH = {"stock": SPEED, "attached": SPEED}
@@ -28,10 +26,10 @@ RECORDS: dict[Any, dict[str, Any]] = {
         "findings": [{"check": "tail", "passed": True, "statistic": 0.0, "limit": 6.0, "message": ""}],
     },
     kernels: {
-        **dict(target="sm_90", kernel="k", dtype="float32", vocabulary=1, details=False, changes=[], triton="3"),
+        **dict(target="sm_90", kernel="k", dtype="float32", vocabulary=1, details=False, changes=[]),
         **dict(registers=7, shared=0, seconds=0.5, **dict.fromkeys((*kernels.FAULTS, "fused"), 0)),
     },
-    hf: {
+    hf_step: {
         **dict(batch=1, vocabulary=300, chain="none"),
         **dict.fromkeys(("microseconds", "microseconds_inside", "generate_ms_a_step"), BOTH),
         **dict.fromkeys(("operators", "computing_operators", "host_syncs"), COUNTS),
@@ -53,24 +51,18 @@ def stopped_at_the_third(result: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture(autouse=True)
-def results(tmp_path, monkeypatch) -> Iterator[Path]:
-    """Where records go; torch's threads stay as they were."""
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+def wide(results, monkeypatch) -> None:
+    """No line is broken, and no record is left."""
     monkeypatch.setenv("COLUMNS", "160")
-    yield tmp_path
-    torch.set_num_threads(threads)
-
-
-def saved(results: Path, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (results / f"{name}.jsonl").read_text().splitlines()]
 
 
 def test_collect(results, capsys):
-    measured, shown = stopped_at_the_third({"figure": 1}), []
-    records = runner.collect("toy", range(4), measured, True, lambda record: shown.append(saved(results, "toy")))
-    assert records == saved(results, "toy") == [{"figure": 1}] * 2
-    assert [len(before) for before in shown] == [1, 2]  # each was written before it was shown
+    measured, shown = stopped_at_the_third({"figure": 1}), list[int]()
+    records = runner.collect("toy", range(4), measured, True, lambda _: shown.append(len(saved(results, "toy"))))
+    assert records == saved(results, "toy") and shown == [1, 2]  # each was written before it was shown
+    for record in records:
+        assert (record["benchmark"], record["figure"]) == ("toy", 1)
+        assert record.keys() >= {"time", "commit", "dirty", "machine", "versions"}
     assert "stopped: 2 of 4 cases were measured" in capsys.readouterr().err
 
 
@@ -78,10 +70,10 @@ def test_collect(results, capsys):
     ("module", "measuring", "words", "shown"),
     [
         (decode, "measured", "--batch 1 2 3 4", "batch 1: alea 2 tokens/s, transformers 2 tokens/s"),
-        (conformance, "record", "--draws 9", "dice, 9 draws of each row: tail pass"),
-        (hf, "measured", "--vocabulary 300 --batch 1", "stock / attached, V = 300"),
+        (conformance, "measured", "--draws 9", "dice, 9 draws of each row: tail pass"),
+        (hf_step, "measured", "--vocabulary 300 --batch 1", "stock / attached, V = 300"),
         (kernels, "measured", "--quick", "sm_90, k, float32, odd V: 7 registers"),
-        (kernels, "measured", "--quick --json", '{"target": "sm_90"'),
+        (kernels, "measured", "--quick --json", '"target": "sm_90"'),
     ],
 )
 def test_what_was_measured_before_a_ctrl_c_is_kept(results, capsys, monkeypatch, module, measuring, words, shown):
@@ -92,12 +84,12 @@ def test_what_was_measured_before_a_ctrl_c_is_kept(results, capsys, monkeypatch,
             yield measured()
 
     monkeypatch.setattr(module, measuring, one_after_the_other if module is kernels else measured)
-    name = module.__name__.removeprefix("bench.")
+    name = "hf" if module is hf_step else module.__name__.split(".")[-1]
     assert main(["bench", name, *words.split(), "--save"]) == 0
     assert len(saved(results, name)) == 2
     captured = capsys.readouterr()
     assert "stopped: 2 of " in captured.err and "saved 2 records" in captured.out
-    assert captured.out.count(shown) == (1 if module is hf else 2)
+    assert captured.out.count(shown) == (1 if module is hf_step else 2)
 
 
 @pytest.fixture
@@ -138,15 +130,15 @@ def test_each_part_has_rows_of_its_own(monkeypatch, no_distances):
     assert calls[0][2] == 7 and len({seed for _, _, seed in calls}) == 3
 
 
-def test_a_draw_on_a_gpu_that_a_ctrl_c_stops(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gpu, "measured_case", stopped_at_the_third({"filters": "none"}))
-    monkeypatch.setattr(gpu, "circumstances", lambda watch: {"bandwidth": 1e9})
+def test_a_gpu_that_a_ctrl_c_stops(tmp_path, capsys, monkeypatch):
+    figures = {"kind": "peaked", "dtype": "float32", "vocabulary": 9, "batch": 1, "filters": "none", "read_limit": 1.0}
+    figures["microseconds"] = {"alea": {"cold": SPEED}}
+    monkeypatch.setattr(gpu, "measured", stopped_at_the_third(figures))
+    monkeypatch.setattr(gpu, "environment", lambda watch: {})
     monkeypatch.setattr(gpu, "stopwatch", lambda: None)
-    monkeypatch.setattr(gpu, "show", lambda records: print(f"{len(records)} shown"))
     assert gpu.main(["--quick", "--out", str(tmp_path)]) == 0
     assert len(saved(tmp_path, "gpu")) == 2
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 shown" and len(lines) == 1 + len(list(gpu.cases(quick=True))) - 2
+    assert capsys.readouterr().out.count("left out: ") == len(list(gpu.cases(quick=True))) - 2
 
 
 def test_options_that_have_a_least_value():

@@ -5,28 +5,19 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+import bench.rows
 from samplers import SamplingParams
+from samplers.reference.filters import FILTERS, Filter
 
 KINDS = ("peaked", "normal", "flat", "tied", "riddled", "one survivor")
 
 
 def row(kind: str, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 [V]; `rng` makes it."""
-    x = rng.standard_normal(vocabulary)
-    if kind == "peaked":
-        x = -2.0 * np.log(rng.permutation(vocabulary) + 1.0) + 0.1 * x
-    elif kind == "normal":
-        x = 3 * x
-    elif kind == "flat":
-        x = 1e-3 * x
-    elif kind == "tied":
-        x = np.round(2 * x)
-    elif kind == "riddled":
-        x = np.where(rng.random(vocabulary) < 0.5, -np.inf, 3 * x)
-        x[rng.integers(vocabulary)] = 1.0
-    else:
-        x = np.where(np.arange(vocabulary) == rng.integers(vocabulary), x, -np.inf)
-    return x.astype(np.float32)
+    """float32 [V] with a finite logit."""
+    x = bench.rows.row(kind, vocabulary, rng)
+    if not np.isfinite(x).any():
+        x[0] = 1.0
+    return x
 
 
 @st.composite
@@ -47,12 +38,15 @@ def params(greedy: bool = True, extreme: bool = False, penalties: bool = False) 
     return st.builds(
         SamplingParams,
         temperature=st.one_of(st.just(0.0), temperature) if greedy else temperature,
-        top_k=st.one_of(st.just(0), st.integers(1, 100)),
-        top_p=st.one_of(st.just(1.0), st.floats(0, 1)),
-        min_p=st.one_of(st.just(0.0), st.floats(least, 1)),
-        typical_p=st.one_of(st.just(1.0), st.floats(least, 1)),
-        epsilon_cutoff=st.one_of(st.just(0.0), st.floats(least, 0.9)),
-        eta_cutoff=st.one_of(st.just(0.0), st.floats(least, 0.9)),
+        **{f.name: st.one_of(st.just(f.off), filter_values(f, least)) for f in FILTERS},
         min_tokens_to_keep=st.one_of(st.just(1), st.integers(1, 20)),
         **(more if penalties else {}),
     )
+
+
+def filter_values(f: Filter, least: float) -> st.SearchStrategy[float]:
+    if isinstance(f.off, int):
+        return st.integers(1, 100)
+    if f.off:
+        return st.floats(least if f.accepts.open_low else 0, f.off)
+    return st.floats(least, 0.9 if f.accepts.open_high else 1)

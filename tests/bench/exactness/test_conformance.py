@@ -1,28 +1,19 @@
 """`alea bench conformance` end to end at toy size; what it finds is not judged here, only that it is told truly."""
 
-import argparse
-import json
-
 import pytest
+import torch
 
-from bench import measure
 from bench.exactness import conformance
 from samplers import SamplingParams
 from samplers.conformance import Finding
+from tests.bench.command import run, saved
 
 
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    conformance.add_arguments(parser)
-    return conformance.run(parser.parse_args(words))
-
-
-def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+def test_records_are_lines_of_json(results, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "160")
     only = ["alea reference", "transformers", "torch multinomial"]
-    assert run("--draws", "100", "--save", "--only", *only) == 0
-    records = [json.loads(line) for line in (tmp_path / "conformance.jsonl").read_text().splitlines()]
+    assert run(conformance, "--draws", "100", "--save", "--only", *only) == 0
+    records = saved(results, "conformance")
     assert [record["sampler"] for record in records] == only
     for record in records:
         assert {"benchmark", "draws", "seed", "findings", "commit", "dirty", "machine", "versions"} <= record.keys()
@@ -48,11 +39,9 @@ def test_infinity_becomes_null():
 )
 def test_wrong_options(words: list[str], message: str):
     with pytest.raises(ValueError, match=message):
-        run(*words)
+        run(conformance, *words)
 
 
 def test_plain_torch_says_what_it_has_not():
-    import torch
-
     with pytest.raises(NotImplementedError, match="typical_p"):
-        conformance.torch_chain(conformance.gumbel)(torch.zeros(1, 3), SamplingParams(typical_p=0.5), 0)
+        conformance.torch_chain(conformance.gumbel, torch.zeros(1, 3), SamplingParams(typical_p=0.5), 0)

@@ -3,26 +3,18 @@
 Oracle: the compilers' own reports. The negative control lets the compilers fuse what they like, and that is found.
 """
 
-import argparse
-import json
 from typing import Any
 
 import pytest
 
-from bench import measure
 from bench.kernels import assembly, kernels
-from bench.kernels.kernels import Variant
+from bench.kernels.variants import CHANGES, Variant, one_of_each, variants
+from tests.bench.command import run, saved
 
 pytest.importorskip("triton")
 
 EXHAUSTIVE = pytest.mark.exhaustive
-FAST = [Variant("weights_kernel"), Variant("penalise_kernel", changes=kernels.CHANGES[-1])]  # the others take minutes
-
-
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    kernels.add_arguments(parser)
-    return kernels.run(parser.parse_args(words))
+FAST = [Variant("weights_kernel"), Variant("penalise_kernel", changes=CHANGES[-1])]  # the others take minutes
 
 
 def test_what_compiles_fast_is_exact_and_spills_nothing():
@@ -33,10 +25,10 @@ def test_what_compiles_fast_is_exact_and_spills_nothing():
 @EXHAUSTIVE
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 def test_every_kernel_is_exact_and_spills_nothing(target: str):
-    records = list(kernels.measured(kernels.some_variants(), [target]))
-    assert {record["kernel"] for record in records} == {variant.kernel for variant in kernels.variants()}
+    records = list(kernels.measured(one_of_each(), [target]))
+    assert {record["kernel"] for record in records} == {variant.kernel for variant in variants()}
     for record in records:
-        assert kernels.faults(record) == [], kernels.named(record)
+        assert kernels.faults(record) == [], kernels.name_of(record)
         assert 8 <= record["registers"] <= 128 and record["shared"] <= 48 << 10
     fused = {record["kernel"]: record["fused"] for record in records}
     assert fused["weights_kernel"] == 8
@@ -46,7 +38,7 @@ def test_every_kernel_is_exact_and_spills_nothing(target: str):
 @EXHAUSTIVE
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype: str):
-    records = list(kernels.measured(kernels.some_variants(dtype), ["sm_90"]))
+    records = list(kernels.measured(one_of_each(dtype), ["sm_90"]))
     assert [kernels.faults(record) for record in records] == [[]] * 7
 
 
@@ -55,20 +47,19 @@ def test_what_may_be_fused_would_be_seen():
     """The negative control: the same reader on the same kernels, compiled as Triton does by default."""
     fusing = [Variant(kernel) for kernel in ("row_kernel", "filtered_kernel")]
     for record in kernels.measured(fusing, ["sm_90"], enable_fp_fusion=True):
-        assert record["contractible"] > 10, kernels.named(record)
+        assert record["contractible"] > 10, kernels.name_of(record)
         assert kernels.faults(record) == [f"contractible {record['contractible']}"]
 
 
 @EXHAUSTIVE
-def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+def test_records_are_lines_of_json(results, monkeypatch, capsys):
     monkeypatch.setattr(kernels, "variants", lambda: [Variant("maxima_kernel")])
     monkeypatch.setenv("COLUMNS", "160")
-    assert run("--targets", "sm_90", "gfx942", "--processes", "1", "--save") == 0
-    records = [json.loads(line) for line in (tmp_path / "kernels.jsonl").read_text().splitlines()]
+    assert run(kernels, "--targets", "sm_90", "gfx942", "--processes", "1", "--save") == 0
+    records = saved(results, "kernels")
     assert [record["target"] for record in records] == ["sm_90", "gfx942"]
     for record in records:
-        assert {"kernel", "dtype", "vocabulary", "triton", "commit", "machine", "versions"} <= record.keys()
+        assert {"kernel", "dtype", "vocabulary", "commit", "machine", "versions"} <= record.keys()
     assert records[0]["spill_stores"] == records[0]["fused"] == 0
     assert "maxima_kernel" in capsys.readouterr().out
 
@@ -83,19 +74,19 @@ def test_a_fault_fails(monkeypatch, capsys):
         "details": False,
         "changes": (),
     }
-    record |= {"triton": "", "registers": 1, "shared": 0, "seconds": 0.0, **clean}
+    record |= {"registers": 1, "shared": 0, "seconds": 0.0, **clean}
 
     def found(*records: dict[str, Any]) -> None:
-        monkeypatch.setattr(kernels, "some_variants", lambda: [Variant("k")] * len(records))
+        monkeypatch.setattr(kernels, "one_of_each", lambda: [Variant("k")] * len(records))
         monkeypatch.setattr(kernels, "measured", lambda *_: (one for one in records))
 
     monkeypatch.setenv("COLUMNS", "160")
     found(record | {"fused": 2}, record, record | {"spill_loads": 4})
-    assert run("--quick") == 1
+    assert run(kernels, "--quick") == 1
     out = capsys.readouterr().out
     assert [line.split(": ")[1] for line in out.splitlines() if line.startswith("FAIL")] == ["fused 2", "spill_loads 4"]
     found(record | {"target": "gfx942", "spill_stores": 4})
-    assert run("--quick") == 0  # shown, not judged
+    assert run(kernels, "--quick") == 0  # shown, not judged
 
 
 @pytest.mark.parametrize(
@@ -107,7 +98,7 @@ def test_a_fault_fails(monkeypatch, capsys):
 )
 def test_wrong_options(words: list[str], message: str):
     with pytest.raises(ValueError, match=message):
-        run(*words)
+        run(kernels, *words)
 
 
 def test_inexact_float32_in_ptx():

@@ -1,6 +1,7 @@
 """`alea bench load` at toy size; no figure of time is judged, only that it is of the model that was asked for.
 
-Oracles: of the checks, loaders that are wrong in one known way; of memory, the size of the weights.
+Oracles: of the checks, loaders that are wrong in one known way; of memory, the size of the weights; of Llama-2-7B, the
+tutorial's MiB, and for a line through two depths, figures that lie on one.
 """
 
 import argparse
@@ -12,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from bench import measure
-from bench.loading import load
-from bench.loading.checkpoints import BYTES, WARM_UP, generate
+from bench.loading import load, loaders
+from bench.loading.checkpoints import BYTES, DEPTHS, SHAPES, WARM_UP, generate
 from bench.loading.fresh_process import in_fresh_process
-from bench.loading.loaders import LOADERS, Load, ours
-from bench.loading.schemes import Scheme
+from bench.loading.loaders import LOADERS, Load, load_ours
+from bench.loading.schemes import Scheme, weights_mib
+from tests.bench.command import run, saved
+from tests.test_architecture import ROOT
 
 TINY = load.Case("tiny", "float32")
 
@@ -31,13 +32,9 @@ def server():
 
 
 @pytest.fixture(autouse=True)
-def aside(tmp_path, monkeypatch):
-    """Records and generated files go to a folder of the test; torch's threads stay as they were."""
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    yield
-    torch.set_num_threads(threads)
+def aside(results, monkeypatch):
+    """Generated files too go to a folder of the test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(results))
 
 
 @pytest.fixture
@@ -46,15 +43,11 @@ def here(monkeypatch):
     monkeypatch.setattr(load, "in_fresh_process", lambda function, *arguments: function(*arguments))
 
 
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    load.add_arguments(parser)
-    return load.run(parser.parse_args(words))
-
-
-def test_records_are_lines_of_json(tmp_path, capsys):
-    assert run("--shapes", "tiny", "storyteller", "--dtypes", "float32", "float16", "--rounds", "2", "--save") == 0
-    records = [json.loads(line) for line in (tmp_path / "load.jsonl").read_text().splitlines()]
+def test_records_are_lines_of_json(results, capsys):
+    assert (
+        run(load, "--shapes", "tiny", "storyteller", "--dtypes", "float32", "float16", "--rounds", "2", "--save") == 0
+    )
+    records = saved(results, "load")
     cases = [(record["shape"], record["dtype"]) for record in records]
     assert cases == [(shape, dtype) for shape in ("tiny", "storyteller") for dtype in ("float32", "float16")]
     for record in records:
@@ -70,18 +63,18 @@ def test_records_are_lines_of_json(tmp_path, capsys):
     assert all(0.8 * records[2]["weights_mib"] < figures["p50"] < 100 for figures in peaks)
     printed = capsys.readouterr().out
     assert "tiny, float32: alea" in printed and "25,713" in printed
-    assert [path.name for path in tmp_path.iterdir()] == ["load.jsonl"]
+    assert [path.name for path in results.iterdir()] == ["load.jsonl"]
     assert 0.8 * records[2]["weights_mib"] < records[2]["resident_mib"]["alea"]["p50"] < 100
-    headings, rows = load.rows(records)
+    headings, rows = load.table(records)
     assert len(rows) == 4 and all(len(row) == len(headings) for row in rows)
     assert rows[3][:5] == ["storyteller", "4,676,352", "bfloat16", "float16", "8.9"]
 
 
-def test_quantised(here, tmp_path):
+def test_quantised(here, results):
     """Once each scheme: the size that both loaders must come to is the arithmetic's, to the byte (check_size)."""
     names = ["int8", "fp4", "nf4", "nf4-double"]
-    assert run("--shapes", "tiny", "--dtypes", *names, "--rounds", "1", "--save") == 0
-    records = [json.loads(line) for line in (tmp_path / "load.jsonl").read_text().splitlines()]
+    assert run(load, "--shapes", "tiny", "--dtypes", *names, "--rounds", "1", "--save") == 0
+    records = saved(results, "load")
     assert [record["dtype"] for record in records] == names
     for record in records:
         assert list(record["seconds"]) == ["alea", "transformers"] and record["rounds"] == 1
@@ -89,24 +82,24 @@ def test_quantised(here, tmp_path):
             assert all(figures["p20"] == figures["p80"] > 0 for figures in record[figure].values())
 
 
-def test_one_loader_alone(here, tmp_path):
-    assert run("--shapes", "tiny", "--dtypes", "nf4", "--loaders", "alea", "--rounds", "1", "--save") == 0
-    record = json.loads((tmp_path / "load.jsonl").read_text())
+def test_one_loader_alone(here, results):
+    assert run(load, "--shapes", "tiny", "--dtypes", "nf4", "--loaders", "alea", "--rounds", "1", "--save") == 0
+    record = saved(results, "load")[0]
     assert list(record["peak_mib"]) == ["alea"] and record["skipped"] == {"transformers": "not asked for"}
 
 
-def test_a_missing_peer_is_named(here, tmp_path, monkeypatch, capsys):
-    version = measure.installed
-    monkeypatch.setattr(measure, "installed", lambda name: None if name == "transformers" else version(name))
-    assert run("--shapes", "tiny", "--dtypes", "bfloat16", "--rounds", "2", "--save") == 0
-    record = json.loads((tmp_path / "load.jsonl").read_text())
+def test_a_missing_peer_is_named(here, results, monkeypatch, capsys):
+    version = loaders.installed
+    monkeypatch.setattr(loaders, "installed", lambda name: None if name == "transformers" else version(name))
+    assert run(load, "--shapes", "tiny", "--dtypes", "bfloat16", "--rounds", "2", "--save") == 0
+    record = saved(results, "load")[0]
     assert list(record["seconds"]) == ["alea"] and record["skipped"] == {"transformers": "not installed"}
     assert "transformers skipped (not installed)" in capsys.readouterr().out
-    assert load.rows([record])[1][0][-1].endswith(" / –")
+    assert load.table([record])[1][0][-1].endswith(" / –")
 
 
 def test_arithmetic_alone_is_quick(tmp_path, capsys):
-    assert run("--arithmetic") == 0
+    assert run(load, "--arithmetic") == 0
     printed = capsys.readouterr().out
     assert "25,705.0" in printed and "page cache" not in printed and list(tmp_path.iterdir()) == []
 
@@ -115,7 +108,7 @@ def broken(change: str) -> Load:
     """Our loader, but for one thing."""
 
     def loader(folder: Path, scheme: Scheme) -> Any:
-        llama = ours(folder, replace(scheme, quantize="fp4") if change == "fp4" else scheme)
+        llama = load_ours(folder, replace(scheme, quantize="fp4") if change == "fp4" else scheme)
         if change == "a weight":
             llama.layers[0].mlp.down_proj.weight[0] += 1
         elif change == "a layer less":
@@ -139,7 +132,7 @@ def broken(change: str) -> Load:
 def test_wrong_loaders_are_not_timed(here, tmp_path, monkeypatch, change, message):
     monkeypatch.setitem(LOADERS, "transformers", broken(change))
     with pytest.raises(RuntimeError, match=message):
-        run("--shapes", "tiny", "--dtypes", "nf4" if change == "fp4" else "float32", "--rounds", "2", "--save")
+        run(load, "--shapes", "tiny", "--dtypes", "nf4" if change == "fp4" else "float32", "--rounds", "2", "--save")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -164,10 +157,10 @@ def test_interrupted(tmp_path, monkeypatch, capsys):
         return function(*arguments)
 
     monkeypatch.setattr(load, "in_fresh_process", interrupted)
-    assert run("--shapes", "tiny", "--rounds", "2", "--save") == 0
+    assert run(load, "--shapes", "tiny", "--rounds", "2", "--save") == 0
     assert sorted(calls[0]) == ["tiny", "warm-up"]
     assert [path.name for path in tmp_path.iterdir()] == ["load.jsonl"]
-    assert len((tmp_path / "load.jsonl").read_text().splitlines()) == 1
+    assert len(saved(tmp_path, "load")) == 1
     assert "stopped: 1 of 2 cases" in capsys.readouterr().err
 
 
@@ -175,7 +168,7 @@ def test_too_little_memory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "available_mib", lambda: 20_000.0)
     refusal = "--shapes 7B needs 26,729 MiB of memory in float32; 20,000 MiB are available"
     with pytest.raises(ValueError, match=refusal):
-        run("--shapes", "tiny", "7B")
+        run(load, "--shapes", "tiny", "7B")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,7 +176,7 @@ def test_too_little_disk_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(load.shutil, "disk_usage", lambda folder: argparse.Namespace(free=100 * 2**20))
     refusal = f"--shapes 110M needs 418 MiB of disk as float32; 100 MiB are free in {tmp_path}"
     with pytest.raises(ValueError, match=refusal):
-        run("--shapes", "storyteller", "110M", "--stored", "float32")
+        run(load, "--shapes", "storyteller", "110M", "--stored", "float32")
 
 
 @pytest.mark.parametrize(
@@ -199,4 +192,54 @@ def test_too_little_disk_is_refused(tmp_path, monkeypatch):
 )
 def test_bad_options_are_refused(words, refusal):
     with pytest.raises(ValueError, match=refusal):
-        run(*words)
+        run(load, *words)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "within"),
+    [("float32", 1e-3), ("bfloat16", 1e-3), ("int8", 4e-3), ("fp4", 7e-3), ("nf4-double", 3e-3)],
+)
+def test_arithmetic_beside_the_tutorial(scheme, within):
+    theirs = load.TUTORIAL_MIB[scheme]
+    assert theirs * (1 - within) <= weights_mib(SHAPES["7B"], scheme) <= theirs
+
+
+COMMITTED = list(
+    {
+        (record["shape"], record["dtype"]): record  # the newest of each
+        for record in map(json.loads, (ROOT / "bench/results/load.jsonl").read_text(encoding="utf-8").splitlines())
+    }.values()
+)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scheme", load.TUTORIAL_MIB)
+def test_the_memory_measured_is_near_the_tutorial(scheme):
+    """To 3 %, in the committed records; and so it stands in the README."""
+    resident = load.resident_7b(COMMITTED, scheme)
+    assert abs(resident / load.TUTORIAL_MIB[scheme] - 1) < 0.03
+    assert abs(resident / weights_mib(SHAPES["7B"], scheme) - 1) < 0.03
+    shown = f" {resident:,.0f} | {load.TUTORIAL_MIB[scheme]:,} | {resident / load.TUTORIAL_MIB[scheme] - 1:+.2%} |"
+    (line,) = (line for line in README.splitlines() if line.startswith(f"| {load.SCHEMES_IN_WORDS[scheme]} |"))
+    assert shown in line
+
+
+def test_a_model_too_deep_for_the_memory_lies_on_a_line():
+    depths = [(layers, 1000.0 + 10 * layers) for layers in DEPTHS]
+    records = [
+        {"shape": f"7B-{layers}-layers", "dtype": "float32", "resident_mib": {"alea": {"p50": mib}}}
+        for layers, mib in depths
+    ]
+    assert load.resident_7b(records, "float32") == 1320.0
+    whole = {"shape": "7B", "dtype": "float32", "resident_mib": {"alea": {"p50": 7.0}}}
+    assert load.resident_7b([*records, whole], "float32") == 7.0
+
+
+def test_fewer_bits_take_less_cpu_at_7b():
+    """As docs/decoding.md says; measured with AVX512-BF16."""
+    seconds = {
+        record["dtype"]: load.ours(record, "token_cpu_seconds")
+        for record in COMMITTED
+        if record["shape"] == "7B" and "token_cpu_seconds" in record
+    }
+    assert seconds["int8"] < seconds["bfloat16"] and seconds["nf4-double"] < seconds["bfloat16"]

@@ -2,7 +2,6 @@
 more bits are nearer.
 """
 
-import argparse
 import json
 
 import pytest
@@ -10,30 +9,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import measure, report
+from bench import report
 from bench.loading import quantization
+from tests.bench.command import run, saved
 from tests.test_architecture import ROOT
 
 
 @pytest.fixture(autouse=True)
-def aside(tmp_path, monkeypatch):
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+def aside(results, monkeypatch):
     monkeypatch.setattr(quantization, "TIMED", 4)
-    yield
-    torch.set_num_threads(threads)
 
 
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    quantization.add_arguments(parser)
-    return quantization.run(parser.parse_args(words))
-
-
-def test_records(tmp_path, monkeypatch, capsys):
+def test_records(results, monkeypatch, capsys):
     words = ["--texts", "2", "--tokens", "40", "--rounds", "2", "--save"]
-    assert run("--dtypes", "float16", "int8", "nf4", "nf4-double", *words) == 0
-    records = [json.loads(line) for line in (tmp_path / "quantization.jsonl").read_text().splitlines()]
+    assert run(quantization, "--dtypes", "float16", "int8", "nf4", "nf4-double", *words) == 0
+    records = saved(results, "quantization")
     assert [record["dtype"] for record in records] == ["float32", "float16", "int8", "nf4", "nf4-double"]
     exact, half, int8, nf4, double = records
     assert exact["kl"] == {"mean": 0.0, "p99": 0.0, "max": 0.0}
@@ -46,7 +36,6 @@ def test_records(tmp_path, monkeypatch, capsys):
         assert 0.3 < record["same_draw"] <= 1 and 0.3 < record["same_top"] <= 1
     assert half["same_draw"] > int8["same_draw"] > min(nf4["same_draw"], double["same_draw"])
     assert "99 % below" in capsys.readouterr().out
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
     table = report.quantization_table()
     assert table.startswith("| weights | KL, mean |") and table.count("\n| nf4") == 2
 
@@ -103,4 +92,4 @@ def test_the_committed_record():
 )
 def test_bad_options_are_refused(words, refusal):
     with pytest.raises(ValueError, match=refusal):
-        run(*words)
+        run(quantization, *words)

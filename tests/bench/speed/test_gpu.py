@@ -1,9 +1,8 @@
-"""`python -m bench.speed.gpu`: a stopwatch on the CPU as a toy, and on a GPU its own. No figure is judged.
+"""`python -m bench.speed.gpu`: toy cases by the clock of the host, and on a GPU its stopwatch. No figure is judged.
 
 Oracle of its verification: a sampler that is wrong. `make gpu-toy` runs the whole of `bench/gpu.sh`.
 """
 
-import json
 import os
 import re
 import subprocess
@@ -14,38 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from bench import measure
-from bench.peers import gpu as gpu_peers
-from bench.rows import FILTERS, Case
+from bench import peers, records
+from bench.cases import FILTERS, Case
+from bench.peers.base import DrawOnGpu
 from bench.speed import gpu, stopwatch
+from tests.bench.command import saved
 from tests.conftest import ROOT, require
-
-
-class Stopwatch:
-    """Of the CPU: calls what it is given and makes figures up."""
-
-    device, name, l2, toy = torch.device("cpu"), "none", 0, False
-
-    def bandwidth(self) -> float:
-        return 1e9
-
-    def captured(self, call: gpu_peers.Call) -> gpu_peers.Call | None:
-        return None if self.waits(call) else call
-
-    def waits(self, call: gpu_peers.Call) -> bool:
-        return "multinomial" in call.__qualname__
-
-    def launches(self, call: gpu_peers.Call) -> int | None:
-        return None if self.waits(call) else 3
-
-    def temporary_bytes(self, call: gpu_peers.Call) -> int:
-        return 512
-
-    def cold(self, call: gpu_peers.Call) -> list[float]:
-        assert call().dtype == torch.int64
-        return [4.0, 1.0, 2.0, 3.0, 5.0, 6.0]
-
-    hot = waited = cold
 
 
 @pytest.fixture(autouse=True)
@@ -60,36 +33,18 @@ def small(monkeypatch):
     gpu.unfit_peers.cache_clear()
 
 
-def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "stopwatch", Stopwatch)
-    assert gpu.main(["--out", str(tmp_path / "new")]) == 0
-    records = [json.loads(line) for line in (tmp_path / "new/gpu.jsonl").read_text().splitlines()]
-    assert len(records) == len(list(gpu.cases())) == 2 * 2 * 2 * 2 * len(FILTERS)
-    for record in records:
-        assert {"commit", "machine", "versions", "time", "bandwidth", "bytes", "read_limit"} <= record.keys()
-        assert record["microseconds"].keys() == {"alea", "torch", "torch.multinomial"}
-        assert record["skipped"].keys() == {"flashinfer"} and "flashinfer" in record["skipped"]["flashinfer"]
-        assert record["microseconds"]["alea"]["cold"] == {"p20": 2.0, "p50": 3.5, "p80": 5.0}
-        graphs = {name: figures["graph"] for name, figures in record["microseconds"].items()}
-        assert graphs == {"alea": True, "torch": True, "torch.multinomial": False}
-        assert record["waits"] == {"alea": False, "torch": False, "torch.multinomial": True}
-        assert record["launches"] == {"alea": 3, "torch": 3, "torch.multinomial": None}
-        assert record["temporary_bytes"] == {"alea": 512, "torch": 512, "torch.multinomial": 512}
-        assert record["toy"] is False
-    assert records[0]["bytes"] == 2400 and records[0]["read_limit"] == 2.4
-    out = capsys.readouterr().out
-    assert "peaked  float32        600     1" in out and "3.5 69% 1.0×" in out and "left out" not in out
-
-
 def test_what_there_was_no_time_for_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "stopwatch", Stopwatch)
-    clock = iter(range(1000))
+    """The first case is made up; then the time is over."""
+    clock = iter([0.0, 1.0, *[9.0] * 100])
     monkeypatch.setattr(gpu.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(gpu, "stopwatch", stopwatch.HostStopwatch)
+    times = {"alea": {"cold": {"p50": 4.0}}, "torch": {"cold": {"p50": 8.0}}}
+    case = {"kind": "peaked", "dtype": "float32", "vocabulary": 600, "batch": 1, "filters": "none"}
+    monkeypatch.setattr(gpu, "measured", lambda *_: {**case, "read_limit": 2.0, "microseconds": times})
     assert gpu.main(["--seconds", "3", "--out", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    left_out = [line for line in lines if line.startswith("left out: ")]
-    assert len((tmp_path / "gpu.jsonl").read_text().splitlines()) == 3 and len(left_out) == 61
-    assert left_out[0].endswith("peaked float32, V = 600, batch 1, all")
+    printed = capsys.readouterr().out
+    assert len(saved(tmp_path, "gpu")) == 1 and "4.0 50% 2.0×" in printed
+    assert printed.count("left out: ") == 63 and "left out: peaked float32, V = 600, batch 1, k50+p.9\n" in printed
 
 
 def test_rows_lie_apart_and_differ():
@@ -101,14 +56,14 @@ def test_rows_lie_apart_and_differ():
 
 @pytest.mark.parametrize("filters", FILTERS)
 def test_wrong_draws_are_not_timed(filters: str, monkeypatch):
-    def greedy(case: Case, x: torch.Tensor, position: torch.Tensor) -> gpu_peers.Call:
+    def greedy(case: Case, x: torch.Tensor, position: torch.Tensor) -> DrawOnGpu:
         return lambda: x.argmax(-1)
 
-    monkeypatch.setitem(gpu_peers.PEERS, "torch", greedy)
+    monkeypatch.setitem(peers.GPU_PEERS, "torch", greedy)
     reasons = gpu.unfit_peers("peaked", filters, "float32", torch.device("cpu"))
     assert reasons.keys() == {"torch", "flashinfer"} and "draws from another distribution" in reasons["torch"]
     gpu.unfit_peers.cache_clear()
-    monkeypatch.setattr(gpu_peers, "alea", greedy)
+    monkeypatch.setattr(gpu, "on_gpu", greedy)
     with pytest.raises(RuntimeError, match="alea and the reference differ"):
         gpu.unfit_peers("peaked", filters, "float32", torch.device("cpu"))
 
@@ -131,9 +86,12 @@ def toy(monkeypatch):
 
 def test_a_toy_run_is_marked(toy, tmp_path, capsys):
     assert gpu.main(["--toy", "--quick", "--out", str(tmp_path)]) == 0
-    records = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
-    assert [(record["vocabulary"], record["filters"]) for record in records] == [(40, "none"), (51, "k50+p.9")]
-    for record in records:
+    found = saved(tmp_path, "gpu")
+    assert [(record["vocabulary"], record["filters"]) for record in found] == [(40, "none"), (51, "k50+p.9")]
+    for record in found:
+        assert {"commit", "machine", "versions", "time", "bandwidth", "bytes", "read_limit"} <= record.keys()
+        assert record["skipped"].keys() == {"flashinfer"} and "flashinfer" in record["skipped"]["flashinfer"]
+        assert record["bytes"] == 4 * record["vocabulary"] * record["batch"]
         assert record["toy"] is True and record["machine"]["gpu"] == "Triton interpreter"
         assert record["microseconds"].keys() == {"alea", "torch", "torch.multinomial"}
         for figures in record["microseconds"].values():
@@ -141,7 +99,7 @@ def test_a_toy_run_is_marked(toy, tmp_path, capsys):
         for name in gpu.COUNTERS:
             assert record[name] == dict.fromkeys(record["microseconds"])
     out = capsys.readouterr().out
-    assert gpu.TOY_CAPTION in out and gpu.CAPTION not in out and "left out" not in out
+    assert gpu.TOY_CAPTION in out and "empty L2" not in out and "left out" not in out
 
 
 def test_a_toy_run_holds_the_kernels_against_the_reference(toy, tmp_path, monkeypatch):
@@ -167,7 +125,7 @@ def test_toy_cases_have_some_of_all():
 
 
 def test_toys_are_kept_from_the_records():
-    for arguments in (["--toy"], ["--toy", "--out", f"{measure.RESULTS}/../results"]):
+    for arguments in (["--toy"], ["--toy", "--out", f"{records.RESULTS}/../results"]):
         with pytest.raises(ValueError, match=r"--out must be another folder with --toy, got .*results"):
             gpu.main(arguments)
 

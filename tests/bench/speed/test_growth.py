@@ -1,36 +1,20 @@
-"""Oracles: lines with a known slope; contestants that are wrong."""
-
-import argparse
-import json
+"""Oracles: lines with a known slope; samplers that are wrong."""
 
 import pytest
-import torch
 
-from bench import measure, peers
-from bench.rows import Case
+from bench import peers
+from bench.cases import Case
+from bench.peers.base import DrawTokens
 from bench.speed import growth
+from tests.bench.command import run, saved
 
 
-@pytest.fixture(autouse=True)
-def threads_as_they_were():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    growth.add_arguments(parser)
-    return growth.run(parser.parse_args(words))
-
-
-def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
+def test_records_are_lines_of_json(results, monkeypatch, capsys):
     monkeypatch.setattr(growth, "VOCABULARIES", [300, 0, 600])
     monkeypatch.setattr(growth, "BATCHES", [1, 0, 3])
     monkeypatch.setattr(growth, "SHORT", 200)
-    assert run("--quick", "--save") == 0
-    records = [json.loads(line) for line in (tmp_path / "growth.jsonl").read_text().splitlines()]
+    assert run(growth, "--quick", "--save") == 0
+    records = saved(results, "growth")
     assert [(r["scan"], r["contestant"]) for r in records] == [
         (scan, name) for scan in ("vocabulary", "batch") for name in ("alea", "torch")
     ]
@@ -57,8 +41,8 @@ def test_small_calls_count_as_much_as_large_ones():
 
 
 @pytest.mark.parametrize("name", ["alea", "transformers"])
-def test_wrong_contestants_are_not_timed(monkeypatch, name: str):
-    def greedy(case: Case) -> peers.Draw:
+def test_wrong_samplers_are_not_timed(monkeypatch, name: str):
+    def greedy(case: Case) -> DrawTokens:
         return lambda step: case.logits.argmax(-1)
 
     monkeypatch.setitem(peers.OURS if name in peers.OURS else peers.PEERS, name, greedy)
@@ -76,4 +60,4 @@ def test_wrong_contestants_are_not_timed(monkeypatch, name: str):
 )
 def test_errors_name_what_is_accepted(words: str, message: str):
     with pytest.raises(ValueError, match=message):
-        run(*words.split())
+        run(growth, *words.split())

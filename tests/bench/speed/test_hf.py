@@ -3,9 +3,7 @@
 Oracle of `verify`: contestants that are wrong in one known way each. Of `counted`: steps whose operators are known.
 """
 
-import argparse
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,43 +11,33 @@ import torch
 from transformers import LogitsProcessorList, TopKLogitsWarper
 
 import samplers
-from bench import measure, report
-from bench.rows import Case
-from bench.speed import hf
+from bench import report
+from bench.cases import CHAINS, Case, switched_on
+from bench.peers.base import SEED, DrawTokens
+from bench.speed import goals, hf, hf_step
+from bench.speed.counters import counted
 from samplers.hf import attach, fused
 from samplers.hf.chain import Chain
 from samplers.hf.options import Options
+from tests.bench.command import run, saved
 
 SMALL = Case(vocabulary=300, batch=2)
 
 
 @pytest.fixture(autouse=True)
-def process_as_it_was(monkeypatch) -> Iterator[None]:
-    """The command sets torch's threads, seed and the profiler's voice, being alone in its process."""
+def quiet_profiler(monkeypatch) -> None:
     monkeypatch.setenv("KINETO_LOG_LEVEL", "6")
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_rng_state(state)
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return hf.llama(SMALL.vocabulary)
+    return hf_step.llama(SMALL.vocabulary)
 
 
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    hf.add_arguments(parser)
-    return hf.run(parser.parse_args(words))
-
-
-def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
-    monkeypatch.setattr(report, "RESULTS", tmp_path)
-    assert run("--quick", "--vocabulary", "300", "--batch", "2", "--save") == 0
-    records = [json.loads(line) for line in (tmp_path / "hf.jsonl").read_text().splitlines()]
-    assert [record["chain"] for record in records] == list(hf.CHAINS)
+def test_records_are_lines_of_json(results, monkeypatch, capsys):
+    assert run(hf, "--quick", "--vocabulary", "300", "--batch", "2", "--save") == 0
+    records = saved(results, "hf")
+    assert [record["chain"] for record in records] == list(CHAINS)
     for record in records:
         assert record.keys() >= {"rounds", "generate_rounds", "commit", "dirty", "machine", "versions", "time"}
         assert (record["benchmark"], record["vocabulary"], record["batch"]) == ("hf", 300, 2)
@@ -59,28 +47,30 @@ def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
         assert record["operators"]["stock"] > record["operators"]["attached"]
         assert record["host_syncs"]["attached"] == 0
     printed = capsys.readouterr().out
-    assert "V = 300" in printed and all(chain in printed for chain in hf.CHAINS)
+    assert "V = 300" in printed and all(chain in printed for chain in CHAINS)
     table = report.hf_table()
-    assert table.startswith("| batch | V | chain |") and table.count("| 2 | 300 |") == len(report.SHOWN)
+    assert table.startswith("| batch | V | chain |") and table.count("| 2 | 300 |") == len(report.SHOWN_CHAINS)
 
 
-@pytest.mark.parametrize("chain", hf.CHAINS)
+@pytest.mark.parametrize("chain", CHAINS)
 def test_right_ones_pass(model: Any, chain: str):
-    step = hf.Step(model, SMALL.logits, chain)
-    hf.verify(step, {"stock": step.stock(), "attached": step.attached()})
+    step = hf_step.Step(model, SMALL.logits, chain)
+    hf_step.verify(step, {"stock": step.stock(), "attached": step.attached()})
     names = [type(processor).__name__ for processor in step.processors]
-    assert len(names) == len(hf.CHAINS[chain]) and ("TopKLogitsWarper" in names) == ("top_k" in hf.CHAINS[chain])
+    assert len(names) == len(switched_on(CHAINS[chain])) and ("TopKLogitsWarper" in names) == (
+        "top_k" in switched_on(CHAINS[chain])
+    )
 
 
-def another_seed(step: hf.Step) -> hf.Draw:
-    return lambda i: samplers.sample(step.logits, step.params, seed=hf.SEED + 1, position=i).tokens
+def another_seed(step: hf_step.Step) -> DrawTokens:
+    return lambda i: samplers.sample(step.logits, step.params, seed=SEED + 1, position=i).tokens
 
 
-def always_the_same(step: hf.Step) -> hf.Draw:
-    return lambda i: samplers.sample(step.logits, step.params, seed=hf.SEED).tokens
+def always_the_same(step: hf_step.Step) -> DrawTokens:
+    return lambda i: samplers.sample(step.logits, step.params, seed=SEED).tokens
 
 
-def least_probable(step: hf.Step) -> hf.Draw:
+def least_probable(step: hf_step.Step) -> DrawTokens:
     return lambda i: step.logits.argmin(-1)
 
 
@@ -93,7 +83,7 @@ def least_probable(step: hf.Step) -> hf.Draw:
     ],
 )
 def test_wrong_draws_are_not_timed(monkeypatch, model: Any, name: str, wrong: Any, message: str):
-    monkeypatch.setattr(hf.Step, name, wrong)
+    monkeypatch.setattr(hf_step.Step, name, wrong)
     refused(monkeypatch, model, message)
 
 
@@ -110,14 +100,14 @@ def test_another_kept_set_is_not_timed(monkeypatch, model: Any):
 
 
 def test_another_generate_is_not_timed(monkeypatch, model: Any):
-    monkeypatch.setattr("samplers.hf.attach", lambda model, seed: attach(model, seed=seed + 1))
+    monkeypatch.setattr(hf_step, "attach", lambda model, seed: attach(model, seed=seed + 1))
     refused(monkeypatch, model, "generate and the reference differ in tokens")
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, model: Any, message: str) -> None:
-    monkeypatch.setattr(measure, "interleaved", lambda *_: pytest.fail("timed all the same"))
+    monkeypatch.setattr(hf_step, "seconds_a_call", lambda *_: pytest.fail("timed all the same"))
     with pytest.raises(RuntimeError, match=message):
-        hf.measured_case(model, SMALL.logits, "T+k+p", rounds=2)
+        hf_step.measured((SMALL, "T+k+p"), rounds=2)
 
 
 ONES, ONE = torch.ones(3), torch.ones(())
@@ -138,7 +128,7 @@ FUSED = fused.FusedSampler(Chain([], samplers.pack(None), []), Options(seed=0), 
     ],
 )
 def test_counts(step: Callable[..., Any], operators: int | None, computing: int | None, syncs: int):
-    counts = hf.counted(step, hf.fused_calls_named())
+    counts = counted(step, hf_step.fused_calls_named())
     assert counts["host_syncs"] == syncs
     assert operators in (None, counts["operators"]) and computing in (None, counts["computing_operators"])
     assert fused.FusedSampler.drawn is DRAWN  # as it was
@@ -148,8 +138,8 @@ def test_the_stopwatch_sees_every_step(model: Any):
     """Stock and attached, lists within lists counted once; nothing stays patched."""
     before = LogitsProcessorList.__call__, fused.FusedList.__call__, torch.argmax, torch.multinomial
     for attached in (False, True):
-        with hf.stopwatch() as seconds:
-            hf.generated(model, 2, "T+k+p", attached, new_tokens=5)
+        with hf_step.stopwatch() as seconds:
+            hf_step.generated(model, 2, "T+k+p", attached, new_tokens=5)
         assert len(seconds) == 5 and min(seconds) > 0
     assert before == (LogitsProcessorList.__call__, fused.FusedList.__call__, torch.argmax, torch.multinomial)
 
@@ -159,14 +149,14 @@ def test_goal(capsys):
         times = {"stock": {"p50": stock}, "attached": {"p50": 1.0}}
         return {"chain": chain, "vocabulary": 32000, "batch": 1, "microseconds": times}
 
-    assert hf.show_goal([record("T+k+p", 50), record("T+p", 49)]) == 0
-    assert hf.show_goal([record("T+k+p", 50), record("T+k+p", 49)]) == 1
-    assert hf.show_goal([record("T+p", 49)]) == 0
+    assert goals.check("hf", [record("T+k+p", 50), record("T+p", 49)]) == 0
+    assert goals.check("hf", [record("T+k+p", 50), record("T+k+p", 49)]) == 1
+    assert goals.check("hf", [record("T+p", 49)]) == 0
     printed = capsys.readouterr().out
     for line in (
-        "holds: stock / attached >= 50 (T+k+p, V = 32,000, batch 1); got 50",
-        "missed: stock / attached >= 50 (T+k+p, V = 32,000, batch 1); got 49",
-        "not measured: stock / attached >= 50 (T+k+p)",
+        "holds: stock / attached >= 50 (chain T+k+p); got 50 in one case",
+        "missed: stock / attached >= 50 (chain T+k+p); got 49 in the worst of 2 cases",
+        "not measured: stock / attached >= 50 (chain T+k+p)",
     ):
         assert line in printed
 
@@ -182,6 +172,6 @@ def test_goal(capsys):
     ],
 )
 def test_errors_name_what_is_accepted(monkeypatch, words: str, message: str):
-    monkeypatch.setattr(hf, "measured_case", lambda *_: pytest.fail("measured all the same"))
+    monkeypatch.setattr(hf_step, "measured", lambda *_: pytest.fail("measured all the same"))
     with pytest.raises(ValueError, match=message):
-        run(*words.split())
+        run(hf, *words.split())

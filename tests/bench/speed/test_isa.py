@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-
 import pytest
 
-from bench.rows import Case
+from bench.cases import Case
 from bench.speed import isa
+from tests.bench.command import run
 from tests.conftest import require
 
 
@@ -31,16 +30,14 @@ def test_a_wrong_draw_is_not_timed(monkeypatch):
 def test_rows():
     times = {name: {"p50": micros} for name, micros in (("avx512", 50.0), ("generic", 420.0))}
     records = [{"kind": "flat", "filters": "none", "microseconds": times}]
-    headings, rows = isa.rows(records)
+    headings, rows = isa.table(records)
     assert headings == ["rows", "filters", "avx512", "generic"]
     assert rows == [["flat", "none", "50 (1.0 ×)", "420 (8.4 ×)"]]
 
 
 def test_the_command(monkeypatch, capsys):
     monkeypatch.setattr(isa, "VOCABULARY", 2000)
-    parser = argparse.ArgumentParser()
-    isa.add_arguments(parser)
-    assert isa.run(parser.parse_args(["--quick"])) == 0
+    assert run(isa, "--quick") == 0
     assert "k50+p.9" in capsys.readouterr().out
 
 
@@ -52,7 +49,5 @@ def test_stopped_before_the_first_case(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(isa, "measured", stop)
-    parser = argparse.ArgumentParser()
-    isa.add_arguments(parser)
-    assert isa.run(parser.parse_args(["--quick"])) == 0
+    assert run(isa, "--quick") == 0
     assert capsys.readouterr().out == ""

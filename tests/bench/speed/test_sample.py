@@ -1,21 +1,20 @@
 """`alea bench sample` end to end at toy size; figures are not judged here, only that they are of draws that are right.
 
-Oracle of `verify`: contestants that are wrong in one known way each.
+Oracle of `verify`: samplers that are wrong in one known way each.
 """
 
-import argparse
-import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
 import samplers
-from bench import measure, peers
+from bench import peers
+from bench.cases import FILTERS, Case
 from bench.exactness.verify import verify
-from bench.rows import FILTERS, Case
-from bench.speed import goals, sample
+from bench.peers.base import SEED, DrawTokens, Unavailable
+from bench.speed import goals, sample, timing
+from tests.bench.command import run, saved
 
 SMALL = Case(vocabulary=300, batch=2, filters="k50+p.9")
 
@@ -25,35 +24,19 @@ COMPILED = peers.PEERS["torch.compile"]
 
 @pytest.fixture(autouse=True)
 def without_compiling(monkeypatch):
-    """torch.compile takes seconds a case; it has a test of its own."""
+    """torch.compile takes seconds a case; it has another test."""
     monkeypatch.setitem(peers.PEERS, "torch.compile", sample.too_slow_for_quick)
 
 
-@pytest.fixture(autouse=True)
-def torch_as_it_was() -> Iterator[None]:
-    """The command sets torch's threads and seed, being alone in its process."""
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_rng_state(state)
-
-
-def run(*words: str) -> int:
-    parser = argparse.ArgumentParser()
-    sample.add_arguments(parser)
-    return sample.run(parser.parse_args(words))
-
-
-def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
-    assert run("--quick", "--vocabulary", "300", "--batch", "2", "--save") == 0
-    records = [json.loads(line) for line in (tmp_path / "sample.jsonl").read_text().splitlines()]
+def test_records_are_lines_of_json(results, monkeypatch, capsys):
+    assert run(sample, "--quick", "--vocabulary", "300", "--batch", "2", "--save") == 0
+    records = saved(results, "sample")
     assert [record["filters"] for record in records] == list(FILTERS)
     for record in records:
         assert record.keys() >= {"kind", "dtype", "kept", "rounds", "commit", "dirty", "machine", "versions", "time"}
         assert (record["benchmark"], record["vocabulary"], record["batch"]) == ("sample", 300, 2)
-        contestants = record["microseconds"].keys() | record["skipped"].keys()
-        assert contestants == peers.OURS.keys() | peers.PEERS.keys() | peers.LIMITS.keys()
+        found = record["microseconds"].keys() | record["skipped"].keys()
+        assert found == peers.OURS.keys() | peers.PEERS.keys() | peers.READING.keys()
         assert {"max", "alea", "torch", "transformers"} <= record["microseconds"].keys()
         for times in (record["microseconds"], record["cold_microseconds"]):
             assert all(0 < q["p20"] <= q["p50"] <= q["p80"] for q in times.values())
@@ -64,7 +47,7 @@ def test_records_are_lines_of_json(tmp_path, monkeypatch, capsys):
         assert record["versions"].keys() >= {"torch", "transformers", "llama-cpp-python"}
     printed = capsys.readouterr().out
     assert "hot µs" in printed and "V = 300, batch 2, k50+p.9" in printed and "skipped: llama.cpp" in printed
-    assert "skipped: torch.compile (it compiles" in printed and "skipped: flashinfer" in printed
+    assert "skipped: torch.compile (it compiles" in printed
 
 
 RIGHT = [
@@ -75,7 +58,7 @@ RIGHT = [
 
 
 @pytest.mark.parametrize(("kind", "filters", "dtype"), RIGHT)
-def test_every_contestant_is_right(kind: str, filters: str, dtype: str):
+def test_every_sampler_is_right(kind: str, filters: str, dtype: str):
     case = Case(kind, vocabulary=600, batch=2, filters=filters, dtype=dtype)  # beyond torch's first guess at top-p
     assert verify(case, sample.prepared(peers.OURS | peers.PEERS, case)[0], peers.OURS | peers.PEERS) == {}
 
@@ -85,29 +68,29 @@ def test_compiled_torch_is_right():
     case = Case("peaked", 300, 2, "k50+p.9")
     try:
         draw = COMPILED(case)
-    except peers.Unavailable as reason:
+    except Unavailable as reason:
         pytest.skip(str(reason))
     assert verify(case, {"torch.compile": draw}, {"torch.compile": COMPILED}) == {}
 
 
-def unfiltered(case: Case) -> peers.Draw:
+def unfiltered(case: Case) -> DrawTokens:
     return lambda step: torch.multinomial(torch.softmax(case.logits / case.params.temperature, -1), 1)[:, 0]
 
 
-def greedy(case: Case) -> peers.Draw:
+def greedy(case: Case) -> DrawTokens:
     return lambda step: case.logits.argmax(-1)
 
 
-def hot(case: Case) -> peers.Draw:
+def hot(case: Case) -> DrawTokens:
     kept = samplers.filter_logits(case.logits, case.params)
     return lambda step: torch.multinomial(torch.softmax(0.7 * kept, -1), 1)[:, 0]
 
 
-def another_seed(case: Case) -> peers.Draw:
-    return lambda step: samplers.sample(case.logits, case.params, seed=peers.SEED + 1, position=step).tokens
+def another_seed(case: Case) -> DrawTokens:
+    return lambda step: samplers.sample(case.logits, case.params, seed=SEED + 1, position=step).tokens
 
 
-def loud(case: Case) -> peers.Draw:
+def loud(case: Case) -> DrawTokens:
     def draw(step: int) -> torch.Tensor:
         raise KeyError("no such token")
 
@@ -124,7 +107,7 @@ def loud(case: Case) -> peers.Draw:
     ],
 )
 def test_wrong_peers_are_named_and_not_timed(wrong: Any, reason: str, capsys):
-    record = sample.measured_case(SMALL, rounds=2, peers={"wrong": wrong, "transformers": peers.PEERS["transformers"]})
+    record = sample.measured(SMALL, rounds=2, peers={"wrong": wrong, "transformers": peers.PEERS["transformers"]})
     assert record["failed"] == {"wrong": reason} and "transformers" in record["microseconds"]
     assert "wrong" not in record["microseconds"] and "wrong" not in record["cold_microseconds"]
     sample.show(record)
@@ -133,9 +116,9 @@ def test_wrong_peers_are_named_and_not_timed(wrong: Any, reason: str, capsys):
 
 def test_nothing_is_timed_where_ours_is_wrong(monkeypatch):
     monkeypatch.setitem(peers.OURS, "kernel", another_seed)
-    monkeypatch.setattr(measure, "interleaved", lambda *_: pytest.fail("timed all the same"))
+    monkeypatch.setattr(timing, "interleaved", lambda *_: pytest.fail("timed all the same"))
     with pytest.raises(RuntimeError, match="kernel and the reference differ in tokens"):
-        sample.measured_case(SMALL, rounds=2)
+        sample.measured(SMALL, rounds=2)
 
 
 USERS = """
@@ -155,7 +138,7 @@ def test_a_users_own_sampler(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     names = [f"mine_for_this_test:{name}" for name in ("right", "wrong")]
     words = [word for name in names for word in ("--peer", name)]
-    assert run("--quick", "--vocabulary", "300", "--batch", "2", "--filters", "p.9", *words) == 0
+    assert run(sample, "--quick", "--vocabulary", "300", "--batch", "2", "--filters", "p.9", *words) == 0
     printed = capsys.readouterr().out
     assert f"failed: {names[1]} (draws from another distribution)" in printed.replace("\n", " ").replace("  ", " ")
     assert f"failed: {names[0]}" not in printed
@@ -172,21 +155,20 @@ def test_a_users_own_sampler(monkeypatch, tmp_path, capsys):
 )
 def test_a_users_sampler_that_is_none(spec: str, message: str):
     with pytest.raises(ValueError, match=message):
-        run("--peer", spec)
+        run(sample, "--peer", spec)
 
 
-def test_what_was_measured_before_a_ctrl_c_is_kept(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(measure, "RESULTS", tmp_path)
-    measured_case = sample.measured_case
+def test_what_was_measured_before_a_ctrl_c_is_kept(monkeypatch, results, capsys):
+    measured = sample.measured
 
     def interrupted(case: Case, **options: Any) -> dict[str, Any]:
         if case.filters == "p.9":
             raise KeyboardInterrupt
-        return measured_case(case, **options)
+        return measured(case, **options)
 
-    monkeypatch.setattr(sample, "measured_case", interrupted)
-    assert run("--quick", "--vocabulary", "300", "--batch", "1", "--save") == 0
-    assert len((tmp_path / "sample.jsonl").read_text().splitlines()) == 2
+    monkeypatch.setattr(sample, "measured", interrupted)
+    assert run(sample, "--quick", "--vocabulary", "300", "--batch", "1", "--save") == 0
+    assert len(saved(results, "sample")) == 2
     captured = capsys.readouterr()
     assert "stopped: 2 of 4 cases were measured" in captured.err and "saved 2 records" in captured.out
 
@@ -202,9 +184,9 @@ def test_real_rows_are_the_storytellers():
 
 def test_fast_calls_are_repeated():
     steps = []
-    seconds = sample.seconds_a_call({"fast": steps.append}, rounds=2)
+    seconds = timing.seconds_a_call({"fast": steps.append}, rounds=2)
     assert len(steps) > 100 and steps[4:] == list(range(len(steps) - 4))  # every call at a position of its own
-    assert all(s < sample.LEAST_SECONDS for s in seconds["fast"])
+    assert all(s < timing.LEAST_SECONDS for s in seconds["fast"])
 
 
 def test_goals():
@@ -213,16 +195,16 @@ def test_goals():
         return {"kind": "peaked", "vocabulary": 32000, "batch": 1, "filters": filters, "microseconds": times}
 
     records = [record("k50+p.9", kernel=10.0, max=5.0, llama=40.0), record("p.9", kernel=10.0, llama=119.0)]
-    verdicts = list(goals.verdicts(records))
+    verdicts = list(goals.verdicts(goals.GOALS["sample"], records))
     for expected in (
-        "holds: llama.cpp / kernel >= 4 (peaked, k50+p.9, batch 1); got 4 in one case",
-        "missed: llama.cpp / kernel >= 12 (peaked, p.9, batch 1); got 11.9 in one case",
-        "missed: kernel / max <= 1.5 (peaked, k50+p.9, batch 1); got 2 in one case",
-        "not measured: kernel / max <= 15 (flat and tied, every filter)",
+        "holds: llama.cpp / kernel >= 4 (kind peaked, filters k50+p.9, batch 1); got 4 in one case",
+        "missed: llama.cpp / kernel >= 12 (kind peaked, filters p.9, batch 1); got 11.9 in one case",
+        "missed: kernel / max <= 1.5 (kind peaked, filters k50+p.9, batch 1); got 2 in one case",
+        "not measured: kernel / max <= 15 (kind flat and tied)",
     ):
         assert expected in verdicts
-    assert sample.show_goals(records) == 1
-    assert sample.show_goals(records[:0]) == 0
+    assert goals.check("sample", records) == 1
+    assert goals.check("sample", []) == 0
 
 
 @pytest.mark.parametrize(
@@ -237,4 +219,4 @@ def test_goals():
 )
 def test_errors_name_what_is_accepted(words: str, message: str):
     with pytest.raises(ValueError, match=message):
-        run(*words.split())
+        run(sample, *words.split())

@@ -325,7 +325,7 @@ def test_nothing_is_printed():
 MEASURE = """
 import sys, torch
 from pathlib import Path
-from bench.loading.memory import held
+from bench.loading.memory import weight_tensors
 from model import Llama
 
 def status(name):
@@ -336,7 +336,7 @@ Llama.from_pretrained(sys.argv[1], None, quantize=sys.argv[3])  # a small one fi
 before = status("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")
 llama = Llama.from_pretrained(sys.argv[2], None, quantize=sys.argv[3])
-print((status("VmHWM") - before) / sum(t.numel() * t.element_size() for t in held(llama)))
+print((status("VmHWM") - before) / sum(t.numel() * t.element_size() for t in weight_tensors(llama)))
 """
 
 

@@ -1,0 +1,54 @@
+"""The variants of every Triton kernel that the launcher launches, and the GPUs that they are compiled for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+TARGETS: dict[str, tuple[str, int | str, int]] = {  # backend, architecture, threads of a warp
+    "sm_80": ("cuda", 80, 32),
+    "sm_90": ("cuda", 90, 32),
+    "sm_100": ("cuda", 100, 32),
+    "gfx942": ("hip", "gfx942", 64),
+}
+DTYPES = ("float32", "float16", "bfloat16")
+EVEN, ODD = 32_000, 32_001  # vocabularies: where rows are divisible by 16, loads are of 16 bytes
+CHANGES = (("bias",), ("allowed",), ("history",), ("bias", "allowed", "history"))  # that step 0 makes to the logits
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A kernel, and everything that its machine code depends on."""
+
+    kernel: str
+    dtype: str = "float32"
+    vocabulary: int = EVEN
+    details: bool = False
+    changes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        words = [self.dtype, *self.changes]
+        return ", ".join(words + ["details"] * self.details + ["odd V"] * (self.vocabulary % 16 > 0))
+
+
+def variants() -> list[Variant]:
+    """All of them."""
+    rows = list(product(DTYPES, (EVEN, ODD)))
+    drawing = product(("row_kernel", "choice_kernel"), rows, (False, True))
+    return [
+        *(Variant(kernel, *row, details) for kernel, row, details in drawing),
+        *(Variant(kernel, *row) for kernel in ("maxima_kernel", "filtered_kernel") for row in rows),
+        Variant("weights_kernel"),
+        *(Variant("count_kernel", vocabulary=vocabulary, changes=("history",)) for vocabulary in (EVEN, ODD)),
+        *(Variant("penalise_kernel", *row, changes=changes) for row in rows for changes in CHANGES),
+    ]
+
+
+def one_of_each(dtype: str = "float32") -> list[Variant]:
+    """Each kernel once, with all that it can do."""
+    return [
+        *(Variant(kernel, dtype, details=True) for kernel in ("row_kernel", "choice_kernel")),
+        *(Variant(kernel, dtype) for kernel in ("maxima_kernel", "filtered_kernel")),
+        *(Variant(kernel, dtype, changes=CHANGES[-1]) for kernel in ("count_kernel", "penalise_kernel")),
+        Variant("weights_kernel"),
+    ]
