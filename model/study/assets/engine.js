@@ -97,7 +97,7 @@ function bound(mass, q) {
 const limit = (b) => (b > 2n ** 53n ? Infinity : Number(b));
 
 /** D = floor(-d·2^24): nats below the most probable token, as integers of 2^-24. */
-const surprise = (d) => Float64Array.from(d, (distance) => Math.floor(-distance * 2 ** 24));
+const surprisal = (d) => Float64Array.from(d, (distance) => Math.floor(-distance * 2 ** 24));
 
 /** (w·D) >> 24. The product can exceed 2^53; both factors are split in two parts, whose products do not. */
 function energy_of(w, D) {
@@ -109,8 +109,8 @@ function energy_of(w, D) {
 }
 
 /** D̄, the mean of D under w, in nats of 2^-24. */
-function mean_surprise(d, w) {
-  const energy = sum(surprise(d).map((D, i) => energy_of(w[i], D)));
+function mean_surprisal(d, w) {
+  const energy = sum(surprisal(d).map((D, i) => energy_of(w[i], D)));
   return Number((energy << 24n) / sum(w));
 }
 
@@ -222,18 +222,18 @@ function epsilon(x, w, cutoff, n) {
 
 /** Kept: p >= min(cutoff, √cutoff·e^-H), and every x >= the n-th greatest. */
 function eta(x, d, w, cutoff, n) {
-  const flat = BigInt(weight_of(f(-mean_surprise(d, w) * 2 ** -24)));
+  const flat = BigInt(weight_of(f(-mean_surprisal(d, w) * 2 ** -24)));
   const least = Math.min(limit(bound(sum(w), cutoff)), limit(bound(flat, Math.sqrt(cutoff))));
   return at_least(x, w, least, n);
 }
 
 // ---- typical ----
 
-/** Kept: the tokens whose surprise is nearest the entropy, up to mass p and all ties; at least n. */
+/** Kept: the tokens whose surprisal is nearest the entropy, up to mass p and all ties; at least n. */
 function typical(d, w, p, n) {
   // 1. distance from typical
-  const mean = mean_surprise(d, w);
-  const a = surprise(d).map((D) => Math.abs(D - mean));
+  const mean = mean_surprisal(d, w);
+  const a = surprisal(d).map((D) => Math.abs(D - mean));
   const order = argsort(a);
   // 2. the least distance within which the mass reaches the target
   const target = bound(sum(w), p);
