@@ -188,7 +188,7 @@ class Llama(nn.Module):
         Raises: FileNotFoundError, ValueError naming file and tensor (see `model.loading.weights`); RuntimeError where
             bitsandbytes is needed and missing.
         """
-        from model.loading.weights import load
+        from model.loading.weights import load  # here, since loading builds Llamas: a shortcut for its users
 
         return load(folder, dtype, torch.device(device), adapter, quantize, double_quant)
 

@@ -1,6 +1,6 @@
 """Loads the weights of a checkpoint one tensor at a time: reads, merges an adapter, casts or quantises.
 
-A file is mapped anew for each tensor: memory holds the loaded weights and a single tensor of the file.
+A file is opened again for each tensor: memory holds the loaded weights and a single tensor of the file.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def render(tree: BeamTree, settings: Mapping[str, str]) -> str:
         "beams.css": part("beams.css"),
         "summary": escape(summary(tree)),
         "length_penalty": f"{tree.rules.length_penalty:g}",
-        "added": "its ln p, after penalties" + (" and over the temperature" if tree.is_drawn else ""),
+        "added": "its ln p after penalties" + (" and temperature" if tree.is_drawn else ""),
         "texts": "\n".join(text_rows(tree)),
         "remark": escape(tree.remark()),
         "legend": "".join(f'<span><i class="{name}"></i>{LEGEND[name]}</span>' for name in shown),

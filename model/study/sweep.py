@@ -46,7 +46,7 @@ MEASURES = {
 }
 HEADER = ",".join([*KEYS, *MEASURES])
 PICTURES = ("self_bleu", "quality_diversity", "total_logprob")  # each an .svg and a .png
-ADVICE = "give another --out, or --overwrite to begin anew"
+ADVICE = "give another --out, or --overwrite to start again"
 
 
 class Point(NamedTuple):

@@ -1,13 +1,13 @@
-"""The transformers backend: models draw with this engine, and everything else goes on as before.
+"""The transformers backend: models draw with this engine, and nothing else changes.
 
-    attach(model, seed=0)                                                     one line for a model; `detach` undoes it
-    model.generate(ids, do_sample=True, custom_generate=generate, seed=0)     one argument for a call
+    attach(model, seed=0)                                                     one line per model; `detach` undoes it
+    model.generate(ids, do_sample=True, custom_generate=generate, seed=0)     one argument per call
     LogitsProcessorList([TopPLogitsWarper(0.9)])                              single processors
 
-`generate` keeps its own loop, processors, criteria, caches and streamers. Where it would call its warpers, softmax and
-multinomial, one fused call draws: see `chain` (what is replaced), `fused` (by what), `decoding` (in whose loop;
-`attach` and `call` lead there), `continuous` (`generate_batch`). What the engine can't take part in it leaves to
-transformers, with a warning that names it: beam sampling, assisted decoding, options that it doesn't know.
+`generate` keeps its loop, processors, criteria, caches and streamers. One fused call replaces its warpers, softmax and
+multinomial: `chain` finds the part to replace, `fused` draws, `decoding` runs generate's loop (called by `attach` and
+`call`), `continuous` is for `generate_batch`. The engine does not support beam sampling, assisted decoding and unknown
+sampling options. It leaves them to transformers, with a warning that names them.
 """
 
 from samplers.extras import how_to_install

@@ -1,4 +1,4 @@
-"""One line for a model: from then on its `generate(do_sample=True)` draws with this engine."""
+"""One line per model: afterwards its `generate(do_sample=True)` draws with this engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import GenerationMixin
 
 from samplers.batch import Integers, Params
 from samplers.hf.chain import sampling_params
-from samplers.hf.decoding import decode, leave_alone, step_aside
+from samplers.hf.decoding import decode, step_aside, warn_if_left_alone
 from samplers.hf.options import Options, checked
 
 
@@ -22,19 +22,19 @@ def attach(
     stream: Integers | None = None,
     backend: str = "auto",
 ) -> Any:
-    """Make a transformers model draw with this engine; returns the model. A second call replaces what the first set.
+    """Make a transformers model draw with this engine and return the model. A second call replaces the first.
 
     Args:
         model: anything with transformers' `generate`, also behind `torch.compile` or PEFT.
-        params: SamplingParams in place of generate's temperature, top_k, top_p, ..., one for all rows or one a row;
+        params: SamplingParams that replace generate's temperature, top_k, top_p, ..., one for all rows or one per row;
             None: generate's own, call by call.
-        seed: int or one a row; the same at every call. None: drawn from torch's generator at every call, so that
-            `torch.manual_seed` and transformers' `set_seed` rule it.
-        stream: int64, one a row; a row that keeps its stream draws the same in whatever batch. None: the row number.
+        seed: int or one per row; the same at every call. None: drawn from torch's generator at every call, which
+            `torch.manual_seed` and transformers' `set_seed` control.
+        stream: int64, one per row; a row with the same stream draws the same tokens in any batch. None: the row number.
         backend: "auto", "reference", "native" or "triton".
 
-    A row is a sequence: prompts times num_return_sequences. The decode step is the draw's position, so that the token
-    is that of `samplers.sample(logits, params, seed=seed, position=step, stream=stream)`.
+    A row is a sequence: prompts times num_return_sequences. The decode step is the draw's position: the token is that
+    of `samplers.sample(logits, params, seed=seed, position=step, stream=stream)`.
 
     Raises: TypeError or ValueError naming the argument; TypeError for a model without transformers' generate. While
         generating: ValueError for sampling options out of range, InvalidLogits with the row and the step.
@@ -48,15 +48,15 @@ def attach(
     True
     """
     options = checked(params, seed, stream, backend)
-    target = generating(model)
+    target = generating_model(model)
     target.__class__ = attached_class(base_of(target))
     target._samplers_hf = options
     return model
 
 
 def detach(model: Any) -> Any:
-    """Undo `attach`; returns the model. A model that is not attached stays as it is."""
-    target = generating(model)
+    """Undo `attach` and return the model. A model that is not attached does not change."""
+    target = generating_model(model)
     if isinstance(target, Attached):
         target.__class__ = base_of(target)
         vars(target).pop("_samplers_hf", None)
@@ -64,9 +64,9 @@ def detach(model: Any) -> Any:
 
 
 class Attached:
-    """Mixed in before a model's class: where generate calls these methods, they look at the options first.
+    """A mixin before a model's class: generate calls these methods, which look at the options first.
 
-    A second model that is made of the class has none, and is as if it were of the model's own class.
+    Another instance of the class has no options and behaves like an instance of the model's own class.
     """
 
     _samplers_hf: Options | None = None
@@ -75,7 +75,7 @@ class Attached:
         if self._samplers_hf is not None:
             if generation_config.do_sample and self._samplers_hf.params is None:
                 sampling_params(generation_config)
-            leave_alone(generation_mode.value, generation_config)
+            warn_if_left_alone(generation_mode.value, generation_config)
         super()._validate_generation_mode(generation_mode, generation_config, *arguments)  # type: ignore[misc]
 
     def _sample(self, *arguments: Any, **kwargs: Any) -> Any:
@@ -88,21 +88,21 @@ class Attached:
             return manager
         try:
             from samplers.hf import continuous
-        except ImportError:  # the first versions of transformers 5 have no such list of processors
+        except ImportError:  # the first versions of transformers 5
             step_aside("continuous batching of this version of transformers")
             return manager
         return continuous.install(manager, self._samplers_hf)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """For pickle and copy, which would look our class up under the name of the model's own."""
+        """For pickle and copy: they would look up this class by the name of the model's own class."""
         return restored, (base_of(self),), self.__dict__
 
 
 @functools.cache
 def attached_class(base: type) -> type:
-    """The model's class with `Attached` before it, under its own name: pipelines and checkpoints go by that."""
-    own = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(base.__name__, (Attached, base), own)
+    """The model's class with `Attached` before it, under the same name: pipelines and checkpoints use the name."""
+    attributes = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(base.__name__, (Attached, base), attributes)
 
 
 def base_of(model: Any) -> type:
@@ -115,8 +115,8 @@ def restored(base: type) -> Any:
     return attached.__new__(attached)
 
 
-def generating(model: Any) -> Any:
-    """The model whose `_sample` generate looks up: within torch.compile's or PEFT's wrapper, if it has one."""
+def generating_model(model: Any) -> Any:
+    """The model whose `_sample` generate calls, without the wrapper of torch.compile or PEFT."""
     inner = getattr(model, "_orig_mod", model)
     inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     if not isinstance(inner, GenerationMixin):

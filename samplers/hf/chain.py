@@ -1,6 +1,6 @@
-"""What generate made of its options: processors that stay, warpers that one fused call replaces, processors behind.
+"""Splits generate's list: processors that stay, warpers that one fused call replaces, processors after them.
 
-bias, penalties, bad words, a user's own ... | Temperature, TopK, TopP, ... Eta | Watermark, LogitNormalization
+bias, penalties, bad words, the user's ...  | Temperature, TopK, TopP, ... Eta | Watermark, LogitNormalization
 before                                       | params                           | after
 """
 
@@ -14,7 +14,7 @@ from transformers.generation import logits_process
 from samplers.params import PackedParams, SamplingParams
 from samplers.reference.filters import FILTERS
 
-# In the order of `GenerationMixin._get_logits_processor`: option, its warper, and for which values it is built.
+# In the order of `GenerationMixin._get_logits_processor`: option, its warper, and the condition for building it.
 WARPERS: tuple[tuple[str, str, Any], ...] = (
     ("temperature", "TemperatureLogitsWarper", lambda temperature: temperature != 1),
     ("top_k", "TopKLogitsWarper", lambda k: k != 0),
@@ -30,12 +30,12 @@ WATERMARKS = (logits_process.WatermarkLogitsProcessor, logits_process.SynthIDTex
 
 
 class Unsupported(Exception):
-    """The engine steps aside; the message names what it can't take part in."""
+    """The engine leaves the call to transformers; the message names the reason."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A list of processors, split; the fused call comes between before and after."""
+    """A split list of processors; the fused call is between before and after."""
 
     before: list[Any]
     params: PackedParams
@@ -43,14 +43,14 @@ class Chain:
 
     @property
     def reshaped(self) -> bool:
-        """Whether what comes after changes the distribution; to normalise does not."""
+        """Whether the processors after the draw change the distribution; LogitNormalization does not."""
         return any(type(processor) is not logits_process.LogitNormalization for processor in self.after)
 
 
 def sampling_params(config: Any) -> SamplingParams:
     """The sampling options of a GenerationConfig that `generate` has prepared (None: off).
 
-    Raises: ValueError or TypeError naming the option, also for values that transformers takes in silence.
+    Raises: ValueError or TypeError naming the option, also for values that transformers accepts silently.
     """
     values = {name: getattr(config, name, None) for name in OPTIONS}
     params = SamplingParams(**{name: value for name, value in values.items() if value is not None})
@@ -63,9 +63,9 @@ def sampling_params(config: Any) -> SamplingParams:
 
 
 def split(processors: list[Any], config: Any, params: PackedParams | None) -> Chain:
-    """Split the list that generate built of its config; params, where given, stand in for the warpers.
+    """Split the list that generate built from its config; params replace the warpers.
 
-    Raises: Unsupported where the list ends otherwise than the config lets expect.
+    Raises: Unsupported if the end of the list is not as the config suggests.
     """
     for name in UNKNOWN:
         if getattr(config, name, None) is not None:
@@ -73,14 +73,13 @@ def split(processors: list[Any], config: Any, params: PackedParams | None) -> Ch
     warpers, after = expected_warpers(config), expected_after(config)
     begin = len(processors) - len(warpers) - len(after)
     tail = processors[max(0, begin) :]
-    if begin < 0 or not all(isinstance(one, kind) for one, kind in zip(tail, warpers + after, strict=True)):
-        raise Unsupported("logits processors " + ", ".join(type(one).__name__ for one in tail))
-    own = params or sampling_params(config).packed
-    return Chain(processors[:begin], own, tail[len(warpers) :])
+    if begin < 0 or not all(isinstance(found, kind) for found, kind in zip(tail, warpers + after, strict=True)):
+        raise Unsupported("logits processors " + ", ".join(type(processor).__name__ for processor in tail))
+    return Chain(processors[:begin], params or sampling_params(config).packed, tail[len(warpers) :])
 
 
 def expected_warpers(config: Any) -> list[Any]:
-    """The classes that generate builds for a config."""
+    """The classes of the warpers that generate builds for a config."""
     values = [(getattr(config, name, None), getattr(logits_process, kind), built) for name, kind, built in WARPERS]
     return [kind for value, kind, built in values if value is not None and built(value)]
 
@@ -91,7 +90,7 @@ def expected_after(config: Any) -> list[Any]:
 
 
 def overruled(config: Any, own: Any) -> list[str]:
-    """Sampling options of a call, beyond those of its model's own config, that attached parameters stand in for.
+    """The sampling options of a call that attached parameters overrule, without those of the model's own config.
 
     >>> from transformers import GenerationConfig
     >>> overruled(GenerationConfig(temperature=0.7, top_p=0.9, top_k=50), GenerationConfig(top_p=0.9))

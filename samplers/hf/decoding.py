@@ -1,4 +1,4 @@
-"""generate's own decoding loop, made to draw with the fused call."""
+"""Runs generate's own decoding loop with the fused call."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def decode(
     generation_config: Any,
     **model_kwargs: Any,
 ) -> Any:
-    """Run a model's `_sample` with the fused call behind the processors that stay, or untouched where we step aside.
+    """Run a model's `_sample` with the fused call after the processors that stay, or unchanged if we step aside.
 
-    Greedy decoding is left as it is, and so are an assistant's drafts: speculative decoding has its own random numbers.
+    Greedy decoding does not change, nor do an assistant's drafts: speculative decoding has its own random numbers.
     """
     sampler, processors, config = None, logits_processor, generation_config
     if config.do_sample and not getattr(config, "is_assistant", False):
@@ -40,7 +40,7 @@ def decode(
     if sampler is not None:
         processors = FusedList(sampler)
         config = copy.copy(generation_config)
-        config.do_sample = False  # the loop takes the arg max, which is what was drawn
+        config.do_sample = False  # the loop then takes the arg max, which is the token drawn
     output = loop(
         input_ids,
         logits_processor=processors,
@@ -58,7 +58,7 @@ def decode(
 def fused_sampler(
     loop: Any, options: Options, input_ids: torch.Tensor, processors: Any, config: Any, model_kwargs: dict[str, Any]
 ) -> FusedSampler:
-    """Raises: Unsupported where the engine can't take part, ValueError for a sampling option out of range."""
+    """Raises: Unsupported if the engine must step aside, ValueError for a sampling option out of range."""
     model = loop.__self__
     if loop.__func__ is not GenerationMixin._sample:
         raise Unsupported(f"{type(model).__name__} has a decoding loop of its own")
@@ -71,14 +71,14 @@ def fused_sampler(
     return FusedSampler(chain, options, input_ids, mask, scores)
 
 
-def leave_alone(mode: str, config: Any) -> None:
-    """Tells where a mode of generate samples without us."""
+def warn_if_left_alone(mode: str, config: Any) -> None:
+    """Warn if a mode of generate samples without the engine."""
     if config.do_sample and mode in LEFT_ALONE:
         step_aside(LEFT_ALONE[mode])
 
 
 def step_aside(reason: str) -> None:
-    """Tells what the engine has no part in."""
+    """Warn that transformers draws instead of the engine."""
     warn(
         f"stepping aside for this call ({reason}): transformers draws, from torch's generator, which a seed given to "
         "samplers.hf does not rule"

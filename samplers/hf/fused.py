@@ -1,9 +1,9 @@
-"""The fused call, as generate sees it: the last processor of its list.
+"""The fused call as generate sees it: the last processor of its list.
 
-generate's loop is asked for the arg max of the scores that this processor returns (`do_sample=False` in the copy of
-the config that the loop gets). They are a `Drawn`: a tensor of scores like any other, whose arg max is the token that
-was drawn. So nothing of the size of the vocabulary is written for a token to be handed over, and where the caller
-wants scores, they are the ones that generate returns without us.
+generate's loop takes the arg max of the scores that this processor returns (the loop's copy of the config has
+`do_sample=False`). The scores are a `Drawn`: an ordinary tensor of scores whose arg max is the token drawn. A token is
+thus returned without writing a tensor as large as the vocabulary, and a caller who wants scores gets the same as
+without the engine.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ ARGMAX = (torch.argmax, torch.Tensor.argmax)
 
 
 class Drawn(torch.Tensor):
-    """Scores [B, V] whose arg max over the vocabulary is the tokens drawn, int64 [B]."""
+    """Scores [B, V] whose arg max over the vocabulary gives the tokens drawn, int64 [B]."""
 
     tokens: torch.Tensor
     taken: bool
 
     @staticmethod
     def of(scores: torch.Tensor, tokens: torch.Tensor) -> Drawn:
-        """No copy: another view of the scores."""
+        """A view of the scores, not a copy."""
         drawn = scores.as_subclass(Drawn)
         drawn.tokens, drawn.taken = tokens, False
         return drawn
@@ -50,7 +50,7 @@ class Drawn(torch.Tensor):
 
 
 def over_the_vocabulary(input: torch.Tensor, dim: int | None = None, keepdim: bool = False) -> bool:  # noqa: A002
-    """Whether arg max is called as generate's loop calls it."""
+    """Whether arg max is called as in generate's loop."""
     return dim in (-1, 1) and not keepdim
 
 
@@ -60,11 +60,11 @@ def plain(scores: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
 
 
 class FusedSampler(LogitsProcessor):
-    """Draws a token a row at every step of one call of generate.
+    """Draws one token per row at every step of one call of generate.
 
     chain: parameters, and processors that act on the filtered scores. options: seed, stream and backend. prompt:
-    int64 [B, L], the ids before the first step. mask: [B, L], 0 where the prompt is padding, or None. scores: whether
-    the caller is to see the scores, as the warpers leave them.
+    int64 [B, L], the ids before the first step. mask: [B, L], 0 for padding, or None. scores: whether the caller
+    wants the scores as the warpers would return them.
     """
 
     def __init__(
@@ -76,32 +76,32 @@ class FusedSampler(LogitsProcessor):
         self.seed = on_device("seed", options.seed_of_call(), prompt)
         self.stream = None if options.stream is None else on_device("stream", options.stream, prompt)
         self.padding = mask == 0 if mask is not None and mask.shape == prompt.shape else None
-        self.invalid = Watch()
+        self.invalid = InvalidRowFlag()
         self.last: Drawn | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         self.finish()
         step = input_ids.shape[1] - self.prompt_length
-        shown = scores
+        visible = scores
         if self.scores or self.chain.reshaped:
             text = self.text(input_ids)
-            shown = filtered = filter_logits(scores, self.params, **text, backend=self.backend, on_invalid="mark")
+            visible = filtered = filter_logits(scores, self.params, **text, backend=self.backend, on_invalid="mark")
             for processor in self.chain.after:
-                shown = processor(input_ids, shown)
-            if self.chain.reshaped:  # a row that was invalid stays so, for `drawn` to name it with its step
-                scores = shown.masked_fill(filtered.amax(-1, keepdim=True) == -torch.inf, -torch.inf)
+                visible = processor(input_ids, visible)
+            if self.chain.reshaped:  # an invalid row stays invalid: `drawn` reports it with its step
+                scores = visible.masked_fill(filtered.amax(-1, keepdim=True) == -torch.inf, -torch.inf)
         tokens = self.drawn(input_ids, scores, step)
-        self.last = Drawn.of(shown, tokens)
+        self.last = Drawn.of(visible, tokens)
         return self.last
 
     def drawn(self, input_ids: torch.Tensor, scores: torch.Tensor, step: int) -> torch.Tensor:
-        """As `sample`, of whose columns only the tokens are needed."""
+        """The tokens of `samplers.sample`, without its other columns."""
         params, text = (PLAIN, {}) if self.chain.reshaped else (self.params, self.text(input_ids))
         batch = Batch(scores, params, **text, seed=self.seed, position=step, stream=self.stream)
         columns = implementation(self.backend, batch.on_gpu).sample(batch, details=False)
         tokens = batch.outputs([columns.tokens])[0]
         if batch.on_gpu:
-            return self.invalid.watched(tokens, step)
+            return self.invalid.record(tokens, step)
         if not columns.all_valid and (tokens < 0).any():
             raise InvalidLogits((tokens < 0).nonzero()[:, 0].tolist(), step)
         return tokens
@@ -117,11 +117,11 @@ class FusedSampler(LogitsProcessor):
         return {"history": history, "history_start": self.prompt_length}
 
     def finish(self) -> None:
-        """After every step: what was drawn must have been taken, and every row must have been valid."""
+        """After every step: check that the loop took the tokens, and that every row was valid."""
         if self.last is not None and not self.last.taken:
             raise RuntimeError(
-                "transformers did not take the tokens that samplers.hf drew: this version chooses them in a way that "
-                "is not known here; samplers.hf.detach(model) draws without it"
+                "transformers did not take the tokens that samplers.hf drew: this version of transformers chooses "
+                "tokens in an unknown way; samplers.hf.detach(model) draws without samplers.hf"
             )
         self.invalid.check()
 
@@ -129,7 +129,7 @@ class FusedSampler(LogitsProcessor):
 class FusedList(LogitsProcessorList):
     """generate's list: the processors that stay, then the fused call.
 
-    transformers' own list inspects the signature of every processor at every step, which takes as long as the draw.
+    transformers' own list inspects the signature of every processor at every step, which takes as long as a draw.
     """
 
     def __init__(self, sampler: FusedSampler) -> None:
@@ -140,17 +140,17 @@ class FusedList(LogitsProcessorList):
         return self.sampler(input_ids, self.before(input_ids, scores, **kwargs))
 
 
-class Watch:
-    """Invalid rows on a GPU, found without waiting for it.
+class InvalidRowFlag:
+    """Finds invalid rows on a GPU without synchronising with it.
 
-    The flags of a step are copied while the GPU goes on and read one step later, when generate itself has waited for
-    that step to decide whether to stop. Until then an invalid row goes on with token 0.
+    The flags of a step are copied while the GPU works and are read one step later: by then generate itself has waited
+    for that step to decide whether to stop. Until then an invalid row continues with token 0.
     """
 
     def __init__(self) -> None:
         self.pending: tuple[torch.Tensor, Any, int] | None = None
 
-    def watched(self, tokens: torch.Tensor, step: int) -> torch.Tensor:
+    def record(self, tokens: torch.Tensor, step: int) -> torch.Tensor:
         flags = torch.empty(tokens.shape, dtype=torch.bool, pin_memory=tokens.is_cuda)
         flags.copy_(tokens < 0, non_blocking=True)
         copied = torch.cuda.Event() if tokens.is_cuda else None
@@ -171,7 +171,7 @@ class Watch:
 
 
 def on_device(name: str, value: Integers, prompt: torch.Tensor) -> Integers:
-    """Checked against the number of rows; an array goes to the GPU once, not at every step."""
+    """Check a value against the number of rows, and move an array to the GPU once instead of at every step."""
     checked = integers(name, value, len(prompt))
     if isinstance(checked, np.ndarray) and prompt.is_cuda:
         return torch.from_numpy(checked.copy()).to(prompt.device)

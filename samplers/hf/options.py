@@ -1,4 +1,4 @@
-"""What a user of the transformers backend may choose beside generate's own options."""
+"""The options of the transformers backend, in addition to generate's own."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from samplers.params import PackedParams, pack
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """Of a model that is attached, or of one call.
+    """The options of an attached model, or of one call.
 
-    params: in place of generate's own sampling options, one for all rows or one a row; None: generate's own.
-    seed: int or one a row; None: drawn from torch's generator at every call, so that `torch.manual_seed` and
-    transformers' `set_seed` rule it. stream: int64, one a row; None: the row's number. backend: as in `sample`.
+    params: replace generate's sampling options, one for all rows or one per row; None: generate's own. seed: int or
+    one per row; None: drawn from torch's generator at every call, which `torch.manual_seed` and transformers'
+    `set_seed` control. stream: int64, one per row; None: the row's number. backend: as in `sample`.
     """
 
     params: PackedParams | None = None
@@ -42,10 +42,10 @@ def checked(params: Params, seed: Integers | None, stream: Integers | None, back
 
 
 def rows(value: Any) -> int:
-    """How many rows a seed or stream is for."""
+    """The number of rows of a seed or stream."""
     return 1 if isinstance(value, int) or not np.ndim(value) else len(value)
 
 
 def fresh_seed() -> int:
-    """A seed from torch's own generator, on the host: nothing waits for a GPU."""
+    """A seed from torch's CPU generator, without synchronising with a GPU."""
     return int(torch.randint(-(2**63), 2**63 - 1, ()))

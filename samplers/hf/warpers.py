@@ -1,10 +1,10 @@
-"""Single processors with the constructors and attributes of transformers' own, to be put into a LogitsProcessorList.
+"""Single processors for a LogitsProcessorList, with the constructors and attributes of transformers'.
 
-What they keep is what `filter_logits` keeps with one parameter, of float64 scores as rounded to float32; a result has
-the type and shape of the scores, and a gradient flows through it as in transformers. They hold what this package holds
-everywhere: values out of range are refused by name, and a row with a NaN, +inf or nothing above -inf raises
-InvalidLogits. The attributes can be read, not set. They are no subclasses of transformers' own, for which its
-continuous batching would put processors of its own in their place.
+They keep the tokens that `filter_logits` keeps with one parameter; float64 scores are rounded to float32 for it. A
+result has the type and shape of the scores, and a gradient flows through it as in transformers. As everywhere in this
+package, values out of range are refused by name, and a row with a NaN, +inf or nothing above -inf raises InvalidLogits.
+The attributes are read-only. The classes are not subclasses of transformers': its continuous batching would replace
+them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CUTOFF = Range("in (0, 1)", 0, 1, open_low=True, open_high=True)
 
 
 class Warper(LogitsProcessor):
-    """Keeps what one parameter keeps and sets the rest to filter_value."""
+    """Keeps the tokens of one parameter and sets the others to filter_value."""
 
     supports_continuous_batching = True
     min_tokens_to_keep = property(attrgetter("params.min_tokens_to_keep"))
@@ -44,7 +44,7 @@ class Warper(LogitsProcessor):
 
 
 def rows_of(scores: torch.Tensor) -> torch.Tensor:
-    """Scores [..., V] as the engine takes them: [B, V], no float64."""
+    """Scores [..., V] in the engine's form: [B, V], not float64."""
     rows = torch.atleast_2d(scores).flatten(0, -2)
     return rows.float() if rows.dtype == torch.float64 else rows
 
@@ -118,7 +118,7 @@ class EpsilonLogitsWarper(Warper):
 class EtaLogitsWarper(Warper):
     """Keeps tokens of probability min(epsilon, sqrt(epsilon)·e^-entropy) or more (Hewitt et al., 2022).
 
-    device is taken, as by transformers, and not needed.
+    device is accepted, as in transformers, and ignored.
     """
 
     epsilon = property(attrgetter("params.eta_cutoff"))
@@ -136,14 +136,14 @@ class EtaLogitsWarper(Warper):
 class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
     """Divides the positive logits of tokens in the text by penalty > 0, multiplies the negative ones (Keskar, 2019).
 
-    prompt_ignore_length: so many first ids are not counted; an int for all rows or an integer tensor [B]. Of scores
-    [B, L, V] the last position is penalised.
+    prompt_ignore_length: number of first ids that do not count, an int for all rows or an integer tensor [B]. Of
+    scores [B, L, V] the last position is penalised.
 
     >>> RepetitionPenaltyLogitsProcessor(2.0)(torch.tensor([[0, 2]]), torch.tensor([[1.0, 3.0, -2.0]]))
     tensor([[ 0.5000,  3.0000, -4.0000]])
     """
 
-    supports_continuous_batching = False  # it would be given the last token alone
+    supports_continuous_batching = False  # it would get only the last token
     penalty = property(attrgetter("params.repetition_penalty"))
 
     def __init__(self, penalty: float, prompt_ignore_length: int | torch.Tensor | None = None) -> None:
@@ -171,7 +171,7 @@ class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
         return torch.where(said, torch.where(scores < 0, scores * self.penalty, scores / self.penalty), scores)
 
     def history(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """The ids that count, int [B, L]; -1 in place of those ignored."""
+        """The ids that count, int [B, L]; -1 for ignored ids."""
         history = input_ids[:, None] if input_ids.ndim == 1 else input_ids
         ignored = self.prompt_ignore_length
         if isinstance(ignored, torch.Tensor):
@@ -183,5 +183,5 @@ class RepetitionPenaltyLogitsProcessor(LogitsProcessor):
 
 
 def checked(name: str, value: float, accepted: Range) -> float:
-    """Under its name here; what SamplingParams takes for "off" is an error, as in transformers."""
+    """Check a value under the processor's name for it; values that mean "off" are errors, as in transformers."""
     return within(name, number(name, value, accepted.text), accepted)

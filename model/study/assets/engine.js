@@ -1,10 +1,11 @@
 "use strict";
-// A draw as docs/definition.md defines it and samplers/reference computes it: the same names, the same numbered steps,
-// the same integers. Lay the two side by side; that is why the names here are Python's.
+// A draw as docs/definition.md defines it, for comparison with samplers/reference: the same names (hence in Python's
+// style), the same numbered steps, the same integers.
 //
-// float32: a double operation on float32 values, rounded once by Math.fround, is the float32 operation, as
-// 53 >= 2·24 + 2. So every operation stands in an f( ) of its own; fma has two, as in the reference. Integers: a weight is below 2^41 and exact in a
-// double; a sum of up to 2^20 weights is not, so totals, products and bounds are BigInt.
+// float32: a double operation on float32 values, rounded once by Math.fround, gives the float32 result, since
+// 53 >= 2·24 + 2. Every operation therefore has its own f( ); fma rounds once for two operations, as in the reference.
+// Integers: a weight is below 2^41 and exact in a double; a sum of up to 2^20 weights is not. Totals, products and
+// bounds are BigInt.
 
 const f = Math.fround;
 
@@ -29,10 +30,10 @@ const POWERS = Float64Array.from({ length: 88 }, (_, n) => 2 ** (40 - n)); // d 
 /** d = (x - m) / T, from 0 down to -60. */
 function distances(x, m, temperature) {
   const inverse = f(1 / temperature);
-  return x.map((one) => Math.max(f(f(one - m) * inverse), LOWEST));
+  return x.map((logit) => Math.max(f(f(logit - m) * inverse), LOWEST));
 }
 
-/** a·b + c: the product is exact in a double; the weights are those of the operation that rounds once. */
+/** a·b + c: the product is exact in a double; every weight equals that of an operation that rounds once. */
 const fma = (a, b, c) => f(a * b + c);
 
 /** W(d) = floor(2^40·e^d) to about 2e-7 relative, for one float32 d in [-60, 0]. */
@@ -53,7 +54,7 @@ function weight_of(d) {
 
 const weights = (d) => Float64Array.from(d, weight_of);
 
-const BLOCK = 2048; // so many weights add up to less than 2^53: exact in doubles
+const BLOCK = 2048; // the sum of 2048 weights is below 2^53: exact in doubles
 
 /** The sum of one block of w, from `start`. */
 function block_sum(w, start) {
@@ -69,7 +70,7 @@ function sum(w) {
   return total;
 }
 
-/** The first place whose running sum of w is at least target, a BigInt in 1 .. Σ w. */
+/** The first place whose running sum of w reaches the target, a BigInt in 1 .. Σ w. */
 function first_reaching(w, target) {
   let start = 0;
   let left = target;
@@ -83,7 +84,7 @@ function first_reaching(w, target) {
   return place;
 }
 
-/** Q(q) = ceil(q·2^64); scaling by 2^64 and Math.ceil are exact, and so is BigInt of an integral double. */
+/** Q(q) = ceil(q·2^64). Scaling by 2^64, Math.ceil and BigInt of an integral double are exact. */
 const fraction = (q) => BigInt(Math.ceil(q * 2 ** 64));
 
 /** q·mass, forgiving one part in 2^20. mass and the result are BigInt. */
@@ -92,13 +93,13 @@ function bound(mass, q) {
   return b - (b >> 20n);
 }
 
-/** A BigInt to compare weights with: above 2^53 there is no weight. */
+/** A BigInt as a number to compare weights with; no weight is above 2^53. */
 const limit = (b) => (b > 2n ** 53n ? Infinity : Number(b));
 
 /** D = floor(-d·2^24): nats below the most probable token, as integers of 2^-24. */
-const surprise = (d) => Float64Array.from(d, (one) => Math.floor(-one * 2 ** 24));
+const surprisal = (d) => Float64Array.from(d, (distance) => Math.floor(-distance * 2 ** 24));
 
-/** (w·D) >> 24. The product may pass 2^53, so both are taken in two parts, of which no product does. */
+/** (w·D) >> 24. The product can exceed 2^53; both factors are split in two parts, whose products do not. */
 function energy_of(w, D) {
   const D_high = Math.floor(D / 2 ** 24);
   const D_low = D - D_high * 2 ** 24;
@@ -108,8 +109,8 @@ function energy_of(w, D) {
 }
 
 /** D̄, the mean of D under w, in nats of 2^-24. */
-function mean_surprise(d, w) {
-  const energy = sum(surprise(d).map((D, i) => energy_of(w[i], D)));
+function mean_surprisal(d, w) {
+  const energy = sum(surprisal(d).map((D, i) => energy_of(w[i], D)));
   return Number((energy << 24n) / sum(w));
 }
 
@@ -140,7 +141,7 @@ function random_bits(seed, position, stream) {
 
 const BITS = new DataView(new ArrayBuffer(4));
 
-/** An integer in 0 .. 2^32 - 1 that is less where x is greater; + 0 makes one zero of the two. */
+/** An integer in 0 .. 2^32 - 1 that falls as x rises; + 0 turns -0 into 0. */
 function descending(x) {
   BITS.setFloat32(0, x + 0);
   const bits = BITS.getUint32(0);
@@ -150,7 +151,7 @@ function descending(x) {
 /** Places by ascending key, ties by lowest place. A key below 2^33 and a place below 2^20 share one exact double. */
 function argsort(keys) {
   const packed = Float64Array.from(keys, (key, i) => key * 2 ** 20 + i).sort();
-  return Int32Array.from(packed, (one) => one % 2 ** 20);
+  return Int32Array.from(packed, (pair) => pair % 2 ** 20);
 }
 
 /** Places in order: x descending, id ascending. */
@@ -162,7 +163,7 @@ function argmax(x) {
   return best;
 }
 
-/** Masks are Uint8Array [K]; this one holds the given places. */
+/** A mask, Uint8Array [K], of the given places. */
 function mask_of(size, places) {
   const kept = new Uint8Array(size);
   for (const place of places) kept[place] = 1;
@@ -171,7 +172,7 @@ function mask_of(size, places) {
 
 // ---- top_k ----
 
-/** The n-th greatest value, or the least where there are fewer. */
+/** The n-th greatest value, or the least if there are fewer. */
 function nth_greatest(x, n) {
   return x.slice().sort()[x.length - Math.min(n, x.length)];
 }
@@ -179,7 +180,7 @@ function nth_greatest(x, n) {
 /** Kept: x >= the max(k, n)-th greatest of x. */
 function top_k(x, k, n) {
   const least = nth_greatest(x, Math.max(k, n));
-  return Uint8Array.from(x, (one) => one >= least);
+  return Uint8Array.from(x, (logit) => logit >= least);
 }
 
 // ---- top_p ----
@@ -211,7 +212,7 @@ function min_p(x, w, part, n) {
 /** Kept: w >= least, and every x >= the n-th greatest. */
 function at_least(x, w, least, n) {
   const nth = nth_greatest(x, n);
-  return Uint8Array.from(x, (one, i) => w[i] >= least || one >= nth);
+  return Uint8Array.from(x, (logit, i) => w[i] >= least || logit >= nth);
 }
 
 /** Kept: p >= cutoff, and every x >= the n-th greatest. */
@@ -221,24 +222,24 @@ function epsilon(x, w, cutoff, n) {
 
 /** Kept: p >= min(cutoff, √cutoff·e^-H), and every x >= the n-th greatest. */
 function eta(x, d, w, cutoff, n) {
-  const flat = BigInt(weight_of(f(-mean_surprise(d, w) * 2 ** -24)));
+  const flat = BigInt(weight_of(f(-mean_surprisal(d, w) * 2 ** -24)));
   const least = Math.min(limit(bound(sum(w), cutoff)), limit(bound(flat, Math.sqrt(cutoff))));
   return at_least(x, w, least, n);
 }
 
 // ---- typical ----
 
-/** Kept: the tokens whose surprise is nearest the entropy, up to mass p and all ties; at least n. */
+/** Kept: the tokens whose surprisal is nearest the entropy, up to mass p and all ties; at least n. */
 function typical(d, w, p, n) {
-  // 1. how far from typical
-  const mean = mean_surprise(d, w);
-  const a = surprise(d).map((D) => Math.abs(D - mean));
+  // 1. distance from typical
+  const mean = mean_surprisal(d, w);
+  const a = surprisal(d).map((D) => Math.abs(D - mean));
   const order = argsort(a);
   // 2. the least distance within which the mass reaches the target
   const target = bound(sum(w), p);
   const furthest = a[order[first_reaching(Float64Array.from(order, (i) => w[i]), target > 1n ? target : 1n)]];
   // 3. as a set
-  const kept = Uint8Array.from(a, (one) => one <= furthest);
+  const kept = Uint8Array.from(a, (distance) => distance <= furthest);
   for (const place of order.subarray(0, n)) kept[place] = 1;
   return kept;
 }
@@ -250,13 +251,13 @@ function draw(w, bits) {
   return first_reaching(w, ((bits * sum(w)) >> 64n) + 1n);
 }
 
-// ---- sampler: Kept is { ids, x, d, w }, the tokens that are left, in id order ----
+// ---- sampler: a Kept is { ids, x, d, w }, the tokens still kept, in id order ----
 
 function max_of(x) {
   let m = -Infinity;
-  for (const one of x) {
-    if (Number.isNaN(one)) return NaN;
-    if (one > m) m = one;
+  for (const logit of x) {
+    if (Number.isNaN(logit)) return NaN;
+    if (logit > m) m = logit;
   }
   return m;
 }
@@ -264,7 +265,7 @@ function max_of(x) {
 /** Step 1: no NaN, no +inf, something above -inf. */
 const is_valid = (x) => Number.isFinite(max_of(x));
 
-/** Step 4: the filters that p switches on, in their order: [name, what it keeps of a Kept]. */
+/** Step 4: the filters that p switches on, in order: [name, function from a Kept to a mask]. */
 function stages(p) {
   const n = p.min_tokens_to_keep;
   const all = [
@@ -296,17 +297,17 @@ function where(kept, mask) {
 
 // ---- tracing ----
 
-const AS_THEY_ARE = new WeakMap(); // logits to their distribution at T = 1, which no slider moves
+const AT_T_1 = new WeakMap(); // the distribution of logits at T = 1, which no slider changes
 
-function as_they_are(x) {
-  if (!AS_THEY_ARE.has(x)) AS_THEY_ARE.set(x, weigh(x, 1));
-  return AS_THEY_ARE.get(x);
+function at_t_1(x) {
+  if (!AT_T_1.has(x)) AT_T_1.set(x, weigh(x, 1));
+  return AT_T_1.get(x);
 }
 
-/** What is left after every stage: [{ name, value, kept }]. logits untouched, changed after step 0. */
+/** The tokens kept after every stage: [{ name, value, kept }]. logits: the model's; changed: after step 0. */
 function path(logits, changed, p) {
-  const steps = [{ name: "logits", value: null, kept: as_they_are(is_valid(logits) ? logits : changed) }];
-  if (logits !== changed) steps.push({ name: "penalties", value: null, kept: as_they_are(changed) });
+  const steps = [{ name: "logits", value: null, kept: at_t_1(is_valid(logits) ? logits : changed) }];
+  if (logits !== changed) steps.push({ name: "penalties", value: null, kept: at_t_1(changed) });
   steps.push({ name: "temperature", value: p.temperature, kept: weigh(changed, p.temperature) });
   for (const [name, mask] of p.temperature > 0 ? stages(p) : []) {
     const { kept } = steps[steps.length - 1];
@@ -331,19 +332,19 @@ function place_of(token, kept) {
   return kept.ids[low] === token ? low : -1;
 }
 
-/** The probability of a token in a distribution; 0 where it is not in it. */
+/** The probability of a token in a distribution, 0 if it was cut. */
 function probability(token, kept) {
   const place = place_of(token, kept);
   return place < 0 ? 0 : kept.w[place] / Number(kept.total);
 }
 
-/** The integers of 0 .. total that draw the token at a place. */
+/** The interval of integers in 0 .. total that draw the token at a place. */
 function interval(kept, place) {
   const end = sum(kept.w.subarray(0, place + 1));
   return [end - BigInt(kept.w[place]), end];
 }
 
-/** One draw: its stages, and what the 64 random bits made of the last of them. */
+/** One draw: its stages, and the token that the 64 random bits draw from the last stage. */
 function follow(logits, changed, p, bits) {
   const steps = path(logits, changed, p);
   const { kept } = steps[steps.length - 1];
@@ -360,4 +361,4 @@ function follow(logits, changed, p, bits) {
 }
 
 const engine = { draw, entropy_of, follow, in_order, interval, place_of, probability, random_bits, weights };
-if (typeof module === "object") module.exports = engine; // for Node, which tests it
+if (typeof module === "object") module.exports = engine; // for the tests in Node

@@ -1,11 +1,11 @@
 "use strict";
-// The page: it shows what engine.js computes of the embedded logits. Text of tokens only ever becomes text nodes.
+// The page shows the draws that engine.js computes from the embedded logits. Text of tokens becomes text nodes only.
 (() => {
   const DATA = JSON.parse(document.getElementById("data").textContent);
   const STEPS = DATA.steps.map(read_step);
-  const state = { step: 0, moved: {} }; // moved: the settings that differ from those of the walk, by name
+  const state = { step: 0, moved: {} }; // moved: the settings changed by the sliders, by name
 
-  // ---- what was embedded ----
+  // ---- the embedded data ----
 
   function floats(base64) {
     const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
@@ -13,7 +13,7 @@
     return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
   }
 
-  /** What a step is made of is decoded when looked at and then forgotten: a long walk of a large vocabulary is much. */
+  /** The arrays of a step are decoded when it is shown and then dropped, since those of a long text are large. */
   function read_step(raw) {
     const step = { ...raw, bits: BigInt(raw.bits), total: BigInt(raw.total), u: BigInt(raw.u), cache: {} };
     const once = (name, make) => (step.cache[name] ??= make());
@@ -38,7 +38,7 @@
   const code = (c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
   const is_newline = (id) => DATA.pieces[id] === "<0x0A>" || DATA.pieces[id] === "\n";
 
-  /** A token as the vocabulary writes it, with nothing in it that can't be seen. */
+  /** A token as the vocabulary writes it, without invisible characters. */
   function piece(id) {
     const text = DATA.pieces[id] ?? `<${id}>`;
     if (text === "<0x0A>") return "⏎ <0x0A>";
@@ -85,7 +85,7 @@
   const widths = {};
   const width_of = (id) => widths[id];
 
-  /** All at once, before anything is drawn: measuring between two changes would lay out the page each time. */
+  /** All widths at once, before any drawing: measuring between two changes would force a layout each time. */
   function measure() {
     for (const id of CHARTS) widths[id] = Math.max($(id).clientWidth, 240);
   }
@@ -95,8 +95,8 @@
   const surprisal = (nats) => (nats === null ? null : -nats / BITS);
   const TALLEST = Math.max(
     8,
-    ...DATA.prompt.map((one) => surprisal(one.logprob)),
-    ...STEPS.map((one) => surprisal(one.model_logprob)),
+    ...DATA.prompt.map((token) => surprisal(token.logprob)),
+    ...STEPS.map((step) => surprisal(step.model_logprob)),
   );
   const STRIP = 34;
 
@@ -106,7 +106,7 @@
     return svg("svg", options, rect(0, STRIP - height, 10, height, null));
   }
 
-  /** In the strip a space is faint, and a newline one sign. */
+  /** In the strip a space is faint and a newline is a single sign. */
   function strip_text(id) {
     const text = is_newline(id) ? "⏎" : piece(id);
     const spaces = text.match(/^▁*/)[0];
@@ -135,8 +135,8 @@
   const breaks = (node, id) => (is_newline(id) ? [node, el("span", { class: "break" })] : [node]);
 
   function draw_strip() {
-    const prompt = DATA.prompt.flatMap((one) => breaks(prompt_token(one), one.id));
-    const steps = STEPS.flatMap((one, index) => breaks(step_token(one, index), one.token));
+    const prompt = DATA.prompt.flatMap((token) => breaks(prompt_token(token), token.id));
+    const steps = STEPS.flatMap((step, index) => breaks(step_token(step, index), step.token));
     fill("strip", ...prompt, ...steps);
   }
 
@@ -146,14 +146,14 @@
       .forEach((button, index) => {
         if (index === state.step) button.setAttribute("aria-current", "step");
         else button.removeAttribute("aria-current");
-        button.tabIndex = index === state.step ? 0 : -1; // one stop for the Tab key; arrows do the rest
+        button.tabIndex = index === state.step ? 0 : -1; // the Tab key stops once; the arrow keys move between tokens
       });
   }
 
   // ---- entropy over the steps ----
 
-  const RAW_ENTROPY = STEPS.map((one) => Math.max(0, one.stages[0].entropy) / BITS);
-  const FINAL_ENTROPY = STEPS.map((one) => Math.max(0, one.stages[one.stages.length - 1].entropy) / BITS);
+  const RAW_ENTROPY = STEPS.map(({ stages }) => Math.max(0, stages[0].entropy) / BITS);
+  const FINAL_ENTROPY = STEPS.map(({ stages }) => Math.max(0, stages[stages.length - 1].entropy) / BITS);
 
   function draw_entropy(result) {
     const [width, height, left, bottom] = [width_of("entropy-chart"), 132, 30, 22];
@@ -220,7 +220,7 @@
       ...entries.map(([name, text]) => el("span", {}, el("i", { class: name }), text)),
     );
 
-  // ---- controls: a slider goes over 0 .. 1000, a number takes any exact value ----
+  // ---- controls: a slider covers 0 .. 1000, a number input takes any exact value ----
 
   const END = 1000;
   const digits = (value, n) => Number(value.toPrecision(n));
@@ -262,7 +262,7 @@
       scale: whole(1),
     },
   ];
-  const IN_FRONT = ["temperature", "top_k", "top_p", "epsilon_cutoff"]; // the others are folded away
+  const MAIN_CONTROLS = ["temperature", "top_k", "top_p", "epsilon_cutoff"]; // the others are under "More filters"
 
   function make_control(control) {
     const { name } = control;
@@ -287,13 +287,13 @@
 
   const typed = (input) => (input.value.trim() === "" ? NaN : Number(input.value));
 
-  /** A new value, from one of a control's two inputs; the other follows. */
+  /** Set a value from one of a control's two inputs and update the other. */
   function set(control, value, source) {
     const accepted = control.accepts(value);
     control.number.setAttribute("aria-invalid", String(!accepted));
     fill("problem", accepted ? "" : `${control.name} must be ${control.range}`);
     if (!accepted) {
-      $("reset").disabled = false; // the way back from a number that can't be
+      $("reset").disabled = false; // the way back from an invalid number
       return;
     }
     if (value === current().params[control.name]) delete state.moved[control.name];
@@ -321,9 +321,9 @@
   }
 
   function make_controls() {
-    const is_in_front = ({ name }) => IN_FRONT.includes(name);
-    const folded = CONTROLS.filter((control) => !is_in_front(control));
-    $("main-controls").append(...CONTROLS.filter(is_in_front).map(make_control));
+    const is_main = ({ name }) => MAIN_CONTROLS.includes(name);
+    const folded = CONTROLS.filter((control) => !is_main(control));
+    $("main-controls").append(...CONTROLS.filter(is_main).map(make_control));
     $("more-controls").append(...folded.map(make_control));
     $("more").open = folded.some(({ name, off }) => current().params[name] !== off);
     $("reset").addEventListener("click", reset);
@@ -336,11 +336,11 @@
     draw_step();
   }
 
-  // ---- what was drawn, and what would be ----
+  // ---- the draw, and the draw with these settings ----
 
-  /** Of the mass after the temperature, the part that all filters left. */
+  /** The share of the mass after the temperature that all filters kept. */
   function kept_mass({ stages, kept }) {
-    const weighed = stages.find((one) => one.name === "temperature").kept;
+    const weighed = stages.find((stage) => stage.name === "temperature").kept;
     return Number(kept.total) / Number(weighed.total);
   }
 
@@ -366,7 +366,7 @@
       "mass left": [data_el(`${name}-mass`, kept_mass(result), percent(kept_mass(result)))],
       entropy: [
         data_el(`${name}-entropy`, engine.entropy_of(kept), bits(engine.entropy_of(kept))),
-        ` bits, as of ${fixed(choices, 1)} equal choices`,
+        ` bits, like ${fixed(choices, 1)} equal choices`,
       ],
     };
   }
@@ -379,7 +379,7 @@
     );
     fill(
       "comparison",
-      el("thead", {}, el("tr", {}, ...head.map((one) => el("th", { scope: "col" }, one)))),
+      el("thead", {}, el("tr", {}, ...head.map((heading) => el("th", { scope: "col" }, heading)))),
       el("tbody", {}, ...body),
     );
     fill("sentence", ...sentence(drawn, result));
@@ -387,8 +387,8 @@
 
   function sentence(drawn, result) {
     const was = ["Drawn: ", token_el(drawn.token)];
-    if (!is_moved()) return [...was, ". Move a slider: the same random bits, another distribution."];
-    if (result.token === drawn.token) return [...was, ", and with these settings the same."];
+    if (!is_moved()) return [...was, ". Move a slider: same random bits, another distribution."];
+    if (result.token === drawn.token) return [...was, ", and the same with these settings."];
     return [
       ...was,
       ". With these settings the same random bits draw ",
@@ -397,7 +397,7 @@
     ];
   }
 
-  /** The line 0 .. 1 on which u falls, cut into the tokens' intervals in id order. */
+  /** The line 0 .. 1 with the tokens' intervals in id order, and u. */
   function draw_line(result, name, y, width) {
     const total = Number(result.total);
     const parts = [rect(0, y, width, 18, "segment")];
@@ -442,11 +442,11 @@
 
   // ---- stages ----
 
-  const CHANGES = ["logits", "penalties", "temperature"]; // they weigh anew and cut nothing
+  const NOT_FILTERS = ["logits", "penalties", "temperature"]; // these stages change weights and cut nothing
   const HEADINGS = ["stage", "setting", "left", "of the mass", "least p kept", "greatest p cut", "entropy, bits"];
 
   function least_of(w) {
-    return w.reduce((least, one) => Math.min(least, one), Infinity);
+    return w.reduce((least, weight) => Math.min(least, weight), Infinity);
   }
 
   function greatest_cut(before, after) {
@@ -458,7 +458,7 @@
   }
 
   function stage_row({ name, value, kept }, before) {
-    const cuts = !CHANGES.includes(name);
+    const cuts = !NOT_FILTERS.includes(name);
     const seen = Number(cuts ? before.total : kept.total);
     const mass = cuts ? Number(kept.total) / seen : 1;
     const cells = [
@@ -469,22 +469,22 @@
       cuts ? greatest_cut(before, kept) : "–",
       bits(engine.entropy_of(kept)),
     ];
-    return el("tr", {}, el("th", { scope: "row" }, name), ...cells.map((one) => el("td", {}, one)));
+    return el("tr", {}, el("th", { scope: "row" }, name), ...cells.map((cell) => el("td", {}, cell)));
   }
 
   function draw_stages({ stages }) {
-    const head = el("tr", {}, ...HEADINGS.map((one) => el("th", { scope: "col" }, one)));
+    const head = el("tr", {}, ...HEADINGS.map((heading) => el("th", { scope: "col" }, heading)));
     const rows = stages.map((stage, i) => stage_row(stage, stages[Math.max(0, i - 1)].kept));
     fill("stages", el("thead", {}, head), el("tbody", {}, ...rows));
   }
 
   // ---- the top-p curve ----
 
-  /** The distribution that top-p sees, what it kept of it (null: off), and its setting. */
+  /** The distribution before top-p, the number of tokens it kept (null: off), and its setting. */
   function seen_by_top_p({ stages }) {
-    const at = stages.findIndex((one) => one.name === "top_p");
+    const at = stages.findIndex((stage) => stage.name === "top_p");
     if (at >= 0) return { before: stages[at - 1].kept, size: stages[at].kept.ids.length, p: stages[at].value };
-    const before = stages.findLast((one) => one.name === "temperature" || one.name === "top_k").kept;
+    const before = stages.findLast(({ name }) => name === "temperature" || name === "top_k").kept;
     return { before, size: null, p: null };
   }
 
@@ -494,7 +494,7 @@
     return Array.from(engine.in_order(kept.x), (place) => (mass += kept.w[place] / total));
   }
 
-  /** Ranks for a logarithmic axis: all of the first, then ever fewer. */
+  /** Ranks for a logarithmic axis: every low rank, then fewer and fewer. */
   function ranks(count) {
     const chosen = [];
     for (let rank = 1; rank <= count; rank = Math.max(rank + 1, Math.floor(rank * 1.02))) chosen.push(rank);
@@ -528,7 +528,7 @@
       polyline(ranks(mass.length).map(point), "curve"),
       ...(size === null ? [] : cut_marks(x(cut), y(p), y(mass[cut - 1]), y(0), width, size, left)),
     ];
-    const so_far = result.stages.some((one) => one.name === "top_k") ? "temperature and top-k" : "temperature";
+    const so_far = result.stages.some((stage) => stage.name === "top_k") ? "temperature and top-k" : "temperature";
     const text = size === null ? "top-p is off: nothing is cut here" : cut_text(size, mass[cut - 1], p);
     fill(
       "top-p-chart",
@@ -551,7 +551,7 @@
 
   // ---- candidates ----
 
-  /** The first by raw rank, and the two that were or would be drawn. */
+  /** The first tokens by raw rank, the token drawn, and the token that these settings draw. */
   function listed(drawn, result) {
     const order = current().order();
     const first = Array.from(order.subarray(0, current().top));
@@ -584,7 +584,7 @@
 
   function candidate_row({ id, rank }, probabilities, most, drawn, result) {
     const { stages } = result;
-    const at = stages.findIndex((one) => engine.place_of(id, one.kept) < 0);
+    const at = stages.findIndex(({ kept }) => engine.place_of(id, kept) < 0);
     const cut_at = at < 0 ? null : at;
     const cut_by = cut_at === null ? null : stages[cut_at].name;
     const name = id === drawn.token ? "drawn" : id === result.token ? "would" : cut_by === null ? null : "cut";
@@ -627,23 +627,18 @@
     const stage_names = result.stages.map(({ name, value }) => `${name}${value === null ? "" : ` ${value}`}`);
     const headings = ["token, id", "rank", "logit", ...stage_names];
     const head = [
-      ...headings.map((one) => el("th", { scope: "col" }, one)),
+      ...headings.map((heading) => el("th", { scope: "col" }, heading)),
       el("th", { scope: "col", class: "last" }, "outcome"),
     ];
-    const rows = candidates.map((one, i) => candidate_row(one, probabilities[i], most, drawn, result));
+    const rows = candidates.map((candidate, i) => candidate_row(candidate, probabilities[i], most, drawn, result));
     const others =
       current().changed_logits().length > candidates.length
-        ? [
-            others_row(
-              candidates.map((one) => one.id),
-              result,
-            ),
-          ]
+        ? [others_row(candidates.map(({ id }) => id), result)]
         : [];
     fill("candidates", el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows, ...others));
   }
 
-  // ---- the whole ----
+  // ---- the whole page ----
 
   function draw_step() {
     const drawn = current().drawn();
@@ -680,7 +675,7 @@
     End: () => STEPS.length - 1,
   };
 
-  /** Where an element has a use for the key itself, it keeps it. */
+  /** Inputs and scrolling boxes use the keys themselves. */
   function on_key(event) {
     const taken =
       event.target.closest?.("input, .scroll") || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey;
@@ -708,11 +703,11 @@
       total === step.total &&
       u === step.u &&
       bits_again === step.bits &&
-      left === step.stages.map((one) => `${one.name} ${one.survivors}`).join()
+      left === step.stages.map(({ name, survivors }) => `${name} ${survivors}`).join()
     );
   };
 
-  /** Every draw again, a step at a time so that the page answers meanwhile, against what the engine drew. */
+  /** Repeat every draw and compare it with the engine's, one step at a time to keep the page responsive. */
   function check(index = 0, wrong = []) {
     if (index < STEPS.length) {
       const found = agrees(STEPS[index]) ? wrong : [...wrong, index + 1];

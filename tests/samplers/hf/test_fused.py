@@ -6,7 +6,7 @@ import torch
 import samplers
 from samplers import InvalidLogits, SamplingParams
 from samplers.hf.chain import Chain
-from samplers.hf.fused import Drawn, FusedSampler, Watch, plain
+from samplers.hf.fused import Drawn, FusedSampler, InvalidRowFlag, plain
 from samplers.hf.options import Options
 
 SCORES = torch.tensor([[1.0, 5.0, 2.0], [4.0, 0.0, 3.0]])
@@ -78,11 +78,11 @@ def test_drawn_without_a_copy_of_the_scores():
 
 def test_invalid_rows_are_told_one_step_later():
     """What a GPU does, on the CPU: tokens go on as 0, and the next check names the rows and their step."""
-    watch = Watch()
-    watch.check()
-    assert watch.watched(torch.tensor([3, -1, 5, -1]), 7).tolist() == [3, 0, 5, 0]
+    flag = InvalidRowFlag()
+    flag.check()
+    assert flag.record(torch.tensor([3, -1, 5, -1]), 7).tolist() == [3, 0, 5, 0]
     with pytest.raises(InvalidLogits, match="row 1, 3 at step 7"):
-        watch.check()
-    watch.check()
-    assert watch.watched(torch.tensor([3, 4]), 8).tolist() == [3, 4]
-    watch.check()
+        flag.check()
+    flag.check()
+    assert flag.record(torch.tensor([3, 4]), 8).tolist() == [3, 4]
+    flag.check()
