@@ -275,8 +275,8 @@ def test_control_c_at_the_end_of_the_process():
 
 
 IMPORTS = [
-    "from model import Generation, generate",
-    "from model import *",
+    pytest.param("from model import Generation, generate", marks=pytest.mark.exhaustive),
+    pytest.param("from model import *", marks=pytest.mark.exhaustive),
     "import model.decoding.generation; from model import generate",
 ]
 

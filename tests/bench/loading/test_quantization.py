@@ -20,6 +20,7 @@ def aside(results, monkeypatch):
     monkeypatch.setattr(quantization, "TIMED", 4)
 
 
+@pytest.mark.exhaustive
 def test_records(results, monkeypatch, capsys):
     words = ["--texts", "2", "--tokens", "40", "--rounds", "2", "--save"]
     assert run(quantization, "--dtypes", "float16", "int8", "nf4", "nf4-double", *words) == 0

@@ -86,6 +86,7 @@ def toy(monkeypatch):
     monkeypatch.setattr(gpu, "TOY_EVERY", 5)
 
 
+@pytest.mark.exhaustive
 def test_a_toy_run_is_marked(toy, tmp_path, capsys):
     assert gpu.main(["--toy", "--quick", "--out", str(tmp_path)]) == 0
     found = saved(tmp_path, "gpu")
@@ -172,6 +173,7 @@ def test_without_a_gpu():
         gpu.main([])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("argument", "message"),
     [([], "bench/gpu.sh needs a GPU, and .* bench/gpu.sh --toy"), (["--quick"], "nothing or --toy, got --quick")],

@@ -34,6 +34,7 @@ def model() -> Any:
     return hf_step.llama(SMALL.vocabulary)
 
 
+@pytest.mark.exhaustive
 def test_records_are_lines_of_json(results, monkeypatch, capsys):
     assert run(hf, "--quick", "--vocabulary", "300", "--batch", "2", "--save") == 0
     records = saved(results, "hf")

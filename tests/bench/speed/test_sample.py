@@ -173,6 +173,7 @@ def test_what_was_measured_before_a_ctrl_c_is_kept(monkeypatch, results, capsys)
     assert "stopped: 2 of 4 cases were measured" in captured.err and "saved 2 records" in captured.out
 
 
+@pytest.mark.exhaustive
 def test_real_rows_are_the_storytellers():
     case = Case("real", 4096, 3, "k50+p.9")
     assert case.logits.shape == (3, 4096) and torch.equal(case.logits, Case("real", 4096, 3).logits)

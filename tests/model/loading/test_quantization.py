@@ -101,7 +101,7 @@ def plain_kernels(monkeypatch):
     monkeypatch.setattr(quantization.library().nn.modules, "has_avx512bf16", lambda: False)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.exhaustive), torch.bfloat16], ids=str)
 @pytest.mark.parametrize(("quantize", "double_quant"), SCHEMES)
 @pytest.mark.parametrize("config", CONFIGS)
 @torch.no_grad()

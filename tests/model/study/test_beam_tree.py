@@ -109,6 +109,7 @@ def test_printed(capsys):
     assert re.search(r"greedy +-0.848 +-5.09 +6 +There was once a man who had three sons", printed)
 
 
+@pytest.mark.exhaustive
 def test_a_deep_tree_is_printed_whole(capsys):
     """Deeper than the terminal is wide: a line a candidate, none of them cut or wrapped."""
     tree = grow(Llama.from_pretrained(), Tokenizer.from_pretrained(), "The king", num_beams=2, max_new_tokens=50)

@@ -65,6 +65,7 @@ def stopping(after: int) -> Callable[[int], None]:
 # What is measured.
 
 
+@pytest.mark.exhaustive
 def test_top_p_towards_0_repeats_itself(whole):
     for temperature in (0.5, 1):
         assert measured(whole, temperature, 0.01, "self_bleu") == (100.0, 0.0)
@@ -247,7 +248,8 @@ def test_with_the_same_settings_nothing_is_begun_anew(storyteller, folder, tmp_p
     assert progress[0] == 7 and contents(tmp_path) == contents(folder)
 
 
-@pytest.mark.parametrize("overwrite", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("overwrite", [False, True])
 def test_a_second_process_is_refused_by_name(storyteller, folder, tmp_path, overwrite):
     """While the first has measured seven rows."""
 
