@@ -31,7 +31,7 @@ test-all: MARKED = $(ALL) --durations=40
 test-all: test
 
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "triton or however_many" tests/samplers/test_identity.py
+	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "triton or however_many" tests/samplers/identity/test_draws.py
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "(test_draw or test_weights) and triton" tests/samplers/test_golden.py
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings $(ALL) tests/bench/kernels/test_kernels.py tests/samplers/hf
 

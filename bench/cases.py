@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import rows
 from model import Llama, Tokenizer, generate
 from samplers import SamplingParams
+from samplers.identity import rows
 from samplers.params import MAX_VOCABULARY
 
 TEMPERATURE = 0.8

@@ -53,12 +53,12 @@ toy_extension() {  # what stands ready need not be compiled again
 
 tests() {  # PROCESSES WHICH [MARKED]
   "$PYTHON" -m pytest -p no:cacheprovider -n "$1" --dist worksteal --durations 5 -m "${3:-not exhaustive}" -k "$2" \
-    tests/samplers/test_identity.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/speed/test_gpu.py
+    tests/samplers/identity/test_draws.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/speed/test_gpu.py
 }
 
 watched() {  # each tensor in memory of its own, so that a step beyond its end is seen
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$1" --error-exitcode 9 \
-    "$PYTHON" -m pytest -p no:cacheprovider -k "$2" tests/samplers/test_identity.py tests/samplers/test_gpu.py
+    "$PYTHON" -m pytest -p no:cacheprovider -k "$2" tests/samplers/identity/test_draws.py tests/samplers/test_gpu.py
 }
 
 export -f machine extension toy_extension tests watched

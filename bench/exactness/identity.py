@@ -7,10 +7,10 @@ import time
 from functools import partial
 
 from bench import records, runner
-from bench.exactness import compare, weights
 from bench.records import Record
 from samplers import DEFINITION, backends
 from samplers.backends import implementation
+from samplers.identity import draws, weights
 
 PART = 1_000  # rows compared at a time, so that a Ctrl-C keeps those before it
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.save and (distances or rows):
         figures = {
             "backend": arguments.backend,
-            "ways": list(compare.ways(arguments.backend)),
+            "ways": list(draws.ways(arguments.backend)),
             "definition": DEFINITION,
             "distances": distances,
             "rows": rows,
@@ -58,4 +58,4 @@ def compared(arguments: argparse.Namespace, part: tuple[str, int]) -> Record:
     if figure == "distances":
         return {"distances": weights.check(arguments.backend, first), "rows": 0}
     rows, seed = min(PART, arguments.rows - first), arguments.seed + (first << 64)
-    return {"distances": 0, "rows": compare.check(arguments.backend, rows, seed)}
+    return {"distances": 0, "rows": draws.check(arguments.backend, rows, seed)}

@@ -17,13 +17,13 @@ from torch import Tensor
 import samplers
 from bench import records, runner
 from bench.cases import FILTERS, Case
-from bench.exactness.compare import INTEGERS
 from bench.exactness.verify import verify
 from bench.peers import GPU_PEERS
 from bench.peers.alea import on_gpu
 from bench.peers.base import SEED, DrawOnGpu, DrawTokens, GpuPeer
 from bench.records import Record, four_digits, quantiles
 from bench.speed.stopwatch import HostStopwatch, Stopwatch
+from samplers.identity.draws import INTEGERS
 
 KINDS, DTYPES = ("peaked", "flat"), ("float32", "bfloat16")  # the most important first
 VOCABULARIES, BATCHES = (32_000, 128_256, 262_144), (1, 8, 64, 256, 1024)

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from bench import runner
-from bench.exactness import compare, conformance, weights
+from bench.exactness import conformance
 from bench.kernels import kernels
 from bench.speed import decode, gpu, hf_step
 from model.cli import main
 from samplers import DEFINITION
 from samplers.backends import native
+from samplers.identity import draws, weights
 from tests.bench.command import saved
 
 SPEED = {"p20": 1.0, "p50": 2.0, "p80": 3.0}
@@ -107,7 +108,7 @@ def test_distances_that_were_equal_before_a_ctrl_c_are_told(results, capsys, mon
 
 
 def test_rows_that_were_equal_before_a_ctrl_c_are_told(results, capsys, monkeypatch, no_distances):
-    monkeypatch.setattr(compare, "check", stopped_at_the_third(1_013))
+    monkeypatch.setattr(draws, "check", stopped_at_the_third(1_013))
     assert main(["bench", "identity", "--rows", "5000", "--save"]) == 0
     assert "2,026 rows: native equals the reference to the bit" in capsys.readouterr().out
     (record,) = saved(results, "identity")
@@ -115,8 +116,8 @@ def test_rows_that_were_equal_before_a_ctrl_c_are_told(results, capsys, monkeypa
 
 
 def test_no_row_compared_is_no_record(results, monkeypatch, no_distances):
-    monkeypatch.setattr(compare, "check", stopped_at_the_third(1_013))
-    compare.check(), compare.check()
+    monkeypatch.setattr(draws, "check", stopped_at_the_third(1_013))
+    draws.check(), draws.check()
     assert main(["bench", "identity", "--save"]) == 0
     assert not (results / "identity.jsonl").exists()
 
@@ -124,7 +125,7 @@ def test_no_row_compared_is_no_record(results, monkeypatch, no_distances):
 def test_each_part_has_rows_of_its_own(monkeypatch, no_distances):
     """All rows that were asked for, and none generated twice."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(compare, "check", lambda *call: calls.append(call) or call[1])
+    monkeypatch.setattr(draws, "check", lambda *call: calls.append(call) or call[1])
     assert main(["bench", "identity", "--rows", "2500", "--seed", "7"]) == 0
     assert [rows for _, rows, _ in calls] == [1000, 1000, 500]
     assert calls[0][2] == 7 and len({seed for _, _, seed in calls}) == 3

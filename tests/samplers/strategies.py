@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-import bench.rows
 from samplers import SamplingParams
+from samplers.identity import rows as identity_rows
 from samplers.reference.filters import FILTERS, Filter
 
 KINDS = ("peaked", "normal", "flat", "tied", "riddled", "one survivor")
@@ -14,7 +14,7 @@ KINDS = ("peaked", "normal", "flat", "tied", "riddled", "one survivor")
 
 def row(kind: str, vocabulary: int, rng: np.random.Generator) -> np.ndarray:
     """float32 [V] with a finite logit."""
-    x = bench.rows.row(kind, vocabulary, rng)
+    x = identity_rows.row(kind, vocabulary, rng)
     if not np.isfinite(x).any():
         x[0] = 1.0
     return x

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.exactness import compare, weights
 from samplers import InvalidLogits, filter_logits, sample
+from samplers.identity import draws, weights
 from samplers.reference import fixed_point
 from samplers.reference.penalties import penalise
 from samplers.reference.philox import random_bits
@@ -60,7 +60,7 @@ def kept_digest(row: GoldenRow, backend: str) -> str | None:
 
 
 def test_weights(backend: str):
-    for way in compare.ways(backend):
+    for way in draws.ways(backend):
         w = fixed_point.weights(D) if backend == "reference" else weights.weigh(backend, D)
         np.testing.assert_array_equal(w, W, err_msg=way)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.exactness import weights
 from samplers import SamplingParams, filter_logits, pack, sample
+from samplers.identity import weights
 from tests.samplers.golden import GoldenRow, digest, read
 from tests.samplers.strategies import row
 from tests.samplers.test_identity import CHAIN, SETTINGS, integers

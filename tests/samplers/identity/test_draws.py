@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from bench.exactness import compare
 from samplers import SamplingParams, pack, sample
+from samplers.identity import draws
 from tests.conftest import ROOT, require
 from tests.samplers.strategies import KINDS, row
 
@@ -42,20 +42,20 @@ def parts(few: int, many: int, count: int) -> list[Any]:
 def test_native(rows: int, seed: int):
     """With each instruction set that this processor has."""
     require("native")
-    compare.check("native", rows, 100 + seed)
+    draws.check("native", rows, 100 + seed)
 
 
 @pytest.mark.parametrize(("rows", "seed"), parts(few=80, many=250, count=6))
 def test_triton(rows: int, seed: int):
     require("triton")
     if torch.cuda.is_available():
-        compare.check("triton", 80 * rows, 200 + seed, device="cuda")
+        draws.check("triton", 80 * rows, 200 + seed, device="cuda")
     else:
-        compare.check("triton", rows, 200 + seed, largest=2000, full_every=5, busy=0.4)
+        draws.check("triton", rows, 200 + seed, largest=2000, full_every=5, busy=0.4)
 
 
 def integers(out) -> list[np.ndarray]:
-    return [np.asarray(torch.as_tensor(getattr(out, name)).cpu()) for name in compare.INTEGERS]
+    return [np.asarray(torch.as_tensor(getattr(out, name)).cpu()) for name in draws.INTEGERS]
 
 
 def programs() -> Iterator[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bench.exactness.compare import ways
+from samplers.identity.draws import ways
 from samplers.reference import fixed_point
 
 FIRST, LAST = (int(np.float32(d).view(np.uint32)) for d in (-0.0, -60.0))  # as bits, which grow as d falls

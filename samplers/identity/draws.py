@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 import samplers
-from bench.rows import KINDS, row
 from samplers import SamplingParams
+from samplers.identity.rows import KINDS, row
 from samplers.reference.filters import FILTERS, Filter
 
 INTEGERS = ("tokens", "weight", "total", "kept")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.exactness import weights
+from samplers.identity import weights
 from samplers.reference import fixed_point
 from tests.conftest import require
 from tests.samplers.golden import read_weights
