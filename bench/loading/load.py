@@ -39,7 +39,7 @@ OVERHEAD_MIB = 1024  # Python with torch and transformers, and the tensor that i
 CHECKED = 200_000_000  # parameters up to which the logits are compared
 FIGURES = ("seconds", "ready_seconds", "peak_mib", "resident_mib", "token_cpu_seconds", "running_mib")
 CAPTION = (
-    "alea / transformers, medians; each load in a process of its own, with everything imported and a small model "
+    "alea / transformers, medians; each load in a fresh process, with everything imported and a small model "
     "loaded before. The file was just written and is read from the page cache, not from a disk. Load: until "
     "from_pretrained returns. Ready: until every page of the weights has been read as well; transformers leaves "
     "weights in the stored dtype in the mapped file, to be read when they are used. Peak: of resident memory until "
@@ -65,7 +65,7 @@ ARITHMETIC_CAPTION = (
 
 
 @dataclass(frozen=True)
-class Case:
+class Loading:
     """A checkpoint of a shape, and the name of the scheme that it is loaded in."""
 
     shape: str
@@ -83,7 +83,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loaders", nargs="+", default=list(LOADERS), metavar="NAME", help="default both of them")
     stored = f"dtype of the generated files, {' or '.join(STORED)}; default {STORED[0]}"
     parser.add_argument("--stored", default=STORED[0], metavar="NAME", help=stored)
-    parser.add_argument("--arithmetic", action="store_true", help="only what Llama-2-7B's weights need, by arithmetic")
+    parser.add_argument(
+        "--arithmetic", action="store_true", help="only the memory that Llama-2-7B's weights need, by arithmetic"
+    )
     runner.add_options(parser, "load", "two rounds of tiny and storyteller", rounds=3)
 
 
@@ -109,7 +111,7 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 def measured(arguments: argparse.Namespace) -> list[Record]:
     """One record a case; the generated files are removed afterwards, whatever happened."""
-    cases = [Case(shape, dtype) for shape in arguments.shapes for dtype in arguments.dtypes]
+    cases = [Loading(shape, dtype) for shape in arguments.shapes for dtype in arguments.dtypes]
     check_space(cases, arguments.stored)
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="alea-load-") as home:
@@ -118,7 +120,7 @@ def measured(arguments: argparse.Namespace) -> list[Record]:
         return runner.collect("load", cases, measure, arguments.save, show)
 
 
-def check_space(cases: Iterable[Case], stored: str) -> None:
+def check_space(cases: Iterable[Loading], stored: str) -> None:
     """Refuses a shape that disk or memory can't hold, before anything is generated."""
     folder = Path(tempfile.gettempdir())
     disk, memory = shutil.disk_usage(folder).free / MIB, available_mib()
@@ -139,7 +141,7 @@ def check_space(cases: Iterable[Case], stored: str) -> None:
             )
 
 
-def measured_case(case: Case, checkpoints: Checkpoints, arguments: argparse.Namespace) -> Record:
+def measured_case(case: Loading, checkpoints: Checkpoints, arguments: argparse.Namespace) -> Record:
     """First the loaders are verified, then each is timed once a round."""
     folder, without = checkpoints.folder(case.shape), skipped(arguments.loaders, case.dtype)
     names = [name for name in LOADERS if name not in without]
@@ -202,7 +204,7 @@ def running(llama: Any, before: float) -> Record:
     return {"token_cpu_seconds": min(seconds[1:]), "running_mib": resident_mib("VmRSS") - before}
 
 
-def check_size(case: Case, name: str, load: Record) -> None:
+def check_size(case: Loading, name: str, load: Record) -> None:
     """Refuses another model than the one that was asked for."""
     parameters, size = count(SHAPES[case.shape]), weights_mib(SHAPES[case.shape], case.dtype)
     if (load["parameters"], load["weights_mib"]) != (parameters, size):

@@ -22,7 +22,7 @@ from bench.loading.schemes import Scheme, weights_mib
 from tests.bench.command import run, saved
 from tests.test_architecture import ROOT
 
-TINY = load.Case("tiny", "float32")
+TINY = load.Loading("tiny", "float32")
 
 
 @pytest.fixture(scope="module", autouse=True)
