@@ -30,8 +30,8 @@ KINDS, DTYPES = ("peaked", "flat"), ("float32", "bfloat16")  # the most importan
 VOCABULARIES, BATCHES = (32_000, 128_256, 262_144), (1, 8, 64, 256, 1024)
 QUICK_BATCHES = (1, 256)
 TOY_VOCABULARIES, TOY_BATCHES = (100, 201), (1, 2)
-TOY_EVERY = 9  # of the cases: some with each kind, dtype, vocabulary, batch and filter
-BACKEND = "triton"  # explicit, so that no other backend is timed instead
+TOY_EVERY = 9  # of the cases: each kind, dtype, vocabulary, batch and filter occurs
+BACKEND = "triton"  # explicit: no other backend is timed instead
 COUNTERS = ("launches", "waits", "temporary_bytes")  # of a call, by the stopwatch
 COLUMNS = ("microseconds", *COUNTERS)
 DISTINCT = 8  # rows that are made for a batch; the others are these, rolled
@@ -106,7 +106,7 @@ def toy_stopwatch() -> Stopwatch:
 
 
 def environment(watch: Stopwatch) -> Record:
-    """What all records of a GPU share, beyond the provenance of any."""
+    """The fields that all records of a run share, besides their provenance."""
     machine = records.provenance()["machine"] | {"gpu": watch.name, "l2": watch.l2}
     return {"machine": machine, "toy": watch.toy, "bandwidth": four_digits(watch.bandwidth())}
 

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measured(case: Case, rounds: int) -> Record:
-    """Each instruction set is held to the reference first."""
+    """Each instruction set is compared with the reference first."""
     from samplers import _native
 
     draw = kernel(case)
