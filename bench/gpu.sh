@@ -23,7 +23,7 @@ fi
 mkdir -p "$out"
 status=0
 
-# step NAME SECONDS COMMAND...: what it prints goes to NAME.log; its end is shown, a failure told at the end.
+# step NAME SECONDS COMMAND...: its output goes to NAME.log; the last lines are shown, then a failure.
 step() {
   local name=$1 limit=$2 lines=${LINES_SHOWN:-6}
   shift 2
@@ -43,11 +43,11 @@ machine() {
   "$PYTHON" -m pip list 2>/dev/null | grep -iE '^(torch|triton|numpy|transformers|flashinfer|pytest|hypothesis)'
 }
 
-extension() {  # without it, the reference stands in for the C++ backend
+extension() {  # without it, the reference takes the place of the C++ backend
   "$PYTHON" -c 'import pybind11, setuptools' && "$PYTHON" setup.py -q build_ext --inplace
 }
 
-toy_extension() {  # what stands ready need not be compiled again
+toy_extension() {  # unless it is compiled already
   "$PYTHON" -c 'from samplers import _native; print(_native.__file__)' || extension
 }
 
@@ -56,7 +56,7 @@ tests() {  # PROCESSES WHICH [MARKED]
     tests/samplers/identity/test_draws.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/speed/test_gpu.py
 }
 
-watched() {  # each tensor in memory of its own, so that a step beyond its end is seen
+watched() {  # each tensor has separate memory: a step beyond its end is seen
   PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --tool "$1" --error-exitcode 9 \
     "$PYTHON" -m pytest -p no:cacheprovider -k "$2" tests/samplers/identity/test_draws.py tests/samplers/test_gpu.py
 }
@@ -66,7 +66,7 @@ step machine 30 bash -c machine
 if [[ $toy ]]; then
   step extension 100 bash -c toy_extension
   step tests 220 bash -c 'tests 0 "(however_many and tied and (none or top_k)) or (test_gpu and not bench) or dry_run"'
-  printf '\n== memcheck, racecheck: left out, there is nothing to watch in the interpreter\n'
+  printf '\n== memcheck, racecheck: left out, the interpreter has nothing to watch\n'
   left=$((SECONDS < 35 ? 50 - SECONDS : 15))
 else
   step extension 100 bash -c extension
@@ -75,7 +75,7 @@ else
     step memcheck 70 bash -c 'watched memcheck "(however_many and tied) or (golden_rows and 0)"'
     step racecheck 50 bash -c 'watched racecheck "however_many and tied and (none or chain)"'
   else
-    printf '\n== memcheck, racecheck: there is no compute-sanitizer\n'
+    printf '\n== memcheck, racecheck: compute-sanitizer is missing\n'
   fi
   left=$((SECONDS < 350 ? 440 - SECONDS : 90))
 fi

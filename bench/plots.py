@@ -17,6 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -54,11 +55,7 @@ ROOFLINES = ("k50+p.9", "p.9", "none")
 SCANS = {"vocabulary": "vocabulary, tokens", "batch": "batch, rows"}
 
 WIDTH, SMALL = 9.0, 7.5  # inches, points
-SETTINGS: Any = PAGE | {
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "lines.linewidth": 1.4,
-}
+SETTINGS: Any = PAGE | {"xtick.minor.size": 0, "ytick.minor.size": 0, "lines.linewidth": 1.4}
 
 
 # From records to files.
@@ -290,9 +287,8 @@ def growth(records: Sequence[Record]) -> Figure:
 
 def fixed(records: Sequence[Record]) -> list[str]:
     """The size that all points of a scan share."""
-    other = {"vocabulary": "batch", "batch": "vocabulary"}
-    values = sorted({(other[r["scan"]], point[other[r["scan"]]]) for r in records for point in r["points"]})
-    return [f"{name} {value:,}" for name, value in values]
+    shared = {"vocabulary": "batch", "batch": "vocabulary"}
+    return sorted({f"{(name := shared[r['scan']])} {point[name]:,}" for r in records for point in r["points"]})
 
 
 def draw_growth(axes: Axes, record: Record) -> tuple[float, str]:
@@ -301,14 +297,13 @@ def draw_growth(axes: Axes, record: Record) -> tuple[float, str]:
     color, marker = STYLES.get(name, OTHERS)
     points = sorted(record["points"], key=lambda point: point[scan])
     sizes = [point[scan] for point in points]
-    low, middle, high = ([point["microseconds"][q] for point in points] for q in ("p20", "p50", "p80"))
-    errors = [[m - q for m, q in zip(middle, low, strict=True)], [q - m for m, q in zip(middle, high, strict=True)]]
+    low, middle, high = np.array([[point["microseconds"][q] for point in points] for q in ("p20", "p50", "p80")])
+    errors = middle - low, high - middle
     axes.errorbar(sizes, middle, errors, color=color, marker=marker, linestyle="none", elinewidth=1, label=name)
     thousands = points[0]["vocabulary"] * points[0]["batch"] / sizes[0] / 1000  # logits for each step of the scan
-    places = [sizes[0] * (sizes[-1] / sizes[0]) ** (step / 50) for step in range(51)]
-    line = [(x, fit["fixed_us"] + fit["us_per_thousand"] * thousands * x) for x in places]
-    above = [(x, y) for x, y in line if y > 0]  # a logarithmic axis has no other place
-    axes.plot([x for x, _ in above], [y for _, y in above], color=color, linewidth=1, label=f"{name}: fit")
+    x = np.geomspace(sizes[0], sizes[-1], 51)
+    y = fit["fixed_us"] + fit["us_per_thousand"] * thousands * x
+    axes.plot(x[y > 0], y[y > 0], color=color, linewidth=1, label=f"{name}: fit")  # the axis is logarithmic
     return middle[-1], color
 
 
@@ -361,17 +356,9 @@ def label_ends(axes: Axes, ends: LineEnds) -> None:
     apart = 1.25 * SMALL * max((name.count("\n") + 1 for name in names), default=1)
     heights = [height * (math.log10(ends[name][0]) - low) / (high - low) for name in names]
     places = spread(heights, apart, height - apart / 2)
+    form: Any = dict(xycoords="axes fraction", textcoords="offset points", fontsize=SMALL, va="center")
     for name, place in zip(names, places, strict=True):
-        axes.annotate(
-            name,
-            (1, 0),
-            (5, place),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            color=ends[name][1],
-            fontsize=SMALL,
-            verticalalignment="center",
-        )
+        axes.annotate(name, (1, 0), (5, place), color=ends[name][1], **form)
 
 
 def spread(places: Sequence[float], apart: float, top: float = math.inf) -> list[float]:

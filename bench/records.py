@@ -86,7 +86,7 @@ def newest(
 
 
 def quantiles(values: list[float]) -> dict[str, float]:
-    """p20, p50 and p80, to four digits; all three are the value where there is only one.
+    """p20, p50 and p80, to four digits; a single value is all three.
 
     >>> quantiles([4.0, 1.0, 2.0, 3.0, 5.0, 6.0])
     {'p20': 2.0, 'p50': 3.5, 'p80': 5.0}

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from bench import records, runner
 from bench.cases import CHAINS, FILTERS
-from bench.loading import load, quantization
+from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
-from bench.loading.schemes import SCHEMES
 from bench.records import Record, newest, three_digits
 from bench.speed import hf, isa
 from model import files
@@ -43,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def renew_plots(folder: Path | None) -> None:
-    """Raises: RuntimeError where a folder was asked for and there is no matplotlib."""
+    """Raises: RuntimeError where a folder was asked for and matplotlib is missing."""
     try:
         from bench import plots
     except ImportError:
@@ -211,16 +210,16 @@ def memory_table() -> str:
         f"layers, drawn on to {SHAPES['7B'].num_hidden_layers}. In 8 and 4 bits embedding, norms and lm_head stay in "
         f"bfloat16. Measured {records.in_words(latest, 'load', LOADED_WITH)}"
     )
-    return markdown(load.memory_table(found), caption, left=1)
+    return markdown(schemes.memory_table(found), caption, left=1)
 
 
 def shape_and_dtype(record: Record) -> tuple[int, int]:
-    return list(SHAPES).index(record["shape"]), list(SCHEMES).index(record["dtype"])
+    return list(SHAPES).index(record["shape"]), list(schemes.SCHEMES).index(record["dtype"])
 
 
 def quantization_table() -> str:
     """The effect of fewer bits on the built-in model."""
-    found = newest("quantization", key=lambda record: list(SCHEMES).index(record["dtype"]))
+    found = newest("quantization", key=lambda record: list(schemes.SCHEMES).index(record["dtype"]))
     caption = f"{quantization.CAPTION}; {records.in_words(found[0], 'quantization', LOADED_WITH)}"
     return markdown(quantization.table(found), caption, left=1)
 

@@ -12,7 +12,7 @@ from samplers import DEFINITION, backends
 from samplers.backends import implementation
 from samplers.identity import draws, weights
 
-PART = 1_000  # rows compared at a time, so that a Ctrl-C keeps those before it
+PART = 1_000  # rows compared at a time; a Ctrl-C keeps the parts before it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

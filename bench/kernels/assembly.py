@@ -1,4 +1,4 @@
-"""What a compiled kernel costs, and whether its float32 is exact: read from what the compilers wrote."""
+"""The cost of a compiled kernel, and whether its float32 is exact: read from the output of the compilers."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def amd_figures(amdgcn: str) -> dict[str, int]:
 def float32_in_ptx(ptx: str) -> dict[str, int]:
     """How many float32 operations are not a single one rounded once to nearest.
 
-    fused: multiply-adds, which the definition has in its weights and nowhere else. contractible: what ptxas would be
-    free to fuse. approximate: ex2, lg2, rcp, a division not rounded. flushing: subnormals become 0.
+    fused: multiply-adds, which the definition has only in its weights. contractible: operations that
+    ptxas may fuse. approximate: ex2, lg2, rcp, a division not rounded. flushing: subnormals become 0.
 
     >>> float32_in_ptx("fma.rn.f32 %f1, %f2, %f3, %f4;")
     {'fused': 1, 'contractible': 0, 'approximate': 0, 'flushing': 0}
@@ -83,7 +83,7 @@ class Instruction:
 
     @property
     def label(self) -> str:
-        """Where a branch leads; "" for what is no branch."""
+        """The target of a branch, "" of other instructions."""
         target = re.search(r"`\((\S+)\)", self.text)
         return target[1] if target and self.opcode.startswith("BRA") else ""
 
@@ -123,7 +123,7 @@ def disassembled(cubin: bytes, nvdisasm: str) -> Sass:
 
 
 def parsed(text: str) -> Sass:
-    """What nvdisasm prints: comments name the source of the instructions below, an inlined function, then its caller.
+    """Reads the output of nvdisasm: comments name the source of the next instructions, a function, then its caller.
 
     >>> parsed("//## File ..., line 7" + chr(10) + "/*0010*/  @P0 BRA `(.L_x_0) ;").instructions[0].label
     '.L_x_0'
@@ -142,7 +142,7 @@ def parsed(text: str) -> Sass:
 
 
 def function_at(path: str, line: int) -> str:
-    """The name of the function that a line of a source file stands in, or ""."""
+    """The name of the function around a line of a source file, or ""."""
     inside = [(first, name) for first, last, name in functions_of(path) if first <= line <= last]
     return max(inside, default=(0, ""))[1]
 

@@ -25,7 +25,7 @@ WEIGHS_NOTHING = ("maxima_kernel", "count_kernel", "penalise_kernel")
 CAPTION = (
     "Compiled as the launcher launches them, in an empty cache. Registers of a thread and bytes that it spills: ptxas "
     "-v of the very binary. Fused: float32 multiply-adds in the PTX, eight a weight, as the definition has them. "
-    "Inexact: float32 operations that could be fused besides, that approximate or flush subnormals. "
+    "Inexact: float32 operations that could be fused as well, that approximate or flush subnormals. "
     "Instructions a logit: machine code of the loops over a row, along a turn's shortest way through and along its "
     "longest that lists no token. AMD, where nothing has run yet, is shown and not judged."
 )
@@ -34,7 +34,7 @@ CAPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     targets = f"some of {', '.join(TARGETS)}; default all"
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), metavar="NAME", help=targets)
-    parser.add_argument("--processes", type=int, default=2, metavar="N", help="that compile side by side; default 2")
+    parser.add_argument("--processes", type=int, default=2, metavar="N", help="that compile in parallel; default 2")
     parser.add_argument("--json", action="store_true", help="print the records, one a line, and no table")
     runner.add_record_options(parser, "kernels", "each kernel once, for sm_90 in float32")
 

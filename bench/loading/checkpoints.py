@@ -84,7 +84,7 @@ class Checkpoints:
 
 
 def generate(folder: Path, config: LlamaConfig, stored: str, shard_bytes: int = SHARD) -> Path:
-    """A checkpoint as transformers would save it, written shard by shard, so that memory never holds more than one."""
+    """A checkpoint as transformers would save it, written shard by shard: memory never holds more than one."""
     folder.mkdir()
     write_config(folder, config, stored)
     shapes, homes = tensors(config), {}
@@ -103,12 +103,12 @@ def generate(folder: Path, config: LlamaConfig, stored: str, shard_bytes: int = 
 
 def write_config(folder: Path, config: LlamaConfig, stored: str) -> None:
     own = {name: value for name, value in asdict(config).items() if name not in ("rope_scaling", "eos_token_ids")}
-    what = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "torch_dtype": stored}
-    (folder / "config.json").write_text(json.dumps(what | own, indent=2), encoding="utf-8")
+    fixed = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "torch_dtype": stored}
+    (folder / "config.json").write_text(json.dumps(fixed | own, indent=2), encoding="utf-8")
 
 
 def shards(shapes: dict[str, tuple[int, ...]], most: int) -> Iterator[list[str]]:
-    """The names in groups of at most so many parameters; a larger tensor is a group of its own.
+    """The names in groups of at most `most` parameters; a larger tensor is a group by itself.
 
     >>> list(shards({"a": (2, 2), "b": (3,), "c": (9,)}, 8))
     [['a', 'b'], ['c']]

@@ -29,7 +29,8 @@ def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
             result, error = receiver.recv()
         except EOFError:
             process.join()
-            raise RuntimeError(f"the process that loads ended with {ending(process.exitcode)}") from None
+            more = ", as when memory runs out" if process.exitcode == -signal.SIGKILL else ""
+            raise RuntimeError(f"the process that loads ended with exit code {process.exitcode}{more}") from None
         finally:
             if process.pid is not None:
                 process.kill()
@@ -61,14 +62,3 @@ def answer(sender: Any, function: Callable[..., Any], *arguments: Any) -> None:
         sender.send((function(*arguments), None))
     except Exception as error:
         sender.send((None, f"{type(error).__name__}: {error}"))
-
-
-def ending(code: int | None) -> str:
-    """How a process without an answer ended.
-
-    >>> ending(3), ending(-9)
-    ('exit code 3', 'signal 9, as when memory runs out')
-    """
-    if code is None or code >= 0:
-        return f"exit code {code}"
-    return f"signal {-code}, as when memory runs out" if code == -signal.SIGKILL else f"signal {-code}"

@@ -1,7 +1,4 @@
-"""`alea bench load`: seconds and memory of loading a checkpoint generated on the spot, by our loader and transformers'.
-
-Also the arithmetic of Llama-2-7B's weights, beside the figures of a tutorial.
-"""
+"""`alea bench load`: seconds and memory of loading a checkpoint made on the spot, by our loader and transformers'."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from typing import Any
 import torch
 
 from bench import runner
-from bench.loading.checkpoints import BYTES, DEPTHS, SHAPES, STORED, Checkpoints, count
+from bench.loading.checkpoints import BYTES, SHAPES, STORED, Checkpoints, count
 from bench.loading.fresh_process import in_fresh_process
 from bench.loading.loaders import LOADERS, check_logits, skipped
 from bench.loading.memory import (
@@ -30,7 +27,7 @@ from bench.loading.memory import (
     resident_mib,
     weight_tensors,
 )
-from bench.loading.schemes import SCHEMES, weights_mib
+from bench.loading.schemes import ARITHMETIC_CAPTION, SCHEMES, arithmetic_table, weights_mib
 from bench.records import Record, quantiles
 from bench.speed.timing import in_turn
 from model.loading.checkpoint import stored_dtype, tensor_homes
@@ -39,7 +36,7 @@ OVERHEAD_MIB = 1024  # Python with torch and transformers, and the tensor that i
 CHECKED = 200_000_000  # parameters up to which the logits are compared
 FIGURES = ("seconds", "ready_seconds", "peak_mib", "resident_mib", "token_cpu_seconds", "running_mib")
 CAPTION = (
-    "alea / transformers, medians; each load in a process of its own, with everything imported and a small model "
+    "alea / transformers, medians; each load in a fresh process, with everything imported and a small model "
     "loaded before. The file was just written and is read from the page cache, not from a disk. Load: until "
     "from_pretrained returns. Ready: until every page of the weights has been read as well; transformers leaves "
     "weights in the stored dtype in the mapped file, to be read when they are used. Peak: of resident memory until "
@@ -47,25 +44,9 @@ CAPTION = (
     "as memory freed before is used again. A tied lm_head counts once."
 )
 
-TUTORIAL_MIB = {"float32": 25_713, "bfloat16": 12_860, "int8": 6_701, "fp4": 4_000, "nf4-double": 3_695}
-SCHEMES_IN_WORDS = {
-    "float32": "32 bits (float32)",
-    "bfloat16": "16 bits (bfloat16)",
-    "int8": "8 bits (int8)",
-    "fp4": "4 bits (fp4)",
-    "nf4-double": "4 bits (nf4), double quantisation",
-}
-ARITHMETIC_CAPTION = (
-    "Weights and their scales alone. As in bitsandbytes, embedding, norms and lm_head stay in 16 bits; int8 adds a "
-    "float32 a row, 4 bits one a block of 64 weights, double quantisation a byte instead, a float32 for 256 of these, "
-    "and one a matrix. The tutorial's are figures of a GPU in use. The 8.1 MiB that torch lends cuBLAS for its "
-    "work (on GPUs other than Hopper's) would explain the differences at 32 and 16 bits, and the last but for 0.4 MiB; "
-    "of int8's 11 MiB and of 4 bits' 17 MiB would remain unexplained."
-)
-
 
 @dataclass(frozen=True)
-class Case:
+class Loading:
     """A checkpoint of a shape, and the name of the scheme that it is loaded in."""
 
     shape: str
@@ -83,7 +64,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loaders", nargs="+", default=list(LOADERS), metavar="NAME", help="default both of them")
     stored = f"dtype of the generated files, {' or '.join(STORED)}; default {STORED[0]}"
     parser.add_argument("--stored", default=STORED[0], metavar="NAME", help=stored)
-    parser.add_argument("--arithmetic", action="store_true", help="only what Llama-2-7B's weights need, by arithmetic")
+    parser.add_argument(
+        "--arithmetic", action="store_true", help="only the memory that Llama-2-7B's weights need, by arithmetic"
+    )
     runner.add_options(parser, "load", "two rounds of tiny and storyteller", rounds=3)
 
 
@@ -109,7 +92,7 @@ def check_options(arguments: argparse.Namespace) -> None:
 
 def measured(arguments: argparse.Namespace) -> list[Record]:
     """One record a case; the generated files are removed afterwards, whatever happened."""
-    cases = [Case(shape, dtype) for shape in arguments.shapes for dtype in arguments.dtypes]
+    cases = [Loading(shape, dtype) for shape in arguments.shapes for dtype in arguments.dtypes]
     check_space(cases, arguments.stored)
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="alea-load-") as home:
@@ -118,7 +101,7 @@ def measured(arguments: argparse.Namespace) -> list[Record]:
         return runner.collect("load", cases, measure, arguments.save, show)
 
 
-def check_space(cases: Iterable[Case], stored: str) -> None:
+def check_space(cases: Iterable[Loading], stored: str) -> None:
     """Refuses a shape that disk or memory can't hold, before anything is generated."""
     folder = Path(tempfile.gettempdir())
     disk, memory = shutil.disk_usage(folder).free / MIB, available_mib()
@@ -139,7 +122,7 @@ def check_space(cases: Iterable[Case], stored: str) -> None:
             )
 
 
-def measured_case(case: Case, checkpoints: Checkpoints, arguments: argparse.Namespace) -> Record:
+def measured_case(case: Loading, checkpoints: Checkpoints, arguments: argparse.Namespace) -> Record:
     """First the loaders are verified, then each is timed once a round."""
     folder, without = checkpoints.folder(case.shape), skipped(arguments.loaders, case.dtype)
     names = [name for name in LOADERS if name not in without]
@@ -169,7 +152,7 @@ def by_loader(loads: dict[str, list[Record]], figure: str) -> dict[str, dict[str
 
 
 def timed(name: str, folder: Path, dtype: str, warm_up: Path, threads: int) -> Record:
-    """In a fresh process: seconds, memory and size of a load, after one of a small model for what is paid once."""
+    """In a fresh process: seconds, memory and size of a load, after a small model's to pay for the first time."""
     torch.set_num_threads(threads)
     scheme = SCHEMES[dtype]
     read_pages(LOADERS[name](warm_up, scheme))
@@ -192,7 +175,7 @@ def timed(name: str, folder: Path, dtype: str, warm_up: Path, threads: int) -> R
 
 
 def running(llama: Any, before: float) -> Record:
-    """CPU seconds of a pass of one token, least of three after one that packs what is quantised; and memory then."""
+    """CPU seconds of a pass of one token, the least of three after one that packs quantised weights; memory then."""
     seconds = []
     with torch.inference_mode():
         for _ in range(4):
@@ -202,7 +185,7 @@ def running(llama: Any, before: float) -> Record:
     return {"token_cpu_seconds": min(seconds[1:]), "running_mib": resident_mib("VmRSS") - before}
 
 
-def check_size(case: Case, name: str, load: Record) -> None:
+def check_size(case: Loading, name: str, load: Record) -> None:
     """Refuses another model than the one that was asked for."""
     parameters, size = count(SHAPES[case.shape]), weights_mib(SHAPES[case.shape], case.dtype)
     if (load["parameters"], load["weights_mib"]) != (parameters, size):
@@ -243,43 +226,3 @@ def show(record: Record) -> None:
     figures = (f"{name} {figure['p50']:.3g} s" for name, figure in record["seconds"].items())
     without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
     print(f"{record['shape']}, {record['dtype']}: {', '.join([*figures, *without])}")
-
-
-def memory_table(records: list[Record]) -> runner.Rows:
-    """Llama-2-7B's weights as they were measured, beside the tutorial; a dash where the machine can't hold them all."""
-    headings = ["weights", "by arithmetic, MiB", "resident, MiB", "tutorial, MiB", "difference"]
-    whole = {record["dtype"]: record for record in records if record["shape"] == "7B"}
-    lines = []
-    for scheme, tutorial in TUTORIAL_MIB.items():
-        needed, resident = weights_mib(SHAPES["7B"], scheme), resident_7b(records, scheme)
-        sizes = [f"{needed:,.0f}", f"{resident:,.0f}", f"{tutorial:,}", f"{resident / tutorial - 1:+.2%}"]
-        figures = ("peak_mib", "running_mib")
-        more = [f"{ours(whole[scheme], figure):,.0f}" if scheme in whole else "–" for figure in figures]
-        lines.append([SCHEMES_IN_WORDS[scheme], *sizes, *more])
-    return [*headings, "peak, MiB", "after a token, MiB"], lines
-
-
-def resident_7b(records: Iterable[Record], scheme: str) -> float:
-    """MiB in memory after alea loaded Llama-2-7B's shape; where it did not fit, by the line through two depths."""
-    deep = [record for record in records if record["shape"].startswith("7B") and record["dtype"] == scheme]
-    found = {record["shape"]: ours(record, "resident_mib") for record in deep}
-    if "7B" in found:
-        return found["7B"]
-    low, high = (found[f"7B-{layers}-layers"] for layers in DEPTHS)
-    a_layer = (high - low) / (DEPTHS[1] - DEPTHS[0])
-    return low + (SHAPES["7B"].num_hidden_layers - DEPTHS[0]) * a_layer
-
-
-def ours(record: Record, figure: str) -> float:
-    """alea's median."""
-    return record[figure]["alea"]["p50"]
-
-
-def arithmetic_table() -> runner.Rows:
-    """Llama-2-7B's weights by arithmetic, beside the tutorial."""
-    lines = []
-    for scheme, tutorial in TUTORIAL_MIB.items():
-        needed = weights_mib(SHAPES["7B"], scheme)
-        difference = f"{needed - tutorial:+.1f} ({needed / tutorial - 1:+.2%})"
-        lines.append([SCHEMES_IN_WORDS[scheme], f"{needed:,.1f}", f"{tutorial:,}", difference])
-    return ["weights", "by arithmetic", "tutorial", "difference"], lines

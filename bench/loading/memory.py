@@ -61,7 +61,7 @@ def count_weights(llama: Any) -> int:
 
 
 def read_pages(llama: Any) -> None:
-    """A byte of every page of the weights, so that none is left in a file."""
+    """Reads a byte of every page of the weights: none is left in a file."""
     for value in weight_tensors(llama):
         flat = (value if value.is_contiguous() else value.t()).reshape(-1)  # a view: t() undoes storage by columns
         flat.view(torch.uint8)[::PAGE].sum()

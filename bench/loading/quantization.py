@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     measure = partial(measured, texts=texts, exact=logits(EXACT, texts), rounds=arguments.rounds, speeds=speeds)
     records = runner.collect("quantization", chosen, measure, arguments.save, show)
     if records:
-        title = f"the storyteller beside itself in float32, over {arguments.texts} texts that it drew so at T = 1"
+        title = f"the storyteller compared with itself in float32, over {arguments.texts} texts that it drew at T = 1"
         runner.print_table(title, table(records), f"{CAPTION}.")
     return 0
 

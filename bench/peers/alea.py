@@ -13,7 +13,7 @@ from samplers.batch import Batch
 
 
 def kernel(case: Case) -> DrawTokens:
-    """The C++ backend alone; what the public entry checks and lays out at every call is prepared."""
+    """The C++ backend alone; the checks and the layout of the public entry are done before."""
     return native_call(case, threads=1)
 
 

@@ -40,7 +40,7 @@ def compiled(case: Case) -> DrawTokens:
 
     try:
         draw(0)
-    except Exception as error:  # of any kind: of the compiler that it calls, or of its own
+    except Exception as error:  # of any kind, also of the compiler that it calls
         raise Unavailable(f"torch.compile fails here: {str(error).strip().splitlines()[0]}") from error
     return draw
 

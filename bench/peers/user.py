@@ -18,7 +18,7 @@ def imported(spec: str) -> Peer:
     written; a samplers.SamplingParams; an int that is fresh at each call. B ids come back, as a tensor, an array or a
     list: the interface of `samplers.conformance`.
 
-    Raises: ValueError where there is no such callable.
+    Raises: ValueError for a missing one.
     """
     module, separator, name = spec.partition(":")
     if not (module and separator and name):

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from bench.peers.base import DrawTokens
 
 FUSED = "alea::sample"  # the name in the profile of a call of ours, which is no operator of torch
-VIEWS = "alias as_strided detach lift_fresh real _reshape_alias resolve_conj resolve_neg to view"  # to: to what it is
+VIEWS = "alias as_strided detach lift_fresh real _reshape_alias resolve_conj resolve_neg to view"  # `to` the same dtype
 BOOKKEEPING = {f"aten::{name}" for name in f"{VIEWS} empty empty_strided resize_".split()}  # touch no value of a tensor
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal"}  # at the bottom of .item(), bool() and x[mask]
 

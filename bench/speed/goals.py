@@ -19,9 +19,9 @@ class Goal:
 
     above: str
     below: str
+    sign: str  # >= or <=
+    bound: float
     where: Mapping[str, Any]
-    at_least: float | None = None
-    at_most: float | None = None
 
     def covers(self, record: Record) -> bool:
         matches = (record[name] in several(values) for name, values in self.where.items())
@@ -32,17 +32,14 @@ class Goal:
         return times[self.above]["p50"] / times[self.below]["p50"]
 
     def worst(self, quotients: list[float]) -> float:
-        return max(quotients) if self.at_least is None else min(quotients)
+        return min(quotients) if self.sign == ">=" else max(quotients)
 
     def holds(self, quotient: float) -> bool:
-        return (self.at_least is None or quotient >= self.at_least) and (
-            self.at_most is None or quotient <= self.at_most
-        )
+        return quotient >= self.bound if self.sign == ">=" else quotient <= self.bound
 
     def __str__(self) -> str:
-        bound = f"<= {self.at_most:g}" if self.at_least is None else f">= {self.at_least:g}"
         where = (f"{name} {' and '.join(map(str, several(values)))}" for name, values in self.where.items())
-        return f"{self.above} / {self.below} {bound} ({', '.join(where)})"
+        return f"{self.above} / {self.below} {self.sign} {self.bound:g} ({', '.join(where)})"
 
 
 def several(values: Any) -> tuple[Any, ...]:
@@ -51,14 +48,8 @@ def several(values: Any) -> tuple[Any, ...]:
 
 def on_peaked_rows(filters: str, llama_cpp: float, limit: float, transformers: dict[int, float]) -> list[Goal]:
     where = dict(kind="peaked", filters=filters, batch=1)
-    return [
-        Goal("llama.cpp", "kernel", where, at_least=llama_cpp),
-        Goal("kernel", "max", where, at_most=limit),
-        *(
-            Goal("transformers", "alea", where | {"vocabulary": vocabulary}, at_least=times)
-            for vocabulary, times in transformers.items()
-        ),
-    ]
+    faster = [Goal("transformers", "alea", ">=", n, where | {"vocabulary": v}) for v, n in transformers.items()]
+    return [Goal("llama.cpp", "kernel", ">=", llama_cpp, where), Goal("kernel", "max", "<=", limit, where), *faster]
 
 
 GOALS = {
@@ -66,10 +57,10 @@ GOALS = {
         *on_peaked_rows("k50+p.9", llama_cpp=4, limit=1.5, transformers={32000: 60, 128256: 150}),
         *on_peaked_rows("p.9", llama_cpp=12, limit=6, transformers={32000: 60, 128256: 100}),
         *on_peaked_rows("none", llama_cpp=12, limit=5, transformers={32000: 20, 128256: 30}),
-        Goal("kernel", "max", dict(kind=("flat", "tied")), at_most=15),
-        Goal("kernel", TWO_THREADS, dict(kind="peaked", batch=16), at_least=1.7),
+        Goal("kernel", "max", "<=", 15, dict(kind=("flat", "tied"))),
+        Goal("kernel", TWO_THREADS, ">=", 1.7, dict(kind="peaked", batch=16)),
     ],
-    "hf": [Goal("stock", "attached", dict(chain="T+k+p"), at_least=50)],
+    "hf": [Goal("stock", "attached", ">=", 50, dict(chain="T+k+p"))],
 }
 
 

@@ -8,7 +8,8 @@ import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -29,9 +30,10 @@ KINDS, DTYPES = ("peaked", "flat"), ("float32", "bfloat16")  # the most importan
 VOCABULARIES, BATCHES = (32_000, 128_256, 262_144), (1, 8, 64, 256, 1024)
 QUICK_BATCHES = (1, 256)
 TOY_VOCABULARIES, TOY_BATCHES = (100, 201), (1, 2)
-TOY_EVERY = 9  # of the cases: some with each kind, dtype, vocabulary, batch and filter
-BACKEND = "triton"  # explicit, so that no other backend is timed instead
+TOY_EVERY = 9  # of the cases: each kind, dtype, vocabulary, batch and filter occurs
+BACKEND = "triton"  # explicit: no other backend is timed instead
 COUNTERS = ("launches", "waits", "temporary_bytes")  # of a call, by the stopwatch
+COLUMNS = ("microseconds", *COUNTERS)
 DISTINCT = 8  # rows that are made for a batch; the others are these, rolled
 SECONDS = 240
 CAPTION = (
@@ -44,9 +46,8 @@ TOY_CAPTION = "Toy sizes in Triton's interpreter, by the host's clock: it runs. 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     quick = "peaked rows of one vocabulary in float32, batches 1 and 256"
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="N", help=f"when to stop; default {SECONDS}")
-    parser.add_argument(
-        "--out", type=Path, default=records.RESULTS, metavar="FOLDER", help="where gpu.jsonl is written"
-    )
+    out = "where gpu.jsonl is written; default bench/results"
+    parser.add_argument("--out", type=Path, default=records.RESULTS, metavar="FOLDER", help=out)
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--dry-run", action="store_true", help="list the cases in their order, measure none")
     parser.add_argument("--toy", action="store_true", help="without a GPU: a few tiny cases in Triton's interpreter")
@@ -62,7 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.toy and arguments.out.resolve() == records.RESULTS.resolve():
         raise ValueError(f"--out must be another folder with --toy, got {arguments.out}, where the records of GPUs are")
     watch = toy_stopwatch() if arguments.toy else stopwatch()
-    measure = until(time.monotonic() + arguments.seconds, functools.partial(measured, watch, environment(watch)))
+    shared, deadline = environment(watch), time.monotonic() + arguments.seconds
+
+    def measure(case: Case) -> Record | None:
+        return measured(watch, shared, case) if time.monotonic() <= deadline else None
+
     found = runner.collect("gpu", chosen, measure, True, folder=arguments.out)
     runner.print_table("µs a draw", table(found), TOY_CAPTION if arguments.toy else CAPTION, left=2)
     for case in chosen[len(found) :]:
@@ -101,45 +106,33 @@ def toy_stopwatch() -> Stopwatch:
 
 
 def environment(watch: Stopwatch) -> Record:
-    """What all records of a GPU share, beyond the provenance of any."""
+    """The fields that all records of a run share, besides their provenance."""
     machine = records.provenance()["machine"] | {"gpu": watch.name, "l2": watch.l2}
     return {"machine": machine, "toy": watch.toy, "bandwidth": four_digits(watch.bandwidth())}
-
-
-def until(deadline: float, measure: Callable[[Case], Record]) -> Callable[[Case], Record | None]:
-    """Leaves out the cases that begin after the deadline."""
-    return lambda case: measure(case) if time.monotonic() <= deadline else None
 
 
 def measured(watch: Stopwatch, shared: Record, case: Case) -> Record:
     skipped = dict(unfit_peers(case.kind, case.filters, case.dtype, watch.device))
     x, position = rows(case.kind, case.vocabulary, case.batch, case.dtype, watch.device), zero(watch.device)
     verify_rows(case, x)
-    found = {"alea": figures(on_gpu(case, x, position, BACKEND), watch)}
+    found = {"alea": figures_of(on_gpu(case, x, position, BACKEND), watch)}
     for name in [name for name in GPU_PEERS if name not in skipped]:
         try:
-            found[name] = figures(GPU_PEERS[name](case, x, position), watch)
+            found[name] = figures_of(GPU_PEERS[name](case, x, position), watch)
         except torch.OutOfMemoryError as error:
             skipped[name] = str(error)
     size = x.numel() * x.element_size()
     return {
-        "kind": case.kind,
-        "vocabulary": case.vocabulary,
-        "batch": case.batch,
-        "filters": case.filters,
-        "dtype": case.dtype,
+        **asdict(case),
         "bytes": size,
         "read_limit": four_digits(1e6 * size / shared["bandwidth"]),  # µs
-        **{
-            column: {name: figures_of_one[column] for name, figures_of_one in found.items()}
-            for column in ("microseconds", *COUNTERS)
-        },
+        **{column: {name: figures[column] for name, figures in found.items()} for column in COLUMNS},
         "skipped": skipped,
         **shared,
     }
 
 
-def figures(draw: DrawOnGpu, watch: Stopwatch) -> Record:
+def figures_of(draw: DrawOnGpu, watch: Stopwatch) -> Record:
     """By the record's columns; None where the platform doesn't know."""
     return {"microseconds": times(draw, watch)} | {name: getattr(watch, name)(draw) for name in COUNTERS}
 

@@ -23,7 +23,7 @@ VOCABULARIES = [1 << n for n in range(10, 21, 2)]  # 1,024 to 1,048,576, one row
 BATCHES = [1 << n for n in range(0, 11, 2)]  # 1 to 1,024, of short rows
 SHORT = 4096  # tokens of a row in the scan of batches
 SAMPLERS = ("kernel", "alea", "reference", "torch", "transformers")
-CHECKED = 1 << 16  # logits of a case up to which peers' draws are judged; ours are held to the reference in all
+CHECKED = 1 << 16  # logits of a case up to which peers' draws are judged; ours are compared with the reference in all
 CAPTION = (
     "Medians of rounds in which a sampler's sizes take turns, hot caches, peaked rows. The fitted line is the one of "
     "least relative error, so that small calls count as much as large ones."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def measured(case: Case, rounds: int) -> Record:
-    """Each instruction set is held to the reference first."""
+    """Each instruction set is compared with the reference first."""
     from samplers import _native
 
     draw = kernel(case)
@@ -50,9 +51,7 @@ def measured(case: Case, rounds: int) -> Record:
     finally:
         _native.use_isa("auto")
     return {
-        "kind": case.kind,
-        "vocabulary": case.vocabulary,
-        "filters": case.filters,
+        **asdict(case),
         "microseconds": microseconds(seconds),
         "rounds": rounds,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from itertools import product
 
@@ -91,11 +92,7 @@ def measured(case: Case, rounds: int, peers: Mapping[str, Peer] = PEERS) -> Reco
         if name in timed
     }
     return {
-        "kind": case.kind,
-        "vocabulary": case.vocabulary,
-        "batch": case.batch,
-        "filters": case.filters,
-        "dtype": case.dtype,
+        **asdict(case),
         "bytes": case.logits.numel() * case.logits.element_size(),
         "kept": kept(case),
         "rounds": rounds,

@@ -1,6 +1,6 @@
-"""Times of calls on a GPU, in microseconds: between CUDA events, the cache emptied before or warm; as graphs.
+"""Microseconds of calls on a GPU, between CUDA events, with an empty or a warm cache; also as graphs.
 
-And what else a call costs. A stopwatch of the host stands in where Triton interprets.
+Also counts of a call: launches, waits, memory. Where Triton interprets, a stopwatch of the host takes its place.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOY_RUNS = 2  # on the host: as few as have quantiles
 
 
 class Stopwatch:
-    """One GPU, a buffer to push everything else out of its L2 with, and what it can copy."""
+    """One GPU, and a buffer that pushes everything else out of its L2 cache."""
 
     toy = False
     copied = 1 << 30  # bytes
@@ -33,7 +33,7 @@ class Stopwatch:
         self.buffer = torch.zeros(max(4 * self.l2, 1 << 28) // 4, device="cuda")
 
     def empty_cache(self) -> None:
-        """By reading, as written lines would have to be put away in the time of what follows."""
+        """By reading: written lines would be put away during the next call, and cost it time."""
         self.buffer.sum()
 
     def bandwidth(self) -> float:
@@ -53,19 +53,19 @@ class Stopwatch:
         return graph.replay
 
     def waits(self, call: Call) -> bool | None:
-        """Whether the host waits for the GPU in the call; asked on a stream of its own, as captures want it."""
+        """Whether the host waits for the GPU in the call; tried on a separate stream, as captures need it."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            call()  # compiles, and lays out what is kept
+            call()  # compiles, and lays out the parameters
             waits = waits_for_the_gpu(call)
         torch.cuda.current_stream().wait_stream(side)
         return waits
 
     def launches(self, call: Call) -> int | None:
-        """Kernels, copies and fills of a call: the nodes of its graph, as torch.profiler would slow what is timed next.
+        """Kernels, copies and fills of a call: the nodes of its graph, as torch.profiler would slow the next timing.
 
-        None where there is no graph, or where this torch (before 2.8) doesn't show it.
+        None without a graph, or where torch (before 2.8) doesn't show it.
         """
         if not hasattr(torch.cuda.CUDAGraph, "raw_cuda_graph") or self.waits(call):
             return None
@@ -74,7 +74,7 @@ class Stopwatch:
             with torch.cuda.graph(graph):
                 call()
             return nodes(graph.raw_cuda_graph(), driver())
-        except RuntimeError:  # a count that can't be had must not cost the times
+        except RuntimeError:  # a missing count must not cost the times
             return None
 
     def temporary_bytes(self, call: Call) -> int | None:
@@ -89,12 +89,12 @@ class Stopwatch:
         return between_events(call, self.runs(call), 1, self.empty_cache)
 
     def hot(self, call: Call) -> list[float]:
-        """Calls that follow each other, so that what fits into the L2 is there."""
+        """Calls that follow each other: the L2 cache holds as much of the rows as it can."""
         runs = self.runs(call)
         return between_events(call, runs, TURNS if runs == MOST else 1, lambda: torch.cuda._sleep(HEAD_START))
 
     def waited(self, call: Call) -> list[float]:
-        """What the caller waits until the result is there, the launch included: by the host's clock."""
+        """From the call to its result, the launch included, by the host's clock."""
         times = []
         for _ in range(self.runs(call)):
             torch.cuda.synchronize()
@@ -115,7 +115,7 @@ class Stopwatch:
 
 
 class HostStopwatch(Stopwatch):
-    """The host's clock, so that a benchmark can run where Triton interprets; its figures say nothing about a GPU."""
+    """The host's clock, for a benchmark where Triton interprets; its figures say nothing about a GPU."""
 
     toy = True
     copied = 1 << 24
@@ -124,7 +124,7 @@ class HostStopwatch(Stopwatch):
         self.device, self.name, self.l2 = torch.device("cpu"), "Triton interpreter", 0
 
     def captured(self, call: Call) -> None:
-        """There are no graphs on the host."""
+        """The host has no graphs."""
 
     def waited(self, call: Call) -> list[float]:
         times = []
@@ -165,7 +165,7 @@ def driver() -> ctypes.CDLL | None:
 
 
 def nodes(graph: int, driver: ctypes.CDLL | None) -> int | None:
-    """How many nodes a cudaGraph_t has; None where nobody tells."""
+    """The number of nodes of a cudaGraph_t; None where it is unknown."""
     count = ctypes.c_size_t()
     if driver is None or driver.cuGraphGetNodes(ctypes.c_void_p(graph), None, ctypes.byref(count)):
         return None
@@ -173,7 +173,7 @@ def nodes(graph: int, driver: ctypes.CDLL | None) -> int | None:
 
 
 def between_events(call: Call, runs: int, turns: int, before: Call) -> list[float]:
-    """Microseconds a call of each run, which is some turns; `before` keeps the GPU busy while the host gets ahead."""
+    """Microseconds a call, one value a run of `turns` calls; `before` keeps the GPU busy while the host gets ahead."""
     marks = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(runs)]
     for begin, end in marks:
         before()

@@ -21,7 +21,7 @@ Seconds = dict[str, list[float]]  # of every call, by name
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> Seconds:
-    """Each round calls all functions, so that drift of the machine hits all alike."""
+    """Each round calls all functions: drift of the machine hits all alike."""
     for _ in range(warm_up):
         for function in functions.values():
             function()
@@ -40,7 +40,7 @@ def in_turn(names: list[str], round_number: int) -> list[str]:
 
 
 def seconds_a_call(draws: Mapping[str, DrawTokens], rounds: int, least: float = LEAST_SECONDS) -> Seconds:
-    """One value a round; each measurement repeats its call until it takes at least so many seconds."""
+    """One value a round; each measurement repeats its call until it takes `least` seconds."""
     repeats = {name: repeats_of(draw, least) for name, draw in draws.items()}
     calls = {name: partial(repeat, draw, itertools.count(), repeats[name]) for name, draw in draws.items()}
     return {name: [s / repeats[name] for s in times] for name, times in interleaved(calls, rounds).items()}

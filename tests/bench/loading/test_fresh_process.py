@@ -13,7 +13,7 @@ def test_a_failure_in_the_process_is_told(tmp_path):
         in_fresh_process(os.listdir, tmp_path / "nowhere")
     with pytest.raises(RuntimeError, match="ended with exit code 3"):
         in_fresh_process(os._exit, 3)
-    with pytest.raises(RuntimeError, match="ended with signal 9, as when memory runs out"):
+    with pytest.raises(RuntimeError, match="ended with exit code -9, as when memory runs out"):
         in_fresh_process(signal.raise_signal, signal.SIGKILL)
 
 
