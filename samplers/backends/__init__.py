@@ -70,7 +70,9 @@ def automatic(on_gpu: bool) -> str:
     if state(best) in OK:
         return best
     name = next(other for other in others if state(other) in OK)
-    warn_once(f"samplers: the {best} backend can't run here ({state(best)}); {name}, slower, draws the same tokens")
+    warn_once(
+        f"samplers: the {best} backend can't run here ({state(best)}); the slower {name} backend draws the same tokens"
+    )
     return name
 
 
