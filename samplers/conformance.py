@@ -35,7 +35,7 @@ Verdict: TypeAlias = "tuple[float, str]"  # of one case: the statistic and a mes
 
 DIGITS = 6.0  # a p-value below 10^-6 fails
 NEVER = 1e-30  # a token below this probability must never be drawn
-MISSED = 1e-9  # a kept token is missing if the chance of never drawing it is below this; there are a few hundred
+MISSED = 1e-9  # an undrawn kept token is missing if that was less probable than this; a few hundred are judged
 MASK_DRAWS = 4096  # enough for every kept token of `mask_cases`
 TAIL_SHARE = 3  # the row of the tail is long, so it gets a third of the draws
 CALL_ROWS, CALL_LOGITS = 20_000, 1 << 22  # the limits of one call
@@ -184,17 +184,17 @@ def tail(trial: Trial) -> Finding:
 
 
 def zero_probability(trial: Trial) -> Finding:
-    """Tokens at -inf, cut by a filter, or of probability below 1e-30 never come out, wherever they stand."""
+    """Tokens at -inf, cut by a filter, or of probability below 1e-30 are never drawn, at any position."""
     return finding("zero_probability", 0, {case.name: partial(forbidden, trial, case) for case in zero_cases()})
 
 
 def masks(trial: Trial) -> Finding:
-    """Of each filter's kept set all tokens come out, and no others."""
+    """All tokens of each filter's kept set are drawn, and no others."""
     return finding("masks", 0, {case.name: partial(kept_set, trial, case) for case in mask_cases()})
 
 
 def greedy(trial: Trial) -> Finding:
-    """T = 0 gives the first maximum, whatever the seed, in a batch and alone."""
+    """T = 0 gives the first maximum with any seed, in a batch and alone."""
     return finding("greedy", 0, {"T=0": partial(first_maximum, trial)})
 
 
