@@ -14,7 +14,7 @@ struct Params {
 
   static constexpr uint64_t kAllMass = ~uint64_t{0};
 
-  // The filters, in their order: whether each is on.
+  // Whether each filter is on, in their order.
   bool use_top_k() const { return top_k > 0; }
   bool use_top_p() const { return top_p != kAllMass; }
   bool use_min_p() const { return min_p != 0; }
@@ -25,7 +25,7 @@ struct Params {
   bool is_greedy() const { return inverse_temperature == 0; }
   bool cuts_by_mass() const { return use_min_p() || use_typical_p() || use_epsilon_cutoff() || use_eta_cutoff(); }
 
-  // Which fast path serves the row.
+  // Whether a fast path serves the row.
   bool keeps_all() const { return !is_greedy() && !use_top_k() && !use_top_p() && !cuts_by_mass(); }
   bool only_top_p() const {
     return !is_greedy() && !use_top_k() && use_top_p() && !cuts_by_mass() && min_tokens_to_keep == 1;

@@ -1,10 +1,10 @@
 // The passes over a whole row of logits: the only code whose time grows with the vocabulary.
 //
-// Written once, with vectors of ALEA_LANES floats (a GCC and Clang extension); passes_*.cpp compile it for one kind of
-// processor each, and isa.h chooses among them at run time. Every lane does what fixed_point.h does for one number.
+// Written once with vectors of ALEA_LANES floats (a GCC and Clang extension). Each passes_*.cpp compiles it for one
+// instruction set, and isa.h chooses among them at run time. Every lane computes what fixed_point.h computes.
 //
-// No function of the standard library but memcpy is called here: a copy of it, compiled for AVX-512 in this file, might
-// be the one that the linker keeps for all.
+// This file calls no function of the standard library but memcpy: the linker might keep a copy that was compiled here
+// for AVX-512, and use it everywhere.
 #include <cstring>
 #include <limits>
 
@@ -37,7 +37,7 @@ inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
 inline Floats fill(float value) { return Floats{} + value; }
 inline Integers fill(int32_t value) { return Integers{} + value; }
 
-// a > b ? a : b; one instruction, which the compiler does not see in the comparison.
+// a > b ? a : b as one instruction; compilers do not recognise it in the comparison.
 inline Floats greater(Floats a, Floats b) {
 #if defined(__AVX512F__)
   return (Floats)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b);
@@ -50,7 +50,7 @@ inline Floats greater(Floats a, Floats b) {
 #endif
 }
 
-// Logits in memory, by type: how one, and a vector of them, become float32.
+// The types of logits in memory, and their conversion to float32.
 struct Float32 {
   using Lanes = Floats;
   static Floats widen(Lanes lanes) { return lanes; }
@@ -65,7 +65,7 @@ struct Float16 {
   using Lanes = Halves;
   static Floats widen(Lanes lanes) {
     const Integers bits = __builtin_convertvector(lanes, Integers);
-    // Exponent and fraction in place, then 2^112 for the difference of the biases: exact for subnormals too.
+    // Shifts exponent and fraction into place; 2^112 corrects the exponent's bias. Exact for subnormals too.
     const Floats magnitude = (Floats)((bits & 0x7FFF) << 13) * 0x1p+112f;
     const Integers special = (magnitude >= 65536.0f) & 0x7F800000;  // infinity and NaN
     return (Floats)((Integers)magnitude | special | (bits & 0x8000) << 16);
@@ -79,7 +79,7 @@ inline Floats load(const void* x, size_t i) {
   return Logits::widen(lanes);
 }
 
-// The last lanes of a row, filled up with -inf, which has no mass and is never a maximum.
+// The last lanes of a row, padded with -inf, which has no mass and is never a maximum.
 template <typename Logits>
 inline Floats load_last(const void* x, size_t i, size_t count) {
   typename Logits::Lanes lanes{};
@@ -90,7 +90,7 @@ inline Floats load_last(const void* x, size_t i, size_t count) {
   return logits;
 }
 
-// visit(logits, i) for the logits from begin to end, kLanes at a time.
+// Calls visit(logits, i) for the logits from begin to end, kLanes at a time.
 template <typename Logits, typename Visit>
 inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit) {
   size_t i = begin;
@@ -103,7 +103,7 @@ inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit) {
   if (i < end) visit(load_last<Logits>(x, i, end - i), i);
 }
 
-// The lanes, folded in two until one is left.
+// Folds the lanes in half until one is left.
 template <typename Number, size_t lanes, typename Vector, typename Fold>
 inline Number folded(Vector vector, Fold fold) {
   if constexpr (lanes == 1) {
@@ -134,7 +134,7 @@ inline Floats distance(Floats x, float m, float inverse_temperature, float lowes
   return greater((x - m) * inverse_temperature, fill(lowest));
 }
 
-// a b + c, rounded once; without the instruction through float64, which gives the same weights
+// a b + c, rounded once. Without the instruction it goes through float64, which gives the same weights
 // (docs/definition.md step 3).
 inline Floats fma(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__)
@@ -150,7 +150,7 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
-// At d = -32 every weight is 0, and so it is below, where it is not asked for.
+// From here down every weight is 0, so distances are clamped here.
 constexpr float kWeightless = -32.0f;
 
 // scale e^d, for a scale that is a power of two; d from 0 down to kWeightless.
@@ -160,18 +160,18 @@ inline Floats exponential(Floats d, float scale) {
   const Floats shifted = fma(d, fill(0x1.715476p+0f), fill(kRound));
   const Floats j = shifted - kRound;
   const Floats s = fma(-j, fill(0x1.7f7d1cp-20f), fma(-j, fill(0x1.62e400p-1f), d));
-  // 2. scale e^s: each constant is multiplied, which changes no rounding
+  // 2. scale e^s: scaling each constant changes no rounding
   Floats e = fill(0x1.0fa834p-7f * scale);
   e = fma(e, s, fill(0x1.573a54p-5f * scale));
   e = fma(e, s, fill(0x1.555a6ap-3f * scale));
   e = fma(e, s, fill(0x1.fffdc6p-2f * scale));
   e = fma(e, s, fill(0x1.fffff6p-1f * scale));
   e = fma(e, s, fill(scale));
-  // 3. times 2^j, by the exponent: of `shifted` only the last bits are left, which hold j
+  // 3. times 2^j through the exponent: the shift keeps only the last bits of `shifted`, which hold j
   return (Floats)((Integers)e + ((Integers)shifted << 23));
 }
 
-// A mass in two pieces of 32 bits, high 2^20 + low: sums of a block's masses never need wider lanes.
+// A mass as two pieces of 32 bits, high 2^20 + low; the masses of a block can be added in them.
 struct Pieces {
   Integers high, low;
 
@@ -181,7 +181,7 @@ struct Pieces {
   }
 };
 
-// W(d); exact, since a float of 24 digits is cut at a whole number twice.
+// W(d), exactly: splitting a float at a whole number rounds nothing.
 inline Pieces weight(Floats d) {
   const Floats x = exponential(d, 0x1p+20f);
   const Integers high = __builtin_convertvector(x, Integers);
@@ -189,10 +189,10 @@ inline Pieces weight(Floats d) {
   return {high, __builtin_convertvector(rest * 0x1p+20f, Integers)};
 }
 
-// Of at most kBlock masses, so that neither piece passes 2^27.
+// The sum of at most kBlock masses, whose pieces stay within 2^27.
 inline int64_t sum(Pieces mass) { return (sum(mass.high) << 20) + sum(mass.low); }
 
-// The lanes that are set, one bit each.
+// One bit per lane that is set.
 inline uint32_t bits_of(Integers lanes) {
 #if defined(__AVX512DQ__)
   return _mm512_movepi32_mask((__m512i)lanes);
@@ -207,7 +207,7 @@ inline uint32_t bits_of(Integers lanes) {
 #endif
 }
 
-// Writes the ids of the lanes that are set, from `first` on; returns how many. May write over kLanes entries.
+// Writes the ids of the set lanes, where lane 0 is `first`; returns their number. May overwrite kLanes entries.
 inline size_t append(uint32_t bits, int32_t first, int32_t* ids) {
 #if defined(__AVX512F__)
   const __m512i all = _mm512_add_epi32(_mm512_set1_epi32(first),
@@ -232,7 +232,7 @@ Extremes maxima(const void* x, size_t n, float* blocks) {
     for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t i) {
       invalid |= ~(lanes < kInfinity);  // NaN and +inf
       top = greater(lanes, top);
-      if (i + kLanes > end) return;  // filled up
+      if (i + kLanes > end) return;  // padded
       has_gap |= lanes == -kInfinity;
     });
     highest = greater(top, highest);
@@ -243,7 +243,7 @@ Extremes maxima(const void* x, size_t n, float* blocks) {
   return {any(invalid) ? kNaN : greatest(highest), has_gaps};
 }
 
-// The mass of one block, whose sum fits 32 bits.
+// The mass of one block, if it fits 32 bits.
 template <typename Logits>
 inline int64_t light_mass(const void* x, size_t begin, size_t end, float m, float inverse_temperature) {
   Integers mass{};
@@ -265,7 +265,7 @@ inline int64_t heavy_mass(const void* x, size_t begin, size_t end, float m, floa
 
 template <typename Logits>
 int64_t masses(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, int64_t* blocks) {
-  constexpr float kLight = -11.25f;  // from there down the mass of a block is below 2^31
+  constexpr float kLight = -11.25f;  // from here down the mass of a block is below 2^31
   int64_t total = 0;
   for (size_t begin = 0; begin < n; begin += kBlock, ++blocks, ++maxima) {
     const float top = (*maxima - m) * inverse_temperature;

@@ -1,4 +1,4 @@
-// From a row of logits to a token: the steps of docs/definition.md in their order.
+// From a row of logits to a token: the steps of docs/definition.md in order.
 // The same as samplers/reference/sampler.py.
 #pragma once
 
@@ -24,22 +24,23 @@
 
 namespace alea {
 
-// Step 2: at T = 0 the first maximum alone.
+// Step 2: at T = 0 only the first maximum.
 inline void keep_maximum(Workspace& work, Row row, float m) {
   collect(work, row, m, 0.0f, m, m);
-  if (work.kept.size() > 0) work.kept.resize(1);  // none, where another thread wrote the row meanwhile
+  if (work.kept.size() > 0) work.kept.resize(1);  // 0 only if another thread wrote the row meanwhile
   work.kept.sum_up();
 }
 
-// A logit below which every token has less than the mass, with a margin for the rounding of d and w.
+// A logit below which every token has less than this mass, with a margin for the rounding of d and w.
 inline float logit_below(int64_t mass, float m, float temperature) {
   if (mass <= 0) return kLowestFinite;
   const double d = std::log(static_cast<double>(mass) / kOne) - 1e-3;
   return std::max(kLowestFinite, std::nextafter(static_cast<float>(m + d * temperature), -kInfinity));
 }
 
-// The n-th greatest maximum of groups of tokens: n tokens at least are as great. The groups are blocks, or single
-// tokens where there are fewer blocks than n, joined in pairs as long as not many more tokens are let through by it.
+// The n-th greatest maximum of groups of tokens, which at least n tokens reach. The groups are blocks, or single tokens
+// if there are fewer than n blocks. Groups are joined in pairs while at least 2 n remain, which leaves fewer
+// maxima to select from and lets few more tokens pass.
 inline float nth_greatest_maximum(Workspace& work, Row row, size_t n) {
   Buffer<float>& maxima = work.coarse;
   if (n <= row.blocks()) {
@@ -50,7 +51,7 @@ inline float nth_greatest_maximum(Workspace& work, Row row, size_t n) {
     row.passes->widen(row.x, row.n, maxima.data());
   }
   while (maxima.size() / 2 >= 2 * n) {
-    const size_t half = maxima.size() / 2;  // an odd last one is left out
+    const size_t half = maxima.size() / 2;  // an odd last group is left out
     for (size_t i = 0; i < half; ++i) maxima[i] = std::max(maxima[i], maxima[half + i]);
     maxima.resize(half);
   }
@@ -58,7 +59,7 @@ inline float nth_greatest_maximum(Workspace& work, Row row, size_t n) {
   return maxima[n - 1];
 }
 
-// A logit that every token reaches which the first filter can keep; the others need not be looked at one by one.
+// A logit that every token reaches that the first filter can keep; the others need not be read one by one.
 inline float threshold(Workspace& work, Row row, float m, const Params& p) {
   const int64_t total = work.kept.total;
   if (p.use_top_k()) {
@@ -66,7 +67,7 @@ inline float threshold(Workspace& work, Row row, float m, const Params& p) {
     return k > row.n ? kLowestFinite : std::max(kLowestFinite, nth_greatest_maximum(work, row, k));
   }
   if (p.use_top_p()) {
-    // Tokens of less mass than this are together less than what top-p leaves out.
+    // Top-p leaves out more than all tokens of less mass than this hold together.
     return logit_below((total - bound(total, p.top_p)) / static_cast<int64_t>(row.n), m, p.temperature);
   }
   if (p.use_min_p()) return logit_below(bound(kOne, p.min_p), m, p.temperature);
@@ -75,7 +76,7 @@ inline float threshold(Workspace& work, Row row, float m, const Params& p) {
   return kLowestFinite;
 }
 
-// Step 3: the mass of all tokens, where the first filter asks for it.
+// Step 3: the mass of all tokens, if the first filter needs it.
 inline void weigh_all(Workspace& work, Row row, float m, const Params& p) {
   work.kept.total = p.use_top_k() || p.is_greedy() ? 0 : total_mass(work, row, m, p.inverse_temperature);
 }
@@ -89,7 +90,7 @@ inline void weigh(Workspace& work, Row row, float m, const Params& p) {
   if (p.use_top_k()) kept.sum_up();
 }
 
-// Step 4: the filters that are switched on, in their order.
+// Step 4: the filters that are switched on, in order.
 inline void filter(Kept& kept, const Params& p) {
   const auto n = static_cast<size_t>(p.min_tokens_to_keep);
   const auto stage = [&kept](bool on, auto mask) {
@@ -103,7 +104,7 @@ inline void filter(Kept& kept, const Params& p) {
   stage(p.use_eta_cutoff(), [&] { return eta(kept, p.eta_cutoff, p.sqrt_eta_cutoff, n); });
 }
 
-// Steps 2 to 4 for a row with maximum m and known total mass: the final distribution; false where another thread writes
+// Steps 2 to 4 for a row with maximum m and known total mass: the final distribution. False if another thread writes
 // the row meanwhile.
 inline bool keep_weighed(Workspace& work, Row row, float m, const Params& p) {
   if (p.is_greedy()) {
@@ -130,7 +131,7 @@ inline float entropy(const Kept& kept) {
   return static_cast<float>(std::log(total / kOne) - energy / total);
 }
 
-// Step 5 without filters: the block that u falls into, then the token, so that no list of all tokens is made.
+// Step 5 without filters: the block that u falls into, then the token, without a list of all tokens.
 inline Draw draw_from_all(Workspace& work, Row row, Extremes of_row, const Params& p, uint64_t bits) {
   int64_t u = scaled(bits, work.kept.total);
   const size_t number = draw(work.masses.data(), work.masses.size(), u);
@@ -140,7 +141,7 @@ inline Draw draw_from_all(Workspace& work, Row row, Extremes of_row, const Param
   return drawn(static_cast<int32_t>(block.begin + i), block.w[i], work.kept.total, kept);
 }
 
-// Steps 1 to 6 for one row with 64 random bits; entropy where details are asked for.
+// Steps 1 to 6 for one row with 64 random bits; entropy only with details.
 inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits, bool details) {
   const Extremes of_row = extremes(work, row);
   const float m = of_row.greatest;
@@ -160,7 +161,7 @@ inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits,
   return result;
 }
 
-// ln of the token's probability under softmax of the untouched logits (step 6); NaN where they are invalid.
+// ln of the token's probability under softmax of the untouched logits (step 6); NaN if they are invalid.
 inline float model_logprob(Workspace& work, Row row, int64_t token) {
   const float m = extremes(work, row).greatest;
   if (!std::isfinite(m)) return std::numeric_limits<float>::quiet_NaN();

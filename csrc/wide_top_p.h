@@ -1,7 +1,10 @@
-// Top-p where it keeps much of the row, on flat or tied logits, and nothing else acts: no token is moved.
+// Top-p on long rows (V >= 8192) where it acts alone and most tokens reach the threshold: flat or tied logits. There,
+// moving tokens into a list costs more than the two extra passes over the row that this path makes. Elsewhere the list
+// is faster, because few tokens reach the threshold.
 //
-// A sample of the logits says between which two the nucleus ends. Whatever is above both is kept, and only what lies
-// between them is looked at one by one. The sample decides nothing: where it errs, the answer is none.
+// A sample of the logits gives an upper and a lower limit for the edge of the nucleus. Tokens above both are kept, and
+// only those between them are listed. The sample cannot change the result: if the edge is not between its limits, this
+// path returns nothing and the row takes the usual one.
 #pragma once
 
 #include <algorithm>
@@ -16,17 +19,17 @@
 
 namespace alea {
 
-constexpr size_t kWide = 8192;       // logits in a row, below which this does not pay
+constexpr size_t kMinLogits = 8192;  // a shorter row gains nothing
 constexpr size_t kProbes = 16;       // blocks in the sample
-constexpr double kDeviations = 4.0;  // of the sample's estimate, on either side of the edge
+constexpr double kDeviations = 4.0;  // standard errors of the sample, on either side of the edge
 
-// The logits between which the prefix ends.
+// The limits of the logit at which the prefix ends.
 struct Edge {
   float lowest, highest;
 };
 
-// Blocks of a row, each drawn as often as it has mass: so the sample sees what the row's mass is made of, however few
-// tokens hold it. Every block counts as one; a token within it by its share.
+// Blocks of a row, drawn in proportion to their mass, so the sample represents the mass even if few tokens hold it. All
+// drawn blocks have the same weight; within a block, a token counts by its share of the block's mass.
 class Sample {
  public:
   Sample(const Workspace& work, Row row, float m, float inverse_temperature) : keys_(kProbes * kBlock) {
@@ -38,14 +41,14 @@ class Sample {
       const Block block(row, number, m, inverse_temperature);
       const double scale = kShare / static_cast<double>(std::max<int64_t>(1, work.masses[number]));
       for (size_t i = 0; i < kBlock; ++i) {
-        const bool there = i < block.size;
-        keys_[probe * kBlock + i] = there ? key_of(block.x[i]) : ~uint32_t{0};
-        shares_[probe * kBlock + i] = there ? static_cast<int64_t>(static_cast<double>(block.w[i]) * scale) : 0;
+        const bool in_row = i < block.size;
+        keys_[probe * kBlock + i] = in_row ? key_of(block.x[i]) : ~uint32_t{0};
+        shares_[probe * kBlock + i] = in_row ? static_cast<int64_t>(static_cast<double>(block.w[i]) * scale) : 0;
       }
     }
   }
 
-  // Around the edge of a prefix that holds a fraction of all mass, as wide as the blocks differ.
+  // Limits around the edge of the prefix that holds this fraction of all mass; wider if the blocks differ more.
   Edge edge(double fraction) const {
     const double spread = kDeviations * deviation(at(fraction)) + 1e-3;
     return {logit_of(at(fraction + spread)), fraction > spread ? logit_of(at(fraction - spread)) : kGreatest};
@@ -54,7 +57,7 @@ class Sample {
  private:
   static constexpr double kShare = 0x1p+30;  // of a block
 
-  // The key at which the running sum of shares reaches a fraction of all; the last of all beyond them.
+  // The key at which the running sum of shares reaches this fraction of all; the last key of all if it is 1 or more.
   uint32_t at(double fraction) const {
     if (fraction >= 1) return key_of(kLowestFinite);
     const auto target = static_cast<int64_t>(fraction * kShare * kProbes);
@@ -79,18 +82,18 @@ class Sample {
   int64_t shares_[kProbes * kBlock];
 };
 
-// Whether most tokens may reach `least`, by a few of them: then it does not pay to move them.
+// Whether most tokens reach `least`, judged by 128 of them.
 inline bool is_wide(Row row, float least) {
-  if (row.n < kWide) return false;
-  constexpr size_t kFewOfThem = 128;
-  int32_t ids[kFewOfThem];
-  float x[kFewOfThem];
-  for (size_t i = 0; i < kFewOfThem; ++i) ids[i] = static_cast<int32_t>(i * (row.n - 1) / (kFewOfThem - 1));
-  row.passes->gather(row.x, ids, kFewOfThem, x);
-  return std::count_if(x, x + kFewOfThem, [&](float logit) { return logit >= least; }) > int{kFewOfThem} / 2;
+  if (row.n < kMinLogits) return false;
+  constexpr size_t kChecked = 128;
+  int32_t ids[kChecked];
+  float x[kChecked];
+  for (size_t i = 0; i < kChecked; ++i) ids[i] = static_cast<int32_t>(i * (row.n - 1) / (kChecked - 1));
+  row.passes->gather(row.x, ids, kChecked, x);
+  return std::count_if(x, x + kChecked, [&](float logit) { return logit >= least; }) > int{kChecked} / 2;
 }
 
-// The tokens between the limits, and which of them are kept.
+// The tokens between the limits, and the mask of the kept ones.
 struct Between {
   const Kept& tokens;
   Mask mask;
@@ -101,8 +104,8 @@ struct Between {
   }
 };
 
-// What is kept of all: the tokens above the limits, and those between that the mask keeps; the blocks' masses with it.
-inline Above with_between(Above kept, const Between& between, Buffer<int64_t>& masses) {
+// Adds the kept tokens between the limits to those above, and their mass to the masses of the blocks.
+inline Above add_between(Above kept, const Between& between, Buffer<int64_t>& masses) {
   const Kept& tokens = between.tokens;
   for (size_t i = 0; i < tokens.size();) {
     const size_t block = static_cast<size_t>(tokens.ids[i]) / kBlock;
@@ -117,35 +120,35 @@ inline Above with_between(Above kept, const Between& between, Buffer<int64_t>& m
   return kept;
 }
 
-// Takes its mass from each token of a block that is not kept: neither above the edge nor between the limits.
-inline void keep_in_block(Block& block, float above, const Between& between) {
+// Sets the mass of each cut token of a block to 0: those neither above the limits nor kept between them.
+inline void keep_in_block(Block& block, float highest, const Between& between) {
   for (size_t i = 0; i < block.size; ++i) {
-    if (block.x[i] <= above && !between.keeps(static_cast<int32_t>(block.begin + i))) block.w[i] = 0;
+    if (block.x[i] <= highest && !between.keeps(static_cast<int32_t>(block.begin + i))) block.w[i] = 0;
   }
 }
 
-// The draw from the nucleus, after the row's total mass was found; none where the sample erred.
+// The draw from the nucleus of a row with known total mass; nothing if the edge is not between the limits.
 inline std::optional<Draw> draw_from_wide_top_p(Workspace& work, Row row, float m, float inverse_temperature,
                                                 uint64_t p, uint64_t bits) {
   const int64_t all = work.kept.total, target = std::max<int64_t>(1, bound(all, p));
   const Sample sample(work, row, m, inverse_temperature);
   const Edge edge = sample.edge(static_cast<double>(target) / static_cast<double>(all));
-  // 1. What is above the edge is kept
+  // 1. The tokens above the limits are kept
   const Above above = row.passes->masses_above(row.x, row.n, m, inverse_temperature, work.maxima.data(), edge.highest,
                                                work.masses.data());
-  // 2. Of what lies between, the first prefix that reaches the target
+  // 2. Of the tokens between the limits, the first prefix that reaches the target is kept
   Kept& tokens = work.kept;
   collect(work, row, m, inverse_temperature, edge.lowest, edge.highest);
   tokens.sum_up();
-  const bool is_between = above.mass < target && target <= above.mass + tokens.total;
+  const bool has_edge = above.mass < target && target <= above.mass + tokens.total;
   tokens.total = all;
-  if (!is_between) return {};
+  if (!has_edge) return {};
   const Keys keys = keys_of(tokens.x);
   Between between{tokens, Mask(keys.size())};
   std::fill(between.mask.begin(), between.mask.end(), 0);
   keep_prefix(between.mask, keys, prefix_reaching(keys, target - above.mass, [&](int32_t i) { return tokens.w[i]; }));
   // 3. The draw: a block, then a token
-  const Above kept = with_between(above, between, work.masses);
+  const Above kept = add_between(above, between, work.masses);
   int64_t u = scaled(bits, kept.mass);
   Block block(row, draw(work.masses.data(), work.masses.size(), u), m, inverse_temperature);
   keep_in_block(block, edge.highest, between);

@@ -1,10 +1,10 @@
 """From logits to a token: exact, reproducible sampling for language models.
 
-`sample` draws, `SamplingParams` says how, `filter_logits` shows the distribution, `trace` what each stage did to it,
-`backends` what can run here.
-`samplers.textbook` holds the formulas, `samplers.reference` the exact definition (in words: docs/definition.md, in the
-version `samplers.DEFINITION`), `samplers.hf` makes transformers'
-models draw with this engine.
+`sample` draws tokens, and `SamplingParams` configures the draw. `filter_logits` returns the distribution, `trace` shows
+how each stage changed it, and `backends` lists the backends that can run here.
+
+`samplers.textbook` holds the formulas and `samplers.reference` the exact definition; docs/definition.md states it in
+words, in the version `samplers.DEFINITION`. `samplers.hf` makes transformers models draw with this engine.
 """
 
 from importlib import import_module
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`samplers.hf` at its first use: transformers takes seconds to import, and need not be there."""
+    """Import `samplers.hf` at its first use: transformers takes seconds to import, and may be missing."""
     if name == "hf":
         return import_module("samplers.hf")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

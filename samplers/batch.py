@@ -1,4 +1,4 @@
-"""The arguments of a call, checked. A backend reads them from here, on the host or on the logits' device."""
+"""The checked arguments of a call. Backends read them from here, on the host or on the logits' device."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Params: TypeAlias = "SamplingParams | Sequence[SamplingParams] | PackedParams | 
 Integers: TypeAlias = "int | Sequence[int] | NDArray[Any] | torch.Tensor"
 History: TypeAlias = "Array | Sequence[Sequence[int]] | None"
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
-WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+INTEGER_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class Batch:
     """B rows of logits over V tokens, and the arguments that belong to each row.
 
-    Tensors on a GPU are checked by type and shape alone: reading their values would wait for the GPU.
+    Only type and shape of tensors on a GPU are checked: reading their values would wait for the GPU.
 
     rows: [B, V], the caller's memory, read and never written. allowed: bool [V] or [B, V], or None. seed, position,
-    history_start: int, or int64 [1] or [B]. stream: the same, None where it is the row number.
+    history_start: int, or int64 [1] or [B]. stream: the same, or None for the row numbers.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class Batch:
 
     @cached_property
     def x(self) -> NDArray[np.float32]:
-        """The logits as float32 [B, V] on the host; perhaps the caller's memory, not to be written."""
+        """The logits as float32 [B, V] on the host. Read-only: this may be the caller's memory."""
         rows = self.rows
         return to_numpy("logits", rows.float()) if isinstance(rows, torch.Tensor) else np.asarray(rows, np.float32)
 
     @cached_property
     def history_rows(self) -> list[NDArray[np.int64]] | None:
-        """int64 ids a row; None where no penalty asks for them."""
+        """One int64 array of ids per row; None if no penalty uses them."""
         if self.history is None or not self.params.uses_history:
             return None
         history = self.history
@@ -83,11 +83,11 @@ class Batch:
         return value if name == "history_start" else value.astype(np.int64).view(np.uint64)
 
     def logits_on(self, device: torch.device) -> torch.Tensor:
-        """[B, V], in their own type."""
+        """The logits [B, V] in their original type."""
         return on_device(self.rows, device)
 
     def history_on(self, device: torch.device) -> torch.Tensor | None:
-        """int64 [B, L], -1 behind the shorter rows; None where no penalty asks for it."""
+        """int64 [B, L], padded with -1 on the right; None if no penalty uses it."""
         if isinstance(self.history, torch.Tensor):
             return self.history
         return None if self.history_rows is None else on_device(padded(self.history_rows), device)
@@ -106,7 +106,7 @@ class Batch:
         return on_device(value, device)
 
     def outputs(self, columns: Sequence[Array | None]) -> list[Any]:
-        """A backend's columns as the caller's kind of array, on the logits' device; None stays None."""
+        """A backend's columns as the caller's type of array, on the logits' device; None stays None."""
         if isinstance(self.rows, np.ndarray):
             return [None if column is None else to_numpy("output", column) for column in columns]
         tensors = [torch.from_numpy(column) if isinstance(column, np.ndarray) else column for column in columns]
@@ -120,7 +120,7 @@ def on_gpu(value: Any) -> TypeGuard[torch.Tensor]:
 
 
 def rows_of(logits: Any) -> Array:
-    """The logits as (B, V), in their own type and memory."""
+    """The logits as (B, V), in their original type and memory."""
     if isinstance(logits, torch.Tensor):
         if logits.dtype not in FLOATS:
             raise TypeError(f"logits must be float32, float16 or bfloat16, got {logits.dtype}")
@@ -142,7 +142,7 @@ def rows_of(logits: Any) -> Array:
 
 
 def holds_data(tensor: torch.Tensor) -> bool:
-    """Not where it is sparse or nested, has only a shape (meta, fake), or stands for another tensor (torch.func)."""
+    """False for a tensor that is sparse or nested, has only a shape (meta, fake) or wraps another one (torch.func)."""
     if tensor.is_nested or type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         return False
     try:
@@ -178,19 +178,21 @@ def mask_of(allowed: Any, size: int, vocabulary: int) -> Array:
 
 
 def integers(name: str, value: Integers, size: int) -> int | Array:
-    """One int64 or B of them, taken mod 2^64; a number stays a number, what lies on a GPU stays there."""
+    """One int64 or B of them, taken mod 2^64. An int stays an int, and a GPU tensor stays on its GPU."""
     if type(value) is int:
         return signed(value)
     accepted = f"an integer or int64 ({size},)"
     if on_gpu(value):
-        if value.dtype not in WHOLE:
+        if value.dtype not in INTEGER_TYPES:
             raise TypeError(f"{name} must be {accepted}, got {value!r}")
-        array: Any = value.to(torch.int64).contiguous()  # the kernels step from row to row
+        array: Any = value.to(torch.int64).contiguous()  # the kernels assume a stride of 1
     else:
         numbers: Any = value
         has_bools = False
         if isinstance(value, (list, tuple)):
-            has_bools = any(isinstance(v, (bool, np.bool_)) for v in value)  # beside integers, NumPy reads 0 and 1
+            has_bools = any(
+                isinstance(v, (bool, np.bool_)) for v in value
+            )  # NumPy reads them as 0 and 1 among integers
             numbers = [signed(v) if type(v) is int else v for v in value]  # Python integers of any size
         array = to_numpy(name, numbers, accepted)
         if has_bools or (array.dtype.kind not in "iu" and array.size):
@@ -202,16 +204,16 @@ def integers(name: str, value: Integers, size: int) -> int | Array:
 
 
 def signed(value: int) -> int:
-    """The int64 that equals it mod 2^64."""
+    """The int64 that equals the value mod 2^64."""
     return (value + 2**63) % 2**64 - 2**63
 
 
 def history_of(history: Any, size: int) -> list[NDArray[np.int64]] | torch.Tensor:
-    """One int64 array of ids a row; a tensor (B, L) where it lies on a GPU."""
+    """One int64 array of ids per row; a tensor (B, L) if the history is on a GPU."""
     form = "int64 (B, L) padded with -1, or a list of sequences of token ids"
     if on_gpu(history):
         rows: Any = history.to(torch.int64).reshape(1, -1) if history.ndim == 1 else history.to(torch.int64)
-        if history.dtype not in WHOLE or rows.ndim != 2:
+        if history.dtype not in INTEGER_TYPES or rows.ndim != 2:
             raise TypeError(f"history must be {form}, got {history.dtype} with shape {tuple(history.shape)}")
     elif isinstance(history, (torch.Tensor, np.ndarray)):
         rows = list(np.atleast_2d(to_numpy("history", history, form)))
@@ -232,23 +234,23 @@ def history_of(history: Any, size: int) -> list[NDArray[np.int64]] | torch.Tenso
 
 
 def padded(rows: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Rows of different lengths as one array [B, L], -1 behind the shorter."""
+    """Rows of different lengths as one array [B, L], padded with -1 on the right."""
     array = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int64)
-    for place, row in zip(array, rows, strict=True):
-        place[: len(row)] = row
+    for target, row in zip(array, rows, strict=True):
+        target[: len(row)] = row
     return array
 
 
 def on_device(value: Array, device: torch.device) -> torch.Tensor:
-    """A tensor as it is, an array as a tensor on the device."""
+    """A tensor unchanged; an array as a tensor on the device."""
     if isinstance(value, torch.Tensor):
         return value
-    is_writable = value.flags.writeable and value.strides[-1] > 0  # torch asks for it, though nothing here writes
+    is_writable = value.flags.writeable and value.strides[-1] > 0  # torch requires this, though nothing here writes
     return torch.from_numpy(value if is_writable else value.copy()).to(device, non_blocking=True)
 
 
 def to_numpy(name: str, value: Any, form: str = "an array") -> NDArray[Any]:
-    """As an array, on the host. TypeError naming the argument and its form where that can't be."""
+    """The value as an array on the host. Raises: TypeError that names the argument and its form."""
     refuse_masked(name, value)
     try:
         return value.detach().resolve_neg().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
@@ -257,6 +259,6 @@ def to_numpy(name: str, value: Any, form: str = "an array") -> NDArray[Any]:
 
 
 def refuse_masked(name: str, value: Any) -> None:
-    """What NumPy masks would be read all the same."""
+    """Masked values would be read as if they were not masked."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} must not be a masked array: fill it first, as with numpy.ma.filled")

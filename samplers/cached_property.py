@@ -1,6 +1,7 @@
-"""`functools.cached_property` as it is from Python 3.12 on: before, it takes a lock that all instances share.
+"""`functools.cached_property` without a lock, as in Python 3.12.
 
-A process may be forked while one of its threads holds that lock, and then the child waits for it for ever.
+Earlier versions take a lock that all instances share. If a process forks while a thread holds it, the child waits for
+it forever.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ T = TypeVar("T")
 class cached_property(Generic[T]):  # noqa: N801
     """A method that becomes an attribute when it is first read.
 
-    Threads that read it at the same time may each compute it; one result stays.
+    Threads that read it at the same time may each compute the value; one result is kept.
 
     >>> class Row:
     ...     @cached_property
@@ -31,5 +32,7 @@ class cached_property(Generic[T]):  # noqa: N801
         self.compute, self.name, self.__doc__ = compute, compute.__name__, compute.__doc__
 
     def __get__(self, instance: Any, owner: type) -> T:
-        value = instance.__dict__[self.name] = self.compute(instance)  # found before this method from now on
+        value = instance.__dict__[self.name] = self.compute(
+            instance
+        )  # from now on, Python finds this before the method
         return value

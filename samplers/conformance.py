@@ -1,13 +1,13 @@
 """Does a sampler draw every token as often as it should? Statistical checks for any sampler callable.
 
-A sampler is `sampler(logits, params, seed) -> tokens`: float32 logits [B, V], which it reads and never writes, a
-SamplingParams, and an int that is fresh for each call; B token ids come back, as a tensor, an array or a list. `run`
-draws on rows whose final distribution is known in float64 (from `samplers.textbook`, never from our own integer
-weights), and returns one Finding a check.
+A sampler is `sampler(logits, params, seed) -> tokens`. It gets float32 logits [B, V], which it must not write, a
+SamplingParams, and an int that is new in each call. It returns B token ids as a tensor, an array or a list. `run` draws
+from rows with a final distribution known in float64 (from `samplers.textbook`, never from our integer weights), and
+returns one Finding per check.
 
-Each check is one test at a false-alarm rate of one in a million, its cases taken together (Bonferroni); nothing is
-drawn again after a failure. To pass means no more than this: not distinguishable from the exact distribution with so
-many draws. Filters apply in the order of SamplingParams; penalties and biases are not judged.
+Each check is one test of all its cases, with a false-alarm rate of one in a million (Bonferroni); a failure is not
+drawn again. A pass means only that this number of draws cannot distinguish the sampler from the exact distribution.
+Filters apply in the order of SamplingParams; penalties and biases are not judged.
 
 >>> all(finding.passed for finding in run(alea(), draws=200))
 True
@@ -31,23 +31,23 @@ from samplers.params import SamplingParams, integer
 from samplers.sampler import sample
 
 Sampler: TypeAlias = "Callable[[torch.Tensor, SamplingParams, int], Any]"
-Verdict: TypeAlias = "tuple[float, str]"  # of one case: the statistic, and what to say of it
+Verdict: TypeAlias = "tuple[float, str]"  # of one case: the statistic and a message
 
 DIGITS = 6.0  # a p-value below 10^-6 fails
-NEVER = 1e-30  # a probability that no number of draws will show
-MISSED = 1e-9  # a kept token that stays away against these odds is missing; a few hundred are looked for
+NEVER = 1e-30  # a token below this probability must never be drawn
+MISSED = 1e-9  # an undrawn kept token is missing if that was less probable than this; a few hundred are judged
 MASK_DRAWS = 4096  # enough for every kept token of `mask_cases`
-TAIL_SHARE = 3  # the tail's row is long: it is drawn from so many times less often
-CALL_ROWS, CALL_LOGITS = 20_000, 1 << 22  # the most that one call is given
+TAIL_SHARE = 3  # the row of the tail is long, so it gets a third of the draws
+CALL_ROWS, CALL_LOGITS = 20_000, 1 << 22  # the limits of one call
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
-    check: its name. passed: True, False, or None where nothing could be judged (the message says why).
-    statistic, limit: above the limit is a failure. In `zero_probability`, `masks` and `greedy` how many were wrong,
-    limit 0; elsewhere -log10(p), limit 6 (inf: wrong without statistics). NaN where nothing was judged.
+    check: its name. passed: True, False, or None if nothing could be judged (the message says why).
+    statistic, limit: a statistic above the limit is a failure. In `zero_probability`, `masks` and `greedy` it is the
+    number of errors, limit 0; elsewhere -log10(p), limit 6 (inf: wrong without statistics). NaN if nothing was judged.
     """
 
     check: str
@@ -62,14 +62,14 @@ class Refused(Exception):
 
 
 class Malformed(Exception):
-    """What it returned is not B token ids."""
+    """The sampler returned something other than B token ids."""
 
 
 class Trial:
-    """A sampler under test: gives it rows and fresh seeds, and remembers what it drew.
+    """A sampler under test: calls it with rows and new seeds, and caches its counts.
 
-    sampler: see the module. draws: int >= 1, of each ordinary row. seed: the first one; each call takes the next.
-    device: where the sampler finds its logits.
+    sampler: see the module. draws: int >= 1, from each ordinary row. seed: the first seed; each call takes the next.
+    device: the device of the logits.
     """
 
     def __init__(self, sampler: Sampler, draws: int, seed: int = 0, device: str | torch.device = "cpu") -> None:
@@ -83,12 +83,12 @@ class Trial:
         seed = next(self.seeds)
         try:
             tokens = self.sampler(logits, params, seed)
-        except Exception as error:  # whatever a stranger's sampler raises, the other cases go on
+        except Exception as error:  # the other cases go on, whatever the sampler raises
             raise Refused(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from error
         return token_ids(tokens, *logits.shape)
 
     def tokens(self, case: Case, draws: int) -> np.ndarray:
-        """Tokens of equal rows: int64 [draws]."""
+        """Tokens drawn from equal rows: int64 [draws]."""
         vocabulary = len(case.logits)
         rows = min(draws, CALL_ROWS, max(1, CALL_LOGITS // vocabulary))
         logits = torch.from_numpy(case.logits).to(self.device).repeat(rows, 1)
@@ -96,7 +96,7 @@ class Trial:
         return np.concatenate(calls)
 
     def counts(self, case: Case, draws: int) -> np.ndarray:
-        """How often each token came out: int64 [V]; drawn once a case, for all checks that judge it."""
+        """How often each token was drawn: int64 [V]; cached for all checks of the case."""
         if case.name not in self.counted:
             self.counted[case.name] = np.bincount(self.tokens(case, draws), minlength=len(case.logits))
         return self.counted[case.name]
@@ -106,11 +106,11 @@ def run(sampler: Sampler, draws: int = 150_000, seed: int = 0, device: str | tor
     """Every check on a sampler; about 3·10^9 logits at the default number of draws.
 
     Args:
-        sampler: callable (logits [B, V], params, seed) -> B token ids. What it refuses by raising is not judged.
-        draws: int >= 1, of each ordinary row; a deviation half as large takes four times as many.
+        sampler: callable (logits [B, V], params, seed) -> B token ids. A case in which it raises is not judged.
+        draws: int >= 1, from each ordinary row; to detect half the deviation takes four times as many.
         seed: int; the calls get seed, seed + 1, ...
-        device: where the sampler finds its logits.
-    Returns: the findings, `counts` first; where that fails, the others have no meaning and are not judged.
+        device: the device of the logits.
+    Returns: the findings, `counts` first; if that fails, the others are meaningless and are not judged.
     Raises: TypeError or ValueError for draws or seed out of range.
 
     >>> [finding.check for finding in run(lambda logits, params, seed: [7] * len(logits), draws=20) if finding.passed]
@@ -125,7 +125,7 @@ def run(sampler: Sampler, draws: int = 150_000, seed: int = 0, device: str | tor
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings as text, a line each.
+    """The findings as text, one per line.
 
     >>> print(report([Finding("tail", False, 7.25, 6.0, "1e-06: too few"), Finding("greedy", None, 0, 0, "no T=0")]))
     FAIL  tail              7.25 > 6    1e-06: too few
@@ -142,7 +142,7 @@ def line(finding: Finding) -> str:
 
 
 def alea(backend: str = "auto") -> Sampler:
-    """Our own `samplers.sample` as a sampler.
+    """`samplers.sample` as a sampler.
 
     >>> alea()(torch.tensor([[0.0, 9.0, -torch.inf]] * 3), SamplingParams(temperature=0), 1).tolist()
     [1, 1, 1]
@@ -150,7 +150,7 @@ def alea(backend: str = "auto") -> Sampler:
     return lambda logits, params, seed: sample(logits, params, seed=seed, backend=backend).tokens
 
 
-# The checks: each judges its cases one by one.
+# The checks. Each judges its cases one by one.
 
 
 def counts(trial: Trial) -> Finding:
@@ -165,36 +165,36 @@ def counts(trial: Trial) -> Finding:
 
 
 def chi_square(trial: Trial) -> Finding:
-    """Pearson's χ² over all tokens of positive probability, rare ones pooled, none dropped."""
+    """Pearson's χ² over all tokens of positive probability; rare tokens are pooled, none is dropped."""
     return goodness_of_fit("chi_square", trial, pearson)
 
 
 def g_test(trial: Trial) -> Finding:
-    """The likelihood ratio over the same cells: sharper where a token is drawn far too seldom."""
+    """The likelihood ratio over the same cells; more sensitive to a token that is drawn far too rarely."""
     return goodness_of_fit("g_test", trial, likelihood_ratio)
 
 
 def tail(trial: Trial) -> Finding:
-    """Tokens of probability 1e-4, 1e-5, 1e-6 and 1e-8, each level by its pooled count.
+    """Tokens of probability 1e-4, 1e-5, 1e-6 and 1e-8; each level is judged by its pooled count.
 
-    Noise of 24 bits, float32's, knows nothing between 0 and 6e-8: the last level is where that shows. A single token
-    of such a level comes out too seldom to be judged; what is amiss among them, but not in their sum, isn't seen.
+    float32 noise has 24 bits and nothing between 0 and 6e-8, which the last level detects. A single token of such a
+    level is drawn too rarely to be judged, so errors that cancel within a level stay unseen.
     """
     return finding("tail", DIGITS, {f"{level:g}": partial(tail_level, trial, level) for level in LEVELS})
 
 
 def zero_probability(trial: Trial) -> Finding:
-    """Tokens at -inf, cut by a filter, or of probability below 1e-30 never come out, wherever they stand."""
+    """Tokens at -inf, cut by a filter, or of probability below 1e-30 are never drawn, at any position."""
     return finding("zero_probability", 0, {case.name: partial(forbidden, trial, case) for case in zero_cases()})
 
 
 def masks(trial: Trial) -> Finding:
-    """Of each filter's kept set all tokens come out, and no others."""
+    """All tokens of each filter's kept set are drawn, and no others."""
     return finding("masks", 0, {case.name: partial(kept_set, trial, case) for case in mask_cases()})
 
 
 def greedy(trial: Trial) -> Finding:
-    """T = 0 gives the first maximum, whatever the seed, in a batch and alone."""
+    """T = 0 gives the first maximum with any seed, in a batch and alone."""
     return finding("greedy", 0, {"T=0": partial(first_maximum, trial)})
 
 
@@ -202,7 +202,7 @@ CHECKS = (chi_square, g_test, tail, zero_probability, masks, greedy)
 
 
 def finding(check: str, limit: float, judges: Mapping[str, Callable[[], Verdict]]) -> Finding:
-    """One Finding from the statistics of a check's cases; the worst one counts."""
+    """One Finding from the statistics of a check's cases; the worst case counts."""
     judged: dict[str, Verdict] = {}
     refused: dict[str, list[str]] = {}  # by error
     for name, judge in judges.items():
@@ -212,7 +212,7 @@ def finding(check: str, limit: float, judges: Mapping[str, Callable[[], Verdict]
             judged[name] = math.inf, str(error)
         except Refused as error:
             refused.setdefault(str(error), []).append(name)
-    notes = [f"not supported: {some(names, 1)} ({error})" for error, names in refused.items()]
+    notes = [f"not supported: {shortened(names, 1)} ({error})" for error, names in refused.items()]
     if not judged:
         return Finding(check, None, math.nan, limit, "; ".join(notes))
     worst = max(judged, key=lambda name: judged[name][0])
@@ -220,23 +220,23 @@ def finding(check: str, limit: float, judges: Mapping[str, Callable[[], Verdict]
     messages = [f"{name}: {judged[name][1]}" for name in failed or [worst]]
     if not failed and len(judged) > 1:
         messages = [f"{len(judged)} cases; the worst, {messages[0]}"]
-    return Finding(check, not failed, judged[worst][0], limit, "; ".join([some(messages), *notes]))
+    return Finding(check, not failed, judged[worst][0], limit, "; ".join([shortened(messages), *notes]))
 
 
-def some(messages: list[str], most: int = 4) -> str:
+def shortened(messages: list[str], most: int = 4) -> str:
     """
-    >>> some(["a", "b", "c"], most=2)
+    >>> shortened(["a", "b", "c"], most=2)
     'a; b and 1 more'
     """
     return "; ".join(messages[:most]) + (f" and {len(messages) - most} more" if len(messages) > most else "")
 
 
 def evidence(p_value: float, tests: int) -> float:
-    """-log10 of a p-value, made fair for the number of tests that it may be the least of; at most 300."""
+    """-log10 of a p-value, corrected for the number of tests (Bonferroni); at most 300."""
     return 0.0 - math.log10(min(max(p_value * tests, 1e-300), 1.0))
 
 
-# What the checks judge by.
+# The statistics behind the checks.
 
 
 def goodness_of_fit(check: str, trial: Trial, statistic: Callable[[np.ndarray, np.ndarray], float]) -> Finding:
@@ -245,20 +245,20 @@ def goodness_of_fit(check: str, trial: Trial, statistic: Callable[[np.ndarray, n
 
 
 def fit(trial: Trial, case: Case, statistic: Callable[[np.ndarray, np.ndarray], float], tests: int) -> Verdict:
-    """How well the draws inside the kept set fit it; those outside are the business of `masks`."""
+    """How well the draws inside the kept set fit it; `masks` judges those outside."""
     p = case.probabilities
-    drawn = trial.counts(case, max(1, trial.draws // max(1, len(p) // 1000)))  # long rows: as many logits, fewer draws
+    drawn = trial.counts(case, max(1, trial.draws // max(1, len(p) // 1000)))  # a long row gets fewer draws
     inside = drawn[p > 0]
     if not inside.any():
         return math.inf, f"none of {drawn.sum():,} draws is in the kept set"
     observed, expected = cells(inside, p[p > 0] * inside.sum())
-    found, freedom = statistic(observed, expected), len(expected) - 1
-    message = f"{found:,.1f} at {freedom:,} degrees of freedom, {drawn.sum():,} draws"
-    return evidence(chi_square_tail(found, freedom), tests), message
+    value, freedom = statistic(observed, expected), len(expected) - 1
+    message = f"{value:,.1f} at {freedom:,} degrees of freedom, {drawn.sum():,} draws"
+    return evidence(chi_square_tail(value, freedom), tests), message
 
 
 def form(trial: Trial) -> Verdict:
-    """Batches from one row, vocabularies from one token; `token_ids` raises where the form is wrong."""
+    """Batches of one row and more, vocabularies of one token and more; `token_ids` checks the form."""
     shapes = [(1, 1), (5, 1), (1, 2), (2, 3), (7, 100), (1000, 33)]
     for shape in shapes:
         trial.call(torch.zeros(shape, device=trial.device), PLAIN)
@@ -266,7 +266,7 @@ def form(trial: Trial) -> Verdict:
 
 
 def token_ids(tokens: Any, rows: int, vocabulary: int) -> np.ndarray:
-    """What a sampler returned as int64 [B]. Raises: Malformed."""
+    """The tokens that a sampler returned, as int64 [B]. Raises: Malformed."""
     try:
         array = tokens.detach().cpu().numpy() if isinstance(tokens, torch.Tensor) else np.asarray(tokens)
     except (TypeError, ValueError) as error:
@@ -281,7 +281,7 @@ def token_ids(tokens: Any, rows: int, vocabulary: int) -> np.ndarray:
 
 
 def own_row(trial: Trial) -> Verdict:
-    """Each row has one likely token, another in each row."""
+    """Each row has one likely token, and the rows have different ones."""
     rows, vocabulary = 500, 601
     likely = np.arange(rows) * 7 % vocabulary
     logits = np.full((rows, vocabulary), -200, np.float32)
@@ -298,7 +298,7 @@ def logits_untouched(trial: Trial) -> Verdict:
 
 
 def independence(trial: Trial) -> Verdict:
-    """Pairs of draws from equal, flat rows agree once in V, whether in a batch or under neighbouring seeds."""
+    """Pairs of draws from equal, flat rows agree with probability 1 / V, in a batch and under neighbouring seeds."""
     calls, rows, vocabulary = 20, min(max(2, trial.draws // 20), 1000), 1024
     logits = torch.zeros(rows, vocabulary, device=trial.device)
     drawn = np.array([trial.call(logits, PLAIN) for _ in range(calls)])  # [call, row]
@@ -310,10 +310,10 @@ def independence(trial: Trial) -> Verdict:
         "the last row of the next seed": (drawn[1:, :-1], drawn[:-1, 1:]),
     }
     worst: Verdict = 0.0, "rows and seeds agree as often as chance has it"
-    for name, (one, other) in pairs.items():
-        agree, expected = int(np.count_nonzero(one == other)), one.size / vocabulary
-        found = evidence(poisson_tail(agree, expected), len(pairs))
-        worst = max(worst, (found, f"{name}: {agree:,} of {one.size:,} pairs agree, {expected:,.1f} expected"))
+    for name, (first, second) in pairs.items():
+        agree, expected = int(np.count_nonzero(first == second)), first.size / vocabulary
+        digits = evidence(poisson_tail(agree, expected), len(pairs))
+        worst = max(worst, (digits, f"{name}: {agree:,} of {first.size:,} pairs agree, {expected:,.1f} expected"))
     return worst
 
 
@@ -334,26 +334,26 @@ def forbidden(trial: Trial, case: Case) -> Verdict:
 
 
 def kept_set(trial: Trial, case: Case) -> Verdict:
-    """How many tokens are wrong: cut and drawn, or kept and missing where chance can't explain it."""
+    """The number of wrong tokens: cut but drawn, or kept but missing beyond chance."""
     p, draws = case.probabilities, min(trial.draws, MASK_DRAWS)
     drawn = trial.counts(case, draws)
     intruders = np.flatnonzero((p == 0) & (drawn > 0))
     missing = np.flatnonzero(((1 - p) ** draws < MISSED) & (drawn == 0))
-    found = [f"token {i} (cut) came out {drawn[i]:,} times" for i in intruders]
-    found += [f"token {i} (kept, probability {p[i]:.3g}) never came out" for i in missing]
-    return len(found), f"{some(found, 2) or 'right'} in {draws:,} draws"
+    wrong = [f"token {i} (cut) came out {drawn[i]:,} times" for i in intruders]
+    wrong += [f"token {i} (kept, probability {p[i]:.3g}) never came out" for i in missing]
+    return len(wrong), f"{shortened(wrong, 2) or 'right'} in {draws:,} draws"
 
 
 def first_maximum(trial: Trial) -> Verdict:
-    """Rows of a few distinct values, so that ties are the rule; some with -inf, some equal throughout."""
+    """Rows of few distinct values, and so of many ties; some rows have -inf, some are constant."""
     rng = np.random.default_rng(0)
     logits = rng.integers(-3, 3, (200, 257)).astype(np.float32)
     logits[50:100] = np.where(logits[50:100] > 0, -np.inf, logits[50:100])
     logits[100:110] = 0
-    wanted = logits.argmax(1)  # NumPy's is the first
+    expected = logits.argmax(1)  # NumPy returns the first maximum
     batches = [slice(0, 200)] * 5 + [slice(row, row + 1) for row in (0, 60, 105)]
     wrong = []
     for rows in batches:
         drawn = trial.call(torch.from_numpy(logits[rows]).to(trial.device), SamplingParams(temperature=0))
-        wrong += [f"token {a}, not {b}" for a, b in zip(drawn, wanted[rows], strict=True) if a != b]
-    return len(wrong), f"{len(wrong)} rows wrong{': ' if wrong else ''}{some(wrong, 2)}"
+        wrong += [f"token {a}, not {b}" for a, b in zip(drawn, expected[rows], strict=True) if a != b]
+    return len(wrong), f"{len(wrong)} rows wrong{': ' if wrong else ''}{shortened(wrong, 2)}"

@@ -1,6 +1,6 @@
-"""The rows that `samplers.conformance` draws from: hand-made, each with its exact final distribution in float64.
+"""The hand-made rows that `samplers.conformance` draws from, each with its exact final distribution in float64.
 
-No kept set hangs on a tie, or on a sum that equals its limit: what libraries settle by convention isn't judged.
+No kept set depends on a tie, or on a sum that equals its limit: libraries settle these cases by convention.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from samplers.params import SamplingParams
 from samplers.reference.filters import stages
 
 PLAIN = SamplingParams()
-LEVELS = {1e-4: 200, 1e-5: 2_000, 1e-6: 10_000, 1e-8: 40_000}  # probability: so many tokens of it in `tail_case`
+LEVELS = {1e-4: 200, 1e-5: 2_000, 1e-6: 10_000, 1e-8: 40_000}  # probability: the number of such tokens in `tail_case`
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,9 @@ class Case:
 
 
 def final_distribution(logits: np.ndarray, params: SamplingParams) -> np.ndarray:
-    """softmax(logits / T), filtered in the order of SamplingParams: float64 [V], by the textbook's formulas.
+    """softmax(logits / T), filtered in the order of SamplingParams by the textbook's formulas: float64 [V].
 
-    logits: [V], -inf allowed. params: T > 0; penalties and biases are not looked at.
+    logits: [V], -inf allowed. params: T > 0; penalties and biases are ignored.
 
     >>> logits = np.log(textbook.example())
     >>> final_distribution(logits, SamplingParams(top_p=0.8)).round(3)[:7].tolist()
@@ -51,7 +51,7 @@ def final_distribution(logits: np.ndarray, params: SamplingParams) -> np.ndarray
 
 
 def zipf(vocabulary: int) -> np.ndarray:
-    """Logits of p ∝ 1 / rank (Zipf's law), ranks spread over the ids: float32 [V]."""
+    """Logits of p ∝ 1 / rank (Zipf's law), with the ranks spread over the ids: float32 [V]."""
     rank = np.arange(vocabulary) * 7919 % vocabulary  # 7919 is a prime that divides no vocabulary here
     return -np.log1p(rank).astype(np.float32)
 
@@ -72,7 +72,7 @@ def named(settings: Mapping[str, Any]) -> str:
 
 @lru_cache
 def distributions() -> list[Case]:
-    """For χ² and G: short, long and flat rows, hot and cold, and each filter."""
+    """For χ² and G: short, long and flat rows, high and low temperatures, and each filter."""
     of_100: list[dict[str, Any]] = [
         {},
         {"temperature": 0.7},
@@ -92,7 +92,7 @@ def distributions() -> list[Case]:
 
 @lru_cache
 def tail_case() -> Case:
-    """Tokens of each level among 16 common ones, spread over the ids."""
+    """Tokens of each level and 16 common ones, spread over the ids."""
     p = np.concatenate([np.full(size, level) for level, size in LEVELS.items()])
     p = np.append(p, np.full(16, (1 - p.sum()) / 16))
     return Case("tail", log(p[np.random.default_rng(0).permutation(len(p))]))
@@ -100,7 +100,7 @@ def tail_case() -> Case:
 
 @lru_cache
 def zero_cases() -> list[Case]:
-    """Tokens that can't come out: first, last and beside heavy ones."""
+    """Tokens that can't be drawn: first, last and next to heavy ones."""
     no, low, high = -math.inf, 0.0, 5.0
     rows = {
         "-inf first": [no, no, no, high, low, low, high],
@@ -125,7 +125,7 @@ def zero_cases() -> list[Case]:
 
 @lru_cache
 def mask_cases() -> list[Case]:
-    """The textbook's worked example under each filter, its ids in order and spread; two long rows."""
+    """The textbook's worked example under each filter, with its ids in order and spread; and two long rows."""
     settings: list[dict[str, Any]] = [
         {"top_k": 1},
         {"top_k": 3},

@@ -1,8 +1,8 @@
-"""The optional packages, and what a message of a missing one says to type."""
+"""How to install the optional packages, for the messages about missing ones."""
 
 
 def how_to_install(extra: str) -> str:
-    """What to type for one of the extras of pyproject.toml.
+    """The command that installs an extra of pyproject.toml.
 
     >>> how_to_install("study")
     "pip install 'alea-sampling[study]' (in a checkout: pip install -e '.[study]')"

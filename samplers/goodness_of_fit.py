@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-LEAST_EXPECTED = 5  # draws in a cell (Cochran 1954)
+LEAST_EXPECTED = 5  # draws per cell (Cochran 1954)
 
 
 def cells(observed: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pool tokens until every cell expects at least 5 draws; observed and expected [V] -> [C], ascending by expected.
 
-    A token that expects 5 by itself is a cell. The others, in order of probability, share cells by where their
-    running sum stands between multiples of 10: each token being below 5, a cell gets at least 5. What is left over
-    joins the smallest cell.
+    A token with at least 5 expected draws is a cell. The others are sorted by probability, and each multiple of 10 in
+    their running sum starts a new cell: since each token is below 5, a full cell gets at least 5. If the last cell
+    gets less, it joins the smallest of the others.
 
     >>> cells(np.array([8, 0, 1, 5, 6]), np.array([10.0, 0.5, 0.5, 4.5, 4.5]))
     (array([ 8., 12.]), array([10., 10.]))
@@ -32,7 +32,7 @@ def cells(observed: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def pearson(observed: np.ndarray, expected: np.ndarray) -> float:
-    """χ² = Σ (O - E)² / E over cells [C], C - 1 degrees of freedom (Pearson 1900).
+    """χ² = Σ (O - E)² / E over cells [C], with C - 1 degrees of freedom (Pearson 1900).
 
     >>> pearson(np.array([12, 8]), np.array([10.0, 10.0]))
     0.8
@@ -41,7 +41,7 @@ def pearson(observed: np.ndarray, expected: np.ndarray) -> float:
 
 
 def likelihood_ratio(observed: np.ndarray, expected: np.ndarray) -> float:
-    """G = 2 Σ O ln(O / E) over cells [C], divided by the q that brings its mean near χ²'s (Williams 1976).
+    """G = 2 Σ O ln(O / E) over cells [C], divided by a q that brings its mean near that of χ² (Williams 1976).
 
     >>> round(likelihood_ratio(np.array([12, 8]), np.array([10.0, 10.0])), 3)
     0.786
@@ -53,7 +53,7 @@ def likelihood_ratio(observed: np.ndarray, expected: np.ndarray) -> float:
 
 
 def chi_square_tail(x: float, freedom: int) -> float:
-    """P(χ² >= x) with so many degrees of freedom: the regularised incomplete gamma function Q(freedom / 2, x / 2).
+    """P(χ² >= x) for these degrees of freedom: the regularised incomplete gamma function Q(freedom / 2, x / 2).
 
     >>> round(chi_square_tail(18.307, 10), 4)
     0.05
@@ -64,7 +64,7 @@ def chi_square_tail(x: float, freedom: int) -> float:
 
 
 def poisson_tail(k: int, mean: float) -> float:
-    """Twice the smaller of P(X <= k) and P(X >= k), X Poisson; at most 1. A binomial's tails are lighter still.
+    """Twice the smaller of P(X <= k) and P(X >= k) for a Poisson X, at most 1. A binomial has lighter tails.
 
     >>> poisson_tail(0, 2.0), poisson_tail(2, 2.0)  # the first is 2·e^-2
     (0.2706705664732254, 1.0)

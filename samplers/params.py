@@ -1,4 +1,4 @@
-"""The parameters of a draw: transformers' names and meanings, each checked when it is set."""
+"""The parameters of a draw, with the names and meanings of transformers; each is checked when it is set."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PENALTY_RANGES = {
     "presence_penalty": Range("finite in float32", -FLOAT32_MAX, FLOAT32_MAX),
     "frequency_penalty": Range("finite in float32", -FLOAT32_MAX, FLOAT32_MAX),
 }
-PENALTIES = (*PENALTY_RANGES, "logit_bias")  # they act at T = 0 too
+PENALTIES = (*PENALTY_RANGES, "logit_bias")  # they also act at T = 0
 SLOTS = {slot: f for f in FILTERS for slot in f.slots}
-# A row of parameters as the backends read it: csrc/params.h and samplers/kernels/sampler.py repeat this order.
-# T = 0 is temperature 1 and inverse_temperature 0.
+# One row of parameters as the backends read it; csrc/params.h and samplers/kernels/sampler.py repeat this order.
+# T = 0 is stored as temperature 1 and inverse_temperature 0.
 ROW = np.dtype(
     [(name, "f4") for name in ("temperature", "inverse_temperature", "repetition", "presence", "frequency", "padding")]
     + [("min_tokens_to_keep", "i8")]
@@ -38,7 +38,7 @@ MAX_VOCABULARY = 1 << 20
 
 
 class Bias(Mapping[int, float]):
-    """A dict that can't be written. A copy (of pickle, copy, `dataclasses.asdict`) is an ordinary dict."""
+    """A read-only dict. Copies (by pickle, copy or `dataclasses.asdict`) are ordinary dicts."""
 
     def __init__(self, values: dict[int, float]) -> None:
         self._values = values
@@ -53,7 +53,7 @@ class Bias(Mapping[int, float]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        return repr(self._values).replace("-inf", "float('-inf')")  # as Python reads it
+        return repr(self._values).replace("-inf", "float('-inf')")  # valid Python
 
     def __reduce__(self) -> tuple[Any, ...]:
         return dict, (self._values,)
@@ -61,21 +61,21 @@ class Bias(Mapping[int, float]):
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to turn logits into a distribution; the defaults leave softmax(logits) as it is.
+    """How to turn logits into a distribution; the defaults give softmax(logits).
 
     temperature: 0 (the most probable token) or 1e-6 .. 1e6; logits are divided by it.
-    top_k: int >= 0; the k most probable tokens, 0 switches it off.
-    top_p: float in [0, 1]; the fewest tokens that hold this mass, 1 switches it off.
-    min_p: float in [0, 1]; tokens at least this fraction as probable as the first, 0 switches it off.
-    typical_p: float in (0, 1]; the tokens nearest the entropy that hold this mass, 1 switches it off.
-    epsilon_cutoff, eta_cutoff: float in [0, 1); least probability, fixed or by entropy, 0 switches it off.
-    repetition_penalty: float > 0; logits of tokens in the history are divided by it (multiplied where negative).
-    presence_penalty, frequency_penalty: float; taken off the logit once, or once an occurrence.
-    logit_bias: {token id: float}, finite or -inf, added to the logits; None for none.
-    min_tokens_to_keep: int >= 1; no filter leaves fewer.
+    top_k: int >= 0; keeps the k most probable tokens, 0 switches it off.
+    top_p: float in [0, 1]; keeps the fewest tokens that hold this mass, 1 switches it off.
+    min_p: float in [0, 1]; keeps tokens at least this fraction as probable as the first, 0 switches it off.
+    typical_p: float in (0, 1]; keeps the tokens nearest the entropy that hold this mass, 1 switches it off.
+    epsilon_cutoff, eta_cutoff: float in [0, 1); the least probability, fixed or by entropy, 0 switches it off.
+    repetition_penalty: float > 0; logits of tokens in the history are divided by it (negative ones are multiplied).
+    presence_penalty, frequency_penalty: float; subtracted from the logit once, or once per occurrence.
+    logit_bias: {token id: float}, finite or -inf, added to the logits; or None.
+    min_tokens_to_keep: int >= 1; no filter leaves fewer tokens.
 
-    Raises: TypeError for a value of a wrong type or an unknown name, ValueError for one out of its range.
-    The filters act in the order above, each on what the former left (as transformers chains its warpers).
+    The filters act in this order, each on the tokens that the previous one kept, as transformers chains its warpers.
+    Raises: TypeError for a wrong type or an unknown name, ValueError for a value out of range.
 
     >>> SamplingParams(temperature=0.8, top_p=0.9).top_p
     0.9
@@ -98,31 +98,31 @@ class SamplingParams:
     min_tokens_to_keep: int = 1
 
     def __post_init__(self) -> None:
-        put = object.__setattr__  # the class is frozen; this is its one moment of making
+        assign = object.__setattr__  # the class is frozen
         temperature = number("temperature", self.temperature, TEMPERATURE.text)
         if temperature != 0:
             within("temperature", temperature, TEMPERATURE)
-        put(self, "temperature", temperature)
+        assign(self, "temperature", temperature)
         for f in FILTERS:
             value = getattr(self, f.name)
             if isinstance(f.off, int):
-                put(self, f.name, integer(f.name, value, int(f.accepts.low)))
+                assign(self, f.name, integer(f.name, value, int(f.accepts.low)))
             else:
-                put(self, f.name, within(f.name, number(f.name, value, f.accepts.text), f.accepts))
-        put(self, "min_tokens_to_keep", integer("min_tokens_to_keep", self.min_tokens_to_keep, 1))
+                assign(self, f.name, within(f.name, number(f.name, value, f.accepts.text), f.accepts))
+        assign(self, "min_tokens_to_keep", integer("min_tokens_to_keep", self.min_tokens_to_keep, 1))
         for name, accepted in PENALTY_RANGES.items():
-            put(self, name, within(name, number(name, getattr(self, name), accepted.text), accepted))
-        put(self, "logit_bias", checked_bias(self.logit_bias))
+            assign(self, name, within(name, number(name, getattr(self, name), accepted.text), accepted))
+        assign(self, "logit_bias", checked_bias(self.logit_bias))
 
     @classmethod
     def from_generation_config(cls, config: Any) -> SamplingParams:
-        """What a transformers `GenerationConfig` (or its dict) asks for; what it leaves unset stays off.
+        """The parameters of a transformers `GenerationConfig` or of its dict; unset ones are off.
 
-        As in `generate`, `do_sample` unset or False is T = 0 without filters, and the penalties hold either way. In a
-        GenerationConfig `top_k=None` stands for 50 where sampling is on; in a dict it stands for off. Only settings
-        named as fields here are read; others (`bad_words_ids`, `num_beams` ...) are for the caller to honour.
+        As in `generate`, an unset or False `do_sample` means T = 0 without filters; the penalties always apply. In a
+        GenerationConfig `top_k=None` means 50 if sampling is on; in a dict it means off. This reads only the settings
+        that are fields here; the caller must honour others (`bad_words_ids`, `num_beams` ...).
 
-        Raises: TypeError for what is neither; TypeError and ValueError as the class does.
+        Raises: TypeError for any other object; TypeError and ValueError as the class does.
 
         >>> SamplingParams.from_generation_config({"do_sample": True, "temperature": 0.6, "top_p": 0.9}).temperature
         0.6
@@ -144,20 +144,20 @@ class SamplingParams:
 
     @cached_property
     def packed(self) -> PackedParams:
-        """Kept, so that a caller who passes the same parameters at every step has them laid out once."""
+        """Cached: the same parameters at every step are laid out once."""
         return PackedParams((self,))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle and copy: without what `packed` keeps."""
+        """For pickle and copy: without the cached `packed`."""
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
 
 @dataclass(frozen=True, eq=False)
 class PackedParams:
-    """Parameters of a batch, checked once; made by `pack`, accepted wherever parameters are.
+    """The checked parameters of a batch; `pack` makes them, and every `params` argument accepts them.
 
-    device_table: the table, int64 [R, ROW.itemsize / 8], where the caller has it on a GPU and changes it there between
-    replays of a captured graph; the rows then count for the history and the biases alone.
+    device_table: the table as int64 [R, ROW.itemsize / 8], if the caller keeps it on a GPU and changes it there between
+    replays of a captured graph; the rows then matter only for the history and the biases.
     """
 
     rows: tuple[SamplingParams, ...]
@@ -179,13 +179,13 @@ class PackedParams:
 
     @cached_property
     def table(self) -> NDArray[np.void]:
-        """The rows' numbers as the backends read them: ROW [R]."""
+        """The rows as the backends read them: ROW [R]."""
         return np.array([numbers(row) for row in self.rows], ROW)
 
     def layout(self, make: Callable[Concatenate[PackedParams, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """make(self, *args): a backend's own form of the parameters, made at its first use and kept for the next step.
+        """make(self, *args): the parameters in a backend's form, made once and cached for later steps.
 
-        args: hashable, given by position.
+        args: hashable, by position.
         """
         key = (make, *args)
         if key not in self._layouts:
@@ -193,7 +193,7 @@ class PackedParams:
         return cast(T, self._layouts[key])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle and copy: without the layouts, which no other process could read."""
+        """For pickle and copy: without the layouts, which other processes cannot read."""
         return type(self), (self.rows, self.device)
 
 
@@ -201,10 +201,10 @@ def pack(
     params: SamplingParams | Sequence[SamplingParams] | PackedParams | None,
     device: str | torch.device | None = None,
 ) -> PackedParams:
-    """Check parameters once and lay them out for a batch: one SamplingParams for all rows, or one a row.
+    """Check parameters once and lay them out for a batch: one SamplingParams for all rows, or one per row.
 
-    device: where a GPU backend shall keep them; default the logits'.
-    Raises: TypeError where anything but SamplingParams is given, ValueError for an unknown device.
+    device: where a GPU backend keeps them; by default the logits' device.
+    Raises: TypeError for anything but SamplingParams, ValueError for an unknown device.
 
     >>> len(pack([SamplingParams(), SamplingParams(top_k=5)]).rows)
     2
@@ -248,7 +248,7 @@ def number(name: str, value: Any, accepted: str) -> float:
         raise TypeError(f"{name} must be a number, {accepted}, got {value!r} of type {type(value).__name__}")
     try:
         return float(value)
-    except OverflowError:  # an int beyond float64: out of every range, which the caller says
+    except OverflowError:  # an int beyond float64 is out of every range; the caller reports it
         return -math.inf if value < 0 else math.inf
 
 
@@ -282,4 +282,4 @@ def checked_bias(bias: Any) -> Mapping[int, float] | None:
     return Bias(checked)
 
 
-PLAIN = SamplingParams()  # softmax(logits) as it is
+PLAIN = SamplingParams()  # softmax(logits)

@@ -1,4 +1,4 @@
-"""The public entry: checks the arguments, lets a backend draw, and returns the caller's kind of array."""
+"""The public functions: they check the arguments, call a backend, and return the caller's type of array."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class InvalidLogits(ValueError):
-    """A row holds a NaN, +inf, or nothing above -inf; `rows` lists the row numbers, `step` the decode step if known."""
+    """A row holds a NaN, +inf, or nothing above -inf. `rows` lists the rows, `step` is the decode step if known."""
 
     def __init__(self, rows: list[int], step: int | None = None) -> None:
         self.rows, self.step = rows, step
@@ -32,12 +32,12 @@ class InvalidLogits(ValueError):
 
 
 class SampleOutput(NamedTuple):
-    """What was drawn: tensors on the logits' device, or NumPy arrays for NumPy logits; all of shape (B,).
+    """The result of a draw: tensors on the logits' device, or NumPy arrays for NumPy logits; all of shape (B,).
 
     tokens: int64 ids. weight, total: int64; weight / total is the token's probability in the final distribution.
-    kept: int32, tokens left by the filters. logprobs: float32, ln(weight / total).
-    model_logprobs: float32, under softmax of the untouched logits; entropy: float32, nats, of the final distribution;
-    both None unless details=True.
+    kept: int32, the number of tokens that the filters kept. logprobs: float32, ln(weight / total).
+    model_logprobs: float32, under softmax of the untouched logits. entropy: float32, of the final distribution in nats.
+    Both are None unless details=True.
     """
 
     tokens: Any
@@ -50,7 +50,7 @@ class SampleOutput(NamedTuple):
 
 
 def untraced(function: Callable[P, R]) -> Callable[P, R]:
-    """torch.compile, which can't trace the engine, calls the function between two graphs."""
+    """torch.compile cannot trace the engine, so it calls the function between two graphs."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -76,24 +76,24 @@ def sample(
     backend: str = "auto",
     on_invalid: str = "raise",
 ) -> SampleOutput:
-    """Draw one token a row; the same logits, parameters, seed, stream and position give the same token everywhere.
+    """Draw one token per row; the same logits, parameters, seed, stream and position give the same token everywhere.
 
     Args:
-        logits: (B, V) or (V,), float32, float16 or bfloat16, torch or NumPy, 1 <= V <= 2^20. Read, never written;
-            no other thread may write them during the call.
-        params: SamplingParams, a sequence of B, or `pack`ed ones; None leaves the distribution as it is.
-        seed, position, stream: int or int64 (B,), taken mod 2^64. position is the decode step, stream tells requests
-            apart (default: the row number).
-        history: ids for the penalties, (B, L) padded with -1, or a list of sequences; history_start: int or (B,),
-            where in it the generated part begins.
-        allowed: bool (B, V) or (V,); tokens outside get no mass.
+        logits: (B, V) or (V,), float32, float16 or bfloat16, torch or NumPy, 1 <= V <= 2^20. They are only read, and no
+            other thread may write them during the call.
+        params: SamplingParams, a sequence of B of them, or the result of `pack`; None leaves the distribution as it is.
+        seed, position, stream: int or int64 (B,), taken mod 2^64. position is the decode step; stream distinguishes
+            requests (default: the row number).
+        history: ids for the penalties, (B, L) padded with -1, or a list of sequences. history_start: int or (B,), the
+            index in it at which the generated part begins.
+        allowed: bool (B, V) or (V,); all other tokens get no mass.
         details: also return model_logprobs and entropy.
         backend: "auto", "reference", "native" or "triton".
-        on_invalid: "raise", or "mark": token -1, integers 0, logprob NaN in an invalid row, the others drawn.
+        on_invalid: "raise", or "mark": an invalid row gets token -1, integers 0 and logprob NaN; the others are drawn.
 
     Raises: InvalidLogits; ValueError or TypeError naming the argument, what it accepts and what it got;
         RuntimeError for a backend that can't run here.
-    Source: inverse transform sampling on integer weights; the definition stands in `samplers/reference/`.
+    Source: inverse transform sampling on integer weights; `samplers/reference/` is the definition.
 
     >>> from samplers import SamplingParams, textbook
     >>> logits = np.log(textbook.example()).astype(np.float32)
@@ -124,9 +124,9 @@ def filter_logits(
 ) -> Any:
     """The distribution that `sample` draws from, as logits: x / T where kept, -inf elsewhere.
 
-    Arguments and errors as in `sample`; on_invalid="mark" leaves an invalid row -inf throughout. Returns: a new
-    float32 (B, V), torch or NumPy as the logits are; at T = 0 the kept logit stands undivided. A quotient beyond
-    float32 becomes its greatest finite number, so that what is kept stays above -inf.
+    Arguments and errors as in `sample`; on_invalid="mark" fills an invalid row with -inf. Returns: a new float32
+    (B, V), torch or NumPy like the logits. At T = 0 the kept logit is not divided. A quotient beyond float32 is clamped
+    to the greatest finite number, so kept tokens stay above -inf.
 
     >>> from samplers import SamplingParams
     >>> filter_logits(np.float32([1, 3, 2]), SamplingParams(top_k=2, temperature=2.0))

@@ -1,8 +1,8 @@
-"""The tutorials' formulas in float64 NumPy, one function a formula, each with its worked example.
+"""The tutorials' formulas in float64 NumPy: one function per formula, each with a worked example.
 
-Slow, plain, and independent of the exact definition in `samplers/reference/`, which the tests hold against it.
-Every filter takes probabilities [V] and returns them renormalised over what it keeps (cut tokens get 0).
-The worked example throughout is `example()` over `words()`.
+Slow, plain, and independent of the exact definition in `samplers/reference/`; the tests compare the two.
+Every filter takes probabilities [V] and renormalises them over the tokens that it keeps; cut tokens get 0.
+The worked example is always `example()` over `words()`.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def power(p: np.ndarray, temperature: float) -> np.ndarray:
-    """The same from probabilities: p_T(i) = p_i^(1/T) / Σ p_j^(1/T), which is softmax(log p / T).
+    """Temperature on probabilities: p_T(i) = p_i^(1/T) / Σ p_j^(1/T), which is softmax(log p / T).
 
-    One tutorial prints the exponent as T; its own code, and this, take 1/T.
+    One tutorial prints the exponent as T, but its code uses 1/T, as here.
 
     >>> np.allclose(power(example(), 1.5), softmax(np.log(example()), 1.5))
     True
@@ -50,8 +50,8 @@ def entropy(p: np.ndarray) -> float:
     >>> round(entropy(np.full(8, 1 / 8)) / math.log(2), 6)
     3.0
     """
-    some = p[p > 0]
-    return float(-(some * np.log(some)).sum())
+    positive = p[p > 0]
+    return float(-(positive * np.log(positive)).sum())
 
 
 def descending(p: np.ndarray) -> np.ndarray:
@@ -65,7 +65,7 @@ def renormalise(p: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def top_k(p: np.ndarray, k: int, n: int = 1) -> np.ndarray:
-    """The k most probable tokens and all ties with the last (Fan, Lewis & Dauphin 2018); k >= 1, at least n tokens.
+    """The k most probable tokens and all ties with the last one, at least n; k >= 1 (Fan, Lewis & Dauphin 2018).
 
     >>> [words()[i] for i in np.flatnonzero(top_k(example(), 3))]
     ['the', 'a', 'dragon']
@@ -80,7 +80,7 @@ def top_p(p: np.ndarray, mass: float, n: int = 1) -> np.ndarray:
     >>> top_p(example(), 0.8).round(3)[:7].tolist()
     [0.294, 0.235, 0.176, 0.118, 0.094, 0.082, 0.0]
 
-    After a temperature, the hotter the larger:
+    A higher temperature makes it larger:
 
     >>> [size(top_p(power(example(), T), 0.8)) for T in (0.5, 1.0, 1.5, 10.0)]
     [3, 6, 7, 8]
@@ -129,7 +129,7 @@ def epsilon(p: np.ndarray, cutoff: float, n: int = 1) -> np.ndarray:
 
 
 def eta(p: np.ndarray, cutoff: float, n: int = 1) -> np.ndarray:
-    """Tokens of at least min(η, √η·e^-H): a cutoff that gives way where many are likely (ibid., eq. 4).
+    """Tokens of at least min(η, √η·e^-H): a cutoff that falls as the entropy grows (ibid., eq. 4).
 
     >>> flat, peaked = np.full(200, 1 / 200), np.array([0.99, 0.008, 0.002])
     >>> size(eta(flat, 0.01)), size(eta(peaked, 0.01))
@@ -144,14 +144,14 @@ def multinomial(p: np.ndarray, u: float) -> int:
     >>> [multinomial(example(), u) for u in (0.0, 0.3, 0.46, 0.999)]
     [0, 1, 2, 9]
     """
-    last = int(np.flatnonzero(p)[-1])  # where rounding leaves the sum below u
+    last = int(np.flatnonzero(p)[-1])  # if rounding leaves the sum below u
     return min(int(np.searchsorted(np.cumsum(p), u, side="right")), last)
 
 
 def ancestral(
     next_probabilities: Callable[[list[int]], np.ndarray], length: int, rng: np.random.Generator
 ) -> list[int]:
-    """Draw x_t ~ p(· | x_<t) one after the other: a sample of the whole sequence's distribution.
+    """Draw each x_t ~ p(· | x_<t) in turn, which samples the distribution of whole sequences.
 
     next_probabilities: function of the ids so far, list[int] -> float64 [V].
 
@@ -166,11 +166,11 @@ def ancestral(
 
 
 def shell(dimensions: int) -> tuple[float, float]:
-    """Where samples of a standard Gaussian lie: the mean of their distance from the mode, and its standard deviation.
+    """Mean and standard deviation of the distance of a standard Gaussian's samples from its mode.
 
     E|x| = √2·Γ((d + 1) / 2) / Γ(d / 2), nearly √d; the deviation stays near √½ in any dimension d >= 1 (chi
-    distribution). The mode is the most probable point, and in many dimensions no sample comes near it: all lie in a
-    thin shell.
+    distribution). The mode is the most probable point, yet in many dimensions no sample comes near it: they all lie in
+    a thin shell.
 
     >>> [round(value, 2) for value in shell(1000)]
     [31.61, 0.71]
@@ -178,7 +178,7 @@ def shell(dimensions: int) -> tuple[float, float]:
     >>> [round(float(value), 1) for value in (distances.min(), distances.mean(), distances.max())]
     [29.2, 31.6, 34.2]
 
-    So it is with texts: the most probable one is one, and the others, each less probable, are many.
+    Texts behave in the same way: only one is the most probable, and the many others are each less probable.
     """
     log_mean = 0.5 * math.log(2) + math.lgamma((dimensions + 1) / 2) - math.lgamma(dimensions / 2)
     mean = math.exp(log_mean)
@@ -186,10 +186,10 @@ def shell(dimensions: int) -> tuple[float, float]:
 
 
 def typical_logprob(p: np.ndarray, length: int) -> tuple[float, float, float]:
-    """Total ln p of a text of `length` independent tokens: the most probable text's; samples' mean and deviation.
+    """ln p of texts of `length` independent tokens: of the most probable text; mean and deviation over samples.
 
-    Samples lie about -length·H, which almost none leaves by much as length grows (asymptotic equipartition, Shannon
-    1948); the most probable text, the same token over and over, lies at length·ln max p, above them all.
+    Samples lie near -length·H, and the longer they are, the fewer stray from it (asymptotic equipartition, Shannon
+    1948). The most probable text repeats one token and lies at length·ln max p, above them all.
 
     >>> greedy, mean, deviation = typical_logprob(example(), 100)
     >>> round(greedy, 1), round(mean, 1), round(deviation, 1)
@@ -202,12 +202,12 @@ def typical_logprob(p: np.ndarray, length: int) -> tuple[float, float, float]:
 
 
 def size(p: np.ndarray) -> int:
-    """How many tokens are left: those of probability above 0."""
+    """The number of kept tokens: those with a probability above 0."""
     return int(np.count_nonzero(p))
 
 
 def example() -> np.ndarray:
-    """The worked example's probabilities: what may follow in a story about a dragon.
+    """The probabilities of the worked example: the next word of a story about a dragon.
 
     >>> dict(zip(words(), example().tolist()))["dragon"]
     0.15
@@ -216,5 +216,5 @@ def example() -> np.ndarray:
 
 
 def words() -> list[str]:
-    """The worked example's tokens."""
+    """The tokens of the worked example."""
     return ["the", "a", "dragon", "flew", "over", "and", "castle", "into", "flames", "darkness"]

@@ -1,4 +1,4 @@
-"""A trace for the terminal: its stages, its candidates stage by stage, and the draw."""
+"""A trace as tables for the terminal: the stages, the candidates after each stage, and the draw."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from samplers.tracing import Candidate, Trace
 
-BITS = math.log(2)  # nats a bit
+BITS = math.log(2)  # nats per bit
 CUT = "·"
 
 
@@ -23,7 +23,7 @@ def tables(trace: Trace, names: Callable[[int], str] | None = None) -> Group:
 
 
 def stages(trace: Trace) -> Table:
-    """Survivors, mass, threshold and entropy after every stage."""
+    """Kept tokens, mass, thresholds and entropy after each stage."""
     table = Table(title="stage by stage", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("stage", "setting", "left", "of the mass", "least p kept", "greatest p cut", "entropy, bits"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
@@ -41,26 +41,24 @@ def stages(trace: Trace) -> Table:
 
 
 def candidates(trace: Trace, names: Callable[[int], str] | None) -> Table:
-    """A row a token, a column the probability after a stage; every column adds up to 1 with the others."""
+    """One row per token, one column per stage with the probability after it. Each column adds up to 1."""
     table = Table(title="candidates, by raw rank", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("rank", "id", *(["token"] if names else []), "logit"):
         table.add_column(heading, justify="left" if heading == "token" else "right")
     for stage in trace.stages:
         table.add_column(stage.name, justify="right")
     table.add_column("interval of u", justify="right", no_wrap=True)
-    for one in trace.candidates:
-        style = "bold" if one.id == trace.token else "dim" if one.cut_by else ""
-        name = [Text(names(one.id))] if names else []  # its own text, which is no markup
-        cells = [
-            probability(p, stage.name == one.cut_by) for p, stage in zip(one.probabilities, trace.stages, strict=True)
-        ]
-        table.add_row(str(one.rank), str(one.id), *name, f"{one.logit:.3f}", *cells, interval(trace, one), style=style)
+    for c in trace.candidates:
+        style = "bold" if c.id == trace.token else "dim" if c.cut_by else ""
+        name = [Text(names(c.id))] if names else []  # Text, because a token's text is not markup
+        cells = [probability(p, stage.name == c.cut_by) for p, stage in zip(c.probabilities, trace.stages, strict=True)]
+        table.add_row(str(c.rank), str(c.id), *name, f"{c.logit:.3f}", *cells, interval(trace, c), style=style)
     others = trace.others
     if others.count:
         blank = [""] * (1 + bool(names))
         masses = [probability(p, False) for p in others.probabilities]
-        left = f"{others.survivors:,} left" if others.survivors else ""
-        table.add_row("", f"+{others.count:,} others", *blank, *masses, left, style="dim")
+        kept = f"{others.survivors:,} left" if others.survivors else ""
+        table.add_row("", f"+{others.count:,} others", *blank, *masses, kept, style="dim")
     return table
 
 
@@ -68,12 +66,12 @@ def probability(p: float, cut_here: bool) -> str:
     return "cut" if cut_here else CUT if p == 0 else f"{p:.4f}" if p >= 1e-4 else f"{p:.0e}"
 
 
-def interval(trace: Trace, one: Candidate) -> str:
-    """In parts of the total; with the mark at the one that holds u."""
-    if one.interval is None:
+def interval(trace: Trace, candidate: Candidate) -> str:
+    """As fractions of the total; an arrow marks the interval that contains u."""
+    if candidate.interval is None:
         return CUT
-    low, high = (end / trace.total for end in one.interval)
-    return f"{'→ ' if one.id == trace.token else ''}{low:.4f} – {high:.4f}"
+    low, high = (end / trace.total for end in candidate.interval)
+    return f"{'→ ' if candidate.id == trace.token else ''}{low:.4f} – {high:.4f}"
 
 
 def draw(trace: Trace) -> str:

@@ -1,8 +1,7 @@
-"""What happened between a row of logits and its token: every stage of the exact definition, seen.
+"""Every stage of the exact definition, from a row of logits to its token.
 
-From the reference, so it is what every backend does: the masses are the integers that were drawn with, the cuts are
-the cuts. `trace` follows one draw; its `what_if` and `replay` ask what other parameters or other random bits would
-have drawn.
+`trace` follows one draw with the reference, so it shows the integers and the kept sets of every backend. A trace's
+`what_if` and `replay` draw again with other parameters or other random bits.
 """
 
 from __future__ import annotations
@@ -28,20 +27,20 @@ from samplers.sampler import InvalidLogits
 if TYPE_CHECKING:
     from rich.console import Group
 
-# The first stages: softmax as it is; bias, mask and penalties, where they changed anything; and 1/T.
+# The first stages: softmax of the logits; bias, mask and penalties, if they changed anything; and 1/T.
 RAW, PENALTIES, TEMPERATURE = "logits", "penalties", "temperature"
-TOP = 20  # candidates that are listed
+TOP = 20  # listed candidates
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step, and the distribution that it left.
+    """One step, and the distribution after it.
 
-    name, value: the parameter and its setting, None for the logits and for what penalties, bias and mask made of them
-    (a stage only where they changed anything). survivors: tokens left. kept_mass: of the mass
-    before it, the part that is left; 1 where nothing is cut. least_kept, greatest_cut: probabilities, in the
-    distribution that the stage saw, of the least probable token that it kept and the most probable one that it cut
-    (None: it cut none). entropy: nats, of what is left.
+    name, value: the parameter and its value, which is None for the logits and the penalties. (The stage "penalties"
+    exists only if bias, mask or penalties changed the logits.) survivors: the number of kept tokens. kept_mass: the
+    fraction of the mass before the stage that it kept; 1 if it cut nothing. least_kept, greatest_cut: probabilities
+    before the stage, of the least probable token that it kept and of the most probable one that it cut (None if it
+    cut none). entropy: nats, after the stage.
     """
 
     name: str
@@ -55,8 +54,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One token on its way: rank among the raw logits from 1, its logit, its probability after every stage (0: cut),
-    the stage that cut it (None: kept), and, where kept, the interval of u that draws it."""
+    """One token through the stages.
+
+    rank: among the raw logits, from 1. probabilities: after each stage, 0 if it is cut. cut_by: the stage that cut it,
+    or None. interval: the values of u that draw it; None if it was cut.
+    """
 
     rank: int
     id: int
@@ -72,7 +74,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Others:
-    """All tokens that are not listed, together."""
+    """The unlisted tokens, aggregated."""
 
     count: int
     survivors: int
@@ -81,8 +83,11 @@ class Others:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One draw. bits: the 64 random ones; u = bits·total >> 64 is the place in 0 .. total that the token's interval
-    holds. weight / total is its probability. model_logprob: under softmax of the untouched logits."""
+    """One draw.
+
+    bits: the 64 random bits. u: bits·total >> 64, a number in 0 .. total - 1 that the token's interval contains.
+    weight / total: the token's probability. model_logprob: its log-probability under softmax of the untouched logits.
+    """
 
     params: SamplingParams
     vocabulary: int
@@ -109,18 +114,18 @@ class Trace:
 
     @property
     def entropy(self) -> float:
-        """Nats, of the distribution that was drawn from."""
+        """Of the final distribution, in nats."""
         return self.stages[-1].entropy
 
     @cached_property
     def chosen(self) -> Candidate:
-        """The candidate that was drawn; it is always listed."""
-        return next(one for one in self.candidates if one.id == self.token)
+        """The drawn candidate, which is always listed."""
+        return next(c for c in self.candidates if c.id == self.token)
 
     def what_if(self, **params: Any) -> Trace:
-        """The same random bits with other parameters: what would have been drawn.
+        """The draw from the same random bits with other parameters.
 
-        Bias, mask and penalties stay as they were. Raises: as SamplingParams; ValueError for a parameter of step 0.
+        Bias, mask and penalties stay unchanged. Raises: as SamplingParams; ValueError for a parameter of step 0.
         """
         fixed = sorted(set(params) & {"repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"})
         if fixed:
@@ -128,26 +133,26 @@ class Trace:
         return self._followed(replace(self.params, **params), self.seed, self.position, self.stream)
 
     def replay(self, seed: int | None = None, position: int | None = None, stream: int | None = None) -> Trace:
-        """The same distribution with other random bits."""
-        given = {"seed": seed, "position": position, "stream": stream}
-        keys = [getattr(self, name) if value is None else integer(name, value) for name, value in given.items()]
+        """The draw from the same distribution with other random bits."""
+        changes = {"seed": seed, "position": position, "stream": stream}
+        keys = [getattr(self, name) if value is None else integer(name, value) for name, value in changes.items()]
         return self._followed(self.params, *keys)
 
     def _followed(self, params: SamplingParams, seed: int, position: int, stream: int) -> Trace:
         return follow(self.logits, self.changed, params, seed, position, stream, self.top)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the logits, as JSON has it; -inf and what there is none of as None."""
+        """Everything but the logits, in the types of JSON; -inf and missing values become None."""
         dropped = ("logits", "changed", "stages", "candidates", "others", "params")
         scalars = {name: value for name, value in vars(self).items() if name not in (*dropped, "chosen")}
         stages = [asdict(stage) for stage in self.stages]
-        candidates = [asdict(one) | {"final": one.final} for one in self.candidates]
+        candidates = [asdict(c) | {"final": c.final} for c in self.candidates]
         params = {n: v for n, v in asdict_of(self.params).items() if v != getattr(SamplingParams(), n)}
         whole = scalars | {"kept": self.kept, "entropy": self.entropy, "params": params}
         return finite(whole | {"stages": stages, "candidates": candidates, "others": asdict(self.others)})
 
     def table(self, names: Callable[[int], str] | None = None) -> Group:
-        """For rich to print: the stages, the candidates stage by stage, and the draw; names: a token's text by id."""
+        """Tables for rich to print: the stages, the candidates, and the draw. names: the text of a token id."""
         from samplers.trace_table import tables
 
         return tables(self, names)
@@ -165,16 +170,16 @@ def trace(
     allowed: Array | None = None,
     top: int = TOP,
 ) -> Any:
-    """Follow the draw that `sample` makes of the same arguments: a Trace for (V,) logits, a list for (B, V).
+    """Follow the draw of `sample` with the same arguments: a Trace for (V,) logits, a list of them for (B, V).
 
-    top: so many candidates, by raw rank, are listed, and the token drawn; the others are summed up.
+    top: the number of candidates to list, by raw rank. The drawn token is always listed; the others are aggregated.
     Raises: InvalidLogits; ValueError and TypeError as `sample` does, and for top < 1.
 
     >>> from samplers import SamplingParams, textbook
     >>> t = trace(np.log(textbook.example()).astype(np.float32), SamplingParams(top_p=0.8, epsilon_cutoff=0.1), seed=7)
     >>> [(stage.name, stage.survivors, round(stage.kept_mass, 3)) for stage in t.stages]
     [('logits', 10, 1.0), ('temperature', 10, 1.0), ('top_p', 6, 0.85), ('epsilon_cutoff', 4, 0.824)]
-    >>> [one.cut_by for one in t.candidates][:7]
+    >>> [candidate.cut_by for candidate in t.candidates][:7]
     [None, None, None, None, 'epsilon_cutoff', 'epsilon_cutoff', 'top_p']
     >>> t.what_if(top_p=1.0, epsilon_cutoff=0.0).kept
     10
@@ -197,14 +202,14 @@ def trace(
 def follow(
     logits: np.ndarray, changed: np.ndarray, p: SamplingParams, seed: int, position: int, stream: int, top: int
 ) -> Trace:
-    """One row: float32 [V] untouched, and after step 0."""
-    names, values, kepts = path(logits, changed, p)
+    """Trace one row. logits, changed: float32 [V], before and after step 0."""
+    names, values, kepts = run_stages(logits, changed, p)
     final = kepts[-1]
     bits = int(random_bits(*(np.array([key % 2**64], np.uint64) for key in (seed, position, stream)))[0])
     place, total = draw(final.w, bits), final.total
     token, weight = int(final.ids[place]), int(final.w[place])
     listed = candidate_ids(logits, token, top)
-    candidates = [candidate(rank, i, logits, names, kepts) for rank, i in listed]
+    candidates = [candidate_of(rank, i, logits, names, kepts) for rank, i in listed]
     return Trace(
         params=p,
         vocabulary=len(logits),
@@ -218,17 +223,17 @@ def follow(
         total=total,
         logprob=math.log(weight / total),
         model_logprob=model_logprob(logits, token),
-        stages=tuple(left(names[i], values[i], kepts[max(0, i - 1)], kepts[i]) for i in range(len(names))),
+        stages=tuple(stage_of(names[i], values[i], kepts[max(0, i - 1)], kepts[i]) for i in range(len(names))),
         candidates=tuple(candidates),
-        others=others(candidates, len(logits), kepts),
+        others=others_of(candidates, len(logits), kepts),
         logits=logits,
         changed=changed,
         top=top,
     )
 
 
-def path(logits: np.ndarray, changed: np.ndarray, p: SamplingParams) -> tuple[list[str], list[Any], list[Kept]]:
-    """What is left after every stage: names, settings, distributions. float32 [V] untouched, and after step 0."""
+def run_stages(logits: np.ndarray, changed: np.ndarray, p: SamplingParams) -> tuple[list[str], list[Any], list[Kept]]:
+    """The names and values of the stages, and the tokens kept after each."""
     steps: list[tuple[str, Any, Kept]] = [(RAW, None, weigh(logits if is_valid(logits) else changed, 1.0))]
     if not np.array_equal(logits, changed):
         steps.append((PENALTIES, None, weigh(changed, 1.0)))
@@ -240,19 +245,18 @@ def path(logits: np.ndarray, changed: np.ndarray, p: SamplingParams) -> tuple[li
     return list(names), list(values), list(kepts)
 
 
-def left(name: str, value: float | None, before: Kept, after: Kept) -> Stage:
-    """What a stage did; the first ones don't cut but weigh anew, so that all of the mass is theirs."""
+def stage_of(name: str, value: float | None, before: Kept, after: Kept) -> Stage:
     total, nats = after.total, entropy(after)
-    if name in (RAW, PENALTIES, TEMPERATURE):
+    if name in (RAW, PENALTIES, TEMPERATURE):  # these weigh the tokens again, so they keep all the mass
         return Stage(name, value, len(after.ids), 1.0, int(after.w.min()) / total, None, nats)
-    seen = before.total
+    mass = before.total
     cut = before.w[~np.isin(before.ids, after.ids, assume_unique=True)]
-    greatest_cut = int(cut.max()) / seen if len(cut) else None
-    return Stage(name, value, len(after.ids), total / seen, int(after.w.min()) / seen, greatest_cut, nats)
+    greatest_cut = int(cut.max()) / mass if len(cut) else None
+    return Stage(name, value, len(after.ids), total / mass, int(after.w.min()) / mass, greatest_cut, nats)
 
 
 def candidate_ids(logits: np.ndarray, token: int, top: int) -> list[tuple[int, int]]:
-    """Rank and id of the first tokens by raw logit, ties by lowest id, and of the token that was drawn."""
+    """Rank and id of the first tokens by raw logit (ties by lowest id) and of the drawn token."""
     order = np.argsort(-np.nan_to_num(logits, nan=-np.inf), kind="stable")
     listed = [(rank + 1, int(i)) for rank, i in enumerate(order[:top])]
     if token not in order[:top]:
@@ -260,10 +264,10 @@ def candidate_ids(logits: np.ndarray, token: int, top: int) -> list[tuple[int, i
     return listed
 
 
-def candidate(rank: int, token: int, logits: np.ndarray, names: list[str], kepts: list[Kept]) -> Candidate:
+def candidate_of(rank: int, token: int, logits: np.ndarray, names: list[str], kepts: list[Kept]) -> Candidate:
     places = [place_of(token, kept) for kept in kepts]
-    probabilities = [0.0 if at is None else int(k.w[at]) / k.total for at, k in zip(places, kepts, strict=True)]
-    cut_by = next((name for name, at in zip(names, places, strict=True) if at is None), None)
+    probabilities = [0.0 if i is None else int(k.w[i]) / k.total for i, k in zip(places, kepts, strict=True)]
+    cut_by = next((name for name, i in zip(names, places, strict=True) if i is None), None)
     interval = None
     if places[-1] is not None:
         end = int(kepts[-1].w[: places[-1] + 1].sum())
@@ -272,16 +276,16 @@ def candidate(rank: int, token: int, logits: np.ndarray, names: list[str], kepts
 
 
 def place_of(token: int, kept: Kept) -> int | None:
-    at = int(np.searchsorted(kept.ids, token))
-    return at if at < len(kept.ids) and kept.ids[at] == token else None
+    i = int(np.searchsorted(kept.ids, token))
+    return i if i < len(kept.ids) and kept.ids[i] == token else None
 
 
-def others(candidates: Sequence[Candidate], vocabulary: int, kepts: list[Kept]) -> Others:
-    """By integers, so that every stage's probabilities add up."""
-    ids = np.array([one.id for one in candidates])
-    away = [~np.isin(kept.ids, ids) for kept in kepts]
-    mass = [int(kept.w[mask].sum()) / kept.total for kept, mask in zip(kepts, away, strict=True)]
-    return Others(vocabulary - len(ids), int(away[-1].sum()), tuple(mass))
+def others_of(candidates: Sequence[Candidate], vocabulary: int, kepts: list[Kept]) -> Others:
+    """From integers, so the probabilities of every stage add up."""
+    ids = np.array([c.id for c in candidates])
+    unlisted = [~np.isin(kept.ids, ids) for kept in kepts]
+    mass = [int(kept.w[mask].sum()) / kept.total for kept, mask in zip(kepts, unlisted, strict=True)]
+    return Others(vocabulary - len(ids), int(unlisted[-1].sum()), tuple(mass))
 
 
 def asdict_of(params: SamplingParams) -> dict[str, Any]:
@@ -290,9 +294,9 @@ def asdict_of(params: SamplingParams) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Numbers that JSON has not, as None."""
+    """The value with None for each inf and NaN, which JSON lacks."""
     if isinstance(value, dict):
-        return {name: finite(one) for name, one in value.items()}
+        return {name: finite(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(one) for one in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Which implementations can run here, and why the others can't."""
+"""The backends: which of them can run here, and which one serves a call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WARNED: set[str] = set()
 
 
 def backends() -> dict[str, str]:
-    """Each backend's state: "ok", "interpreter" (Triton on the CPU), or the reason why it can't run.
+    """The state of each backend: "ok", "interpreter" (Triton on the CPU), or the reason why it can't run.
 
     >>> backends()["reference"]
     'ok'
@@ -57,20 +57,22 @@ def implementation(backend: str, on_gpu: bool) -> Backend:
 
 
 def module(backend: str) -> Backend:
-    if backend == "triton":  # imported at its first use: triton takes long to import, and may be missing
+    if backend == "triton":  # triton takes long to import, and may be missing
         return cast(Backend, import_module("samplers.backends.triton"))
     return native if backend == "native" else reference
 
 
 def automatic(on_gpu: bool) -> str:
-    """The fastest backend that can run here; a warning, once, where it is not the one for this device."""
+    """The fastest backend that can run here. Warns once if it is not the best one for the device."""
     if not on_gpu and native.state() == "ok":
         return "native"
     best, *others = ["triton", "native", "reference"] if on_gpu else ["native", "reference"]
     if state(best) in OK:
         return best
     name = next(other for other in others if state(other) in OK)
-    warn_once(f"samplers: the {best} backend can't run here ({state(best)}); {name}, slower, draws the same tokens")
+    warn_once(
+        f"samplers: the {best} backend can't run here ({state(best)}); the slower {name} backend draws the same tokens"
+    )
     return name
 
 

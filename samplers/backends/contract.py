@@ -1,4 +1,4 @@
-"""The contract of a backend: two functions from a batch to columns, with the same integers on every backend."""
+"""The contract of a backend: two functions of a batch, with the same integers on every backend."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from samplers.batch import Array, Batch
 
 
 class Columns(NamedTuple):
-    """One number a row, [B]: NumPy arrays, or tensors on the logits' device."""
+    """One number per row, [B]: NumPy arrays, or tensors on the logits' device."""
 
     tokens: Array  # int64; -1 in an invalid row
     weight: Array  # int64
@@ -17,10 +17,10 @@ class Columns(NamedTuple):
     logprobs: Array  # float32
     model_logprobs: Array | None  # float32; None without details
     entropy: Array | None  # float32, nats; None without details
-    all_valid: bool | None  # None on a GPU: to know it is to wait for the device
+    all_valid: bool | None  # None on a GPU: finding out would wait for the device
 
 
-Filtered: TypeAlias = tuple[Array, Array]  # x / T where kept, -inf elsewhere: float32 [B, V]; valid rows: bool [B]
+Filtered: TypeAlias = tuple[Array, Array]  # x / T if kept, else -inf: float32 [B, V]; whether rows are valid: bool [B]
 
 
 class Backend(Protocol):

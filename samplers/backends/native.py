@@ -1,4 +1,4 @@
-"""The C++ backend: hands a batch to `csrc/`, and its columns back."""
+"""The C++ backend: passes a batch to `csrc/` and returns its columns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Biases: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int
 
 
 def state() -> str:
-    """ "ok", or why the extension can't run."""
+    """ "ok", or the reason why the extension can't run."""
     return _reason
 
 
@@ -42,7 +42,7 @@ def filter_logits(batch: Batch) -> Filtered:
 
 
 def threads() -> int:
-    """As many as torch uses; only a batch that is worth it is spread over them."""
+    """As many as torch uses; a small batch uses fewer."""
     return torch.get_num_threads()
 
 
@@ -51,7 +51,7 @@ def parameters(packed: PackedParams) -> _native.Parameters:
 
 
 def logits_of(rows: Array) -> NDArray[np.generic]:
-    """Logits [B, V] as C++ reads them, in place: the bits of a bfloat16 as int16."""
+    """The logits [B, V] in place, as C++ reads them: bfloat16 as the same bits in int16."""
     if isinstance(rows, np.ndarray):
         return rows
     rows = rows.view(torch.int16) if rows.dtype == torch.bfloat16 else rows
@@ -63,7 +63,7 @@ def on_host(value: int | Array | None) -> int | NDArray[np.int64] | None:
 
 
 def penalties(batch: Batch) -> _native.Penalties | None:
-    """Step 0 of all rows, lists as values and offsets; None where nothing changes the logits."""
+    """The inputs of step 0, with lists as values and offsets; None if nothing changes the logits."""
     packed, history = batch.params, batch.history_rows
     if history is None and batch.allowed is None and packed.greatest_biased < 0:
         return None
@@ -77,7 +77,7 @@ def penalties(batch: Batch) -> _native.Penalties | None:
 
 
 def biases(packed: PackedParams) -> Biases:
-    """The biases of all rows: ids, values, offsets."""
+    """The logit biases as ids, values and offsets."""
     lists = [p.logit_bias or {} for p in packed.rows]
     ids = concatenated([list(bias.keys()) for bias in lists], np.int64)
     values = concatenated([list(bias.values()) for bias in lists], np.float32)

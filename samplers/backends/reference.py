@@ -1,4 +1,4 @@
-"""The NumPy backend: the exact definition of `samplers/reference/`, row by row."""
+"""The NumPy backend: runs the exact definition of `samplers/reference/` row by row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from samplers.reference.penalties import penalise
 from samplers.reference.philox import random_bits
 from samplers.reference.sampler import Draw, filter_row, is_valid, model_logprob, sample_row
 
-TYPES = (np.int64, np.int64, np.int64, np.int32, np.float32, np.float32)  # of the fields of Draw
+TYPES = (np.int64, np.int64, np.int64, np.int32, np.float32, np.float32)  # one per field of Draw
 
 
 def sample(batch: Batch, details: bool) -> Columns:
@@ -30,7 +30,7 @@ def sample(batch: Batch, details: bool) -> Columns:
 
 def model_logprobs(batch: Batch, draws: list[Draw]) -> NDArray[np.float32]:
     logprobs = [model_logprob(batch.x[i], d.token) if d.token >= 0 else math.nan for i, d in enumerate(draws)]
-    with np.errstate(over="ignore"):  # -inf, where the logits are as far apart as float32 goes
+    with np.errstate(over="ignore"):  # gives -inf for logits as far apart as float32 allows
         return np.array(logprobs, np.float32)
 
 
@@ -47,7 +47,7 @@ def filter_logits(batch: Batch) -> Filtered:
 
 
 def penalised(batch: Batch, row: int) -> NDArray[np.float32]:
-    """Step 0 for one row: float32 [V]."""
+    """One row after step 0: float32 [V]."""
     p = batch.params.row(row)
     return penalise(
         batch.x[row],
@@ -62,7 +62,7 @@ def penalised(batch: Batch, row: int) -> NDArray[np.float32]:
 
 
 def refuse_flushing() -> None:
-    """The definition keeps subnormals. NumPy flushes them where torch set this thread to, and can't be told not to."""
+    """The definition keeps subnormals. NumPy flushes them if torch set this thread to do so, and it can't undo that."""
     if np.float32(2.0**-126) * np.float32(0.5) == 0:
         raise RuntimeError(
             "the reference must run without flushing subnormals, and this thread flushes them: call "

@@ -1,4 +1,4 @@
-"""The Triton backend: lays a batch out on its device and launches the kernels. Nothing here waits for the GPU."""
+"""The Triton backend: lays out a batch on its device and launches the kernels. Nothing here waits for the GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from samplers.params import PLAIN, PackedParams
 
 
 def sample(batch: Batch, details: bool) -> Columns:
-    """all_valid is None: to know it is to wait for the GPU."""
+    """all_valid is None: finding out would wait for the GPU."""
     device = device_of(batch)
     with current(device):
         rows = rows_of(batch, device)
@@ -60,12 +60,12 @@ def device_of(batch: Batch) -> torch.device:
 
 
 def current(device: torch.device) -> AbstractContextManager[None]:
-    """Makes the device the current one, where Triton launches."""
+    """Makes the device current: Triton launches on the current device."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def rows_of(batch: Batch, device: torch.device) -> Rows:
-    """A batch as the kernels read it, after step 0."""
+    """The batch after step 0, as the kernels read it."""
     packed = batch.params
     numbers = packed.layout(table, device) if packed.device_table is None else packed.device_table
     x = penalised(batch, logits_of(batch, device), numbers)
@@ -86,13 +86,13 @@ def rows_of(batch: Batch, device: torch.device) -> Rows:
 
 
 def logits_of(batch: Batch, device: torch.device) -> torch.Tensor:
-    """[B, V]. Rows may lie anywhere; the logits of one lie side by side."""
+    """The logits [B, V], with those of each row adjacent in memory."""
     x = batch.logits_on(device)
     return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
 
 
 def penalised(batch: Batch, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-    """x itself where nothing changes it, else a float32 copy after step 0."""
+    """x if nothing changes it, else a float32 copy after step 0."""
     packed, device = batch.params, x.device
     history = batch.history_on(device) if packed.uses_history else None
     biased = packed.greatest_biased >= 0
@@ -111,13 +111,13 @@ def penalised(batch: Batch, x: torch.Tensor, numbers: torch.Tensor) -> torch.Ten
 
 
 def table(packed: PackedParams, device: torch.device) -> torch.Tensor:
-    """The parameters' numbers, int64 [R, WIDTH]."""
+    """The packed parameters as int64 [R, WIDTH]."""
     numbers = torch.from_numpy(packed.table.view("int64").reshape(len(packed.rows), WIDTH.value))
     return numbers.to(device, non_blocking=True)
 
 
 def biases(packed: PackedParams, vocabulary: int, device: torch.device) -> torch.Tensor:
-    """The numbers that logit_bias adds, float32 [R, V]."""
+    """The logit_bias of every token: float32 [R, V], 0 if it has none."""
     added = torch.zeros((len(packed.rows), vocabulary))
     for row, p in zip(added, packed.rows, strict=True):
         if p.logit_bias:

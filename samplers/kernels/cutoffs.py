@@ -1,4 +1,4 @@
-"""Cutoffs on the probability itself: min-p, epsilon and eta. The same as samplers/reference/cutoffs.py."""
+"""Cutoffs on the probability: min-p, epsilon and eta. The same as samplers/reference/cutoffs.py."""
 
 import triton
 import triton.language as tl
@@ -26,9 +26,9 @@ def epsilon(tokens, limits, total, cutoff, n):
 
 
 @triton.jit
-def eta(tokens, limits, total, cutoff, root, n):
+def eta(tokens, limits, total, cutoff, sqrt_cutoff, n):
     """Kept: p >= min(cutoff, √cutoff·e^-H), and every x >= the n-th greatest (Hewitt, Manning & Liang 2022, eq. 4)."""
     mean = mean_surprisal(sum_over(tokens, limits, energy), total)
     flat = weight(mean.to(tl.float32) * (-1 / TWO_24))
-    least = tl.minimum(bound(total, cutoff), bound(flat, root))
+    least = tl.minimum(bound(total, cutoff), bound(flat, sqrt_cutoff))
     set_cutoff(limits, ETA, least, nth_greatest(tokens, limits, n))

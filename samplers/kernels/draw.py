@@ -17,7 +17,7 @@ def scaled(bits, total):
 
 @triton.jit
 def draw(w, u):
-    """The first index of w [N] whose running sum exceeds u, and what is left of u within it."""
+    """The first index of w [N] whose running sum exceeds u, and the rest of u within it."""
     running = tl.cumsum(w, 0)
     passed = running <= u
     return tl.sum(passed.to(tl.int32)), u - tl.sum(tl.where(passed, w, 0))
@@ -25,7 +25,7 @@ def draw(w, u):
 
 @triton.jit
 def draw_from_kept(tokens, limits, u):
-    """The first id whose running sum, over the kept tokens by id, exceeds u."""
+    """The first id whose running sum over the kept tokens, in id order, exceeds u."""
     zero = u * 0
     token, _ = least_reaching(tokens, limits, u + 1, zero, zero + LAST_ID, by_id, mass)
     return token

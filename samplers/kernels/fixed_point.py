@@ -1,7 +1,7 @@
 """Probability mass as integers: the weight of a logit, and the comparison of masses with a fraction.
 
-docs/definition.md steps 3 and 4; the same as samplers/reference/fixed_point.py. Launch with enable_fp_fusion=False:
-nothing is fused but what is written as fma.
+docs/definition.md steps 3 and 4; the same as samplers/reference/fixed_point.py. Launch with enable_fp_fusion=False, so
+that Triton fuses only the operations that are written as fma.
 """
 
 import triton
@@ -12,7 +12,7 @@ ONE: tl.constexpr = tl.constexpr(1 << 40)  # the weight of the most probable tok
 LOWEST: tl.constexpr = tl.constexpr(-60.0)  # e^-60 is far below one unit
 
 LOG2_E: tl.constexpr = tl.constexpr(float.fromhex("0x1.715476p+0"))
-ROUND: tl.constexpr = tl.constexpr(float.fromhex("0x1.8p+23"))  # adding and subtracting it rounds to an integer
+ROUND: tl.constexpr = tl.constexpr(float.fromhex("0x1.8p+23"))  # adding and subtracting this rounds to an integer
 LN2_HIGH: tl.constexpr = tl.constexpr(float.fromhex("0x1.62e400p-1"))  # ln 2 in two parts (Cody & Waite 1980)
 LN2_LOW: tl.constexpr = tl.constexpr(float.fromhex("0x1.7f7d1cp-20"))
 C5: tl.constexpr = tl.constexpr(float.fromhex("0x1.0fa834p-7"))
@@ -23,7 +23,7 @@ C1: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffff6p-1"))
 C0: tl.constexpr = tl.constexpr(1.0)
 TWO_24: tl.constexpr = tl.constexpr(float(1 << 24))
 TWO_40: tl.constexpr = tl.constexpr(float(1 << 40))
-# Whether tl.fma rounds twice: interpreted (TRITON_INTERPRET=1 when this is imported), before Triton 3.9.
+# Whether tl.fma rounds twice. The interpreter (TRITON_INTERPRET=1 at import) does so before Triton 3.9.
 FMA_ROUNDS_TWICE: tl.constexpr = tl.constexpr(
     knobs.runtime.interpret and tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9)
 )
@@ -31,7 +31,7 @@ FMA_ROUNDS_TWICE: tl.constexpr = tl.constexpr(
 
 @triton.jit
 def widened(x):
-    """Logits as float32, -0 as 0. A bfloat16 by its bits: Triton's interpreter loses its subnormals."""
+    """Logits as float32, with -0 as 0. bfloat16 is converted by its bits: Triton's interpreter loses its subnormals."""
     if x.dtype == tl.bfloat16:
         x = (x.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
     return x.to(tl.float32) + 0.0
@@ -45,7 +45,7 @@ def distance(x, m, inverse_temperature):
 
 @triton.jit
 def fma(a, b, c):
-    """a·b + c, rounded once; where that can't be had, through float64 as in the reference."""
+    """a·b + c, rounded once; through float64, as in the reference, where tl.fma rounds twice."""
     if FMA_ROUNDS_TWICE:
         return (a.to(tl.float64) * b + c).to(tl.float32)
     return tl.fma(a, b, c)
@@ -64,21 +64,21 @@ def weight(d):
     e = fma(e, s, C2 * TWO_40)
     e = fma(e, s, C1 * TWO_40)
     e = fma(e, s, C0 * TWO_40)
-    # 3. times 2^j, by the exponent, cut to an integer: of `shifted` only the last bits are left, which hold j
+    # 3. times 2^j through the exponent, rounded down: the shift keeps only the last bits of `shifted`, which hold j
     bits = e.to(tl.int32, bitcast=True) + (shifted.to(tl.int32, bitcast=True) << 23)
     return bits.to(tl.float32, bitcast=True).to(tl.int64)
 
 
 @triton.jit
 def multiply_high(a, b):
-    """The high 64 bits of the 128-bit product of two int64 taken as unsigned."""
+    """The high 64 bits of the 128-bit product of two int64, read as unsigned."""
     high = tl.umulhi(a.to(tl.uint64, bitcast=True), b.to(tl.uint64, bitcast=True))
     return high.to(tl.int64, bitcast=True)
 
 
 @triton.jit
 def bound(mass, fraction):
-    """fraction·mass rounded up, forgiving one part in 2^20; fraction is ceil(q·2^64) as the bits of an int64."""
+    """fraction·mass rounded up, less one part in 2^20; fraction is ceil(q·2^64) as the bits of an int64."""
     b = multiply_high(mass, fraction) + (mass * fraction != 0).to(tl.int64)
     return b - (b >> 20)
 
@@ -95,7 +95,7 @@ def mean_surprisal(energy, total):
     quotient = energy // total
     rest = energy % total
     for _ in tl.static_range(8):
-        rest = rest << 3  # total <= 2^60, so that three bits fit
+        rest = rest << 3  # three more bits fit, because total <= 2^60
         quotient = (quotient << 3) + rest // total
         rest = rest % total
     return quotient

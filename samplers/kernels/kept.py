@@ -1,6 +1,6 @@
-"""The tokens that are left of a row: not a list but limits, which say of any token whether it is kept.
+"""The kept tokens of a row as limits, which decide for any token whether it is kept.
 
-So that nothing has to be moved from stage to stage, and blocks need not agree on more than a few integers a row.
+With limits instead of a list, no stage moves tokens, and programs share only a few integers per row.
 """
 
 from typing import NamedTuple
@@ -11,23 +11,23 @@ import triton.language as tl
 from samplers.kernels.fixed_point import distance, surprisal, weight, widened
 from samplers.kernels.keys import LAST, LAST_ID, key_of, order_of
 
-PART: tl.constexpr = tl.constexpr(256)  # tokens that a search looks at together
+PART: tl.constexpr = tl.constexpr(256)  # tokens that a search reads at once
 
 
 class Tokens(NamedTuple):
-    """Tokens to be looked at: `size` of a row of logits, all of them or those that a list of ids names."""
+    """`size` tokens of a row: all of them, or those in a list of ids."""
 
     x: tl.tensor  # pointer to the row's logits
     ids: tl.tensor  # pointer to the list
-    listed: tl.tensor  # bool, whether the list counts
+    listed: tl.tensor  # bool, whether to use the list
     size: tl.tensor
     m: tl.tensor  # the row's greatest logit
     inverse_temperature: tl.tensor
 
 
-# A row's limits: int64 numbers in memory, where a stage leaves what it found. A token is kept that is within all.
+# The limits of a row: int64 numbers in memory, which the stages write. A kept token is within all of them.
 PREFIX: tl.constexpr = tl.constexpr(0)  # top-k and top-p: the last token in order
-BY_MASS: tl.constexpr = tl.constexpr(1)  # whether any of the following has acted
+BY_MASS: tl.constexpr = tl.constexpr(1)  # whether any of the following limits is set
 MIN_P: tl.constexpr = tl.constexpr(2)  # a cutoff is two numbers: the least mass, and the last token in order
 MEAN: tl.constexpr = tl.constexpr(4)  # typical: D̄,
 TYPICAL: tl.constexpr = tl.constexpr(5)  # and the last token by (|D - D̄|, id)
@@ -38,7 +38,7 @@ LIMITS: tl.constexpr = tl.constexpr(10)
 
 @triton.jit
 def set_limit(limits, WHICH: tl.constexpr, value):
-    """One thread stores; the barriers let all others read what stood there before, and see what stands there now."""
+    """One thread stores. The barriers let the others first read the old value, and then see the new one."""
     tl.debug_barrier()
     tl.store(limits + WHICH, value)
     tl.debug_barrier()
@@ -54,9 +54,9 @@ def set_cutoff(limits, WHICH: tl.constexpr, least, first):
 
 @triton.jit
 def keep_everything(limits, last_key):
-    """Keeps every token up to the int32 key; LAST_KEY: all above -inf.
+    """Keeps every token up to the int32 key; LAST_KEY keeps all above -inf.
 
-    Each number is stored once: the programs of a row may do this at the same time.
+    Each number is stored once, so the programs of a row may do this at the same time.
     """
     for which in tl.static_range(BY_MASS, LIMITS):
         tl.store(limits + which, LAST if which == TYPICAL else 0)
@@ -65,13 +65,13 @@ def keep_everything(limits, last_key):
 
 @triton.jit
 def load(tokens, start, SIZE: tl.constexpr):
-    """Logits and ids of `SIZE` tokens from start on; -inf where there is none."""
+    """Logits and ids of `SIZE` tokens from start on; the logits beyond the last token are -inf."""
     i = start + tl.arange(0, SIZE)
-    there = i < tokens.size
+    exists = i < tokens.size
     ids = i
     if tokens.listed:
-        ids = tl.load(tokens.ids + i, mask=there, other=0)
-    return widened(tl.load(tokens.x + ids, mask=there, other=-float("inf"))), ids
+        ids = tl.load(tokens.ids + i, mask=exists, other=0)
+    return widened(tl.load(tokens.x + ids, mask=exists, other=-float("inf"))), ids
 
 
 @triton.jit
@@ -93,7 +93,7 @@ def is_within(order, w, limits, CUTOFF: tl.constexpr):
 @triton.jit
 def is_kept(x, ids, tokens, limits):
     order = order_of(key_of(x), ids)
-    kept = order <= tl.load(limits + PREFIX)  # never so for -inf
+    kept = order <= tl.load(limits + PREFIX)  # never true for -inf
     if tl.load(limits + BY_MASS) != 0:
         w = mass(x, tokens)
         kept &= is_within(order, w, limits, MIN_P)
@@ -114,16 +114,16 @@ def mass(x, tokens):
 
 @triton.jit
 def energy(x, tokens):
-    """Mass times surprisal, in nats of the weight's unit."""
+    """Mass times surprisal, in nats."""
     d = distances(x, tokens)
     return (weight(d) * surprisal(d)) >> 24
 
 
 @triton.jit(noinline=True)
-def sum_over(tokens, limits, what: tl.constexpr):
-    """The sum of `what` (count, mass, energy) over the kept tokens: int64."""
+def sum_over(tokens, limits, quantity: tl.constexpr):
+    """The sum of a quantity (count, mass, energy) over the kept tokens: int64."""
     total = tl.full((), 0, tl.int64)
     for start in range(0, tokens.size, PART):
         x, ids = load(tokens, start, PART)
-        total += tl.sum(tl.where(is_kept(x, ids, tokens, limits), what(x, tokens), 0))
+        total += tl.sum(tl.where(is_kept(x, ids, tokens, limits), quantity(x, tokens), 0))
     return total

@@ -1,4 +1,4 @@
-"""Keys: integers that put tokens in order, least first: logit descending, then id ascending."""
+"""Keys: integers that sort tokens in ascending order: logit descending, then id ascending."""
 
 import triton
 import triton.language as tl
@@ -12,7 +12,7 @@ LAST: tl.constexpr = tl.constexpr((0x7F7FFFFF << 20) | ((1 << 20) - 1))
 
 @triton.jit
 def key_of(x):
-    """The key of a logit, int32: x descending. x is no -0."""
+    """The key of a logit, int32: x descending. x must not be -0."""
     bits = x.to(tl.int32, bitcast=True)
     return ~(bits ^ ((bits >> 31) & 0x7FFFFFFF))
 
@@ -26,5 +26,5 @@ def logit_of(key):
 
 @triton.jit
 def order_of(key, ids):
-    """The place of a token, int64: by key, then by id."""
+    """The place of a token in order, int64: by key, then by id."""
     return (key.to(tl.int64) << ID_BITS) | ids

@@ -1,6 +1,6 @@
 """The order of tokens: logit descending, then id ascending. The same as samplers/reference/order.py.
 
-A prefix of the order is one integer, the key of its last token (`keys.order_of`).
+One integer represents a prefix of the order: the place of its last token (`keys.order_of`).
 """
 
 import triton
@@ -13,18 +13,18 @@ from samplers.kernels.search import by_logit, by_order, least_reaching
 
 @triton.jit
 def last_key(limits):
-    """No kept token has a greater key: int64."""
+    """A key that no kept token exceeds: int64."""
     return tl.load(limits + PREFIX) >> ID_BITS
 
 
 @triton.jit
-def prefix_reaching(tokens, limits, target, what: tl.constexpr):
-    """The last token, in order, of the shortest prefix in which the sum of `what` reaches the target."""
+def prefix_reaching(tokens, limits, target, quantity: tl.constexpr):
+    """The last token of the shortest prefix in which the sum of the quantity reaches the target."""
     low, high = key_of(tokens.m).to(tl.int64), last_key(limits)
-    key, reached = least_reaching(tokens, limits, target, low, high, by_logit, what)
+    key, reached = least_reaching(tokens, limits, target, low, high, by_logit, quantity)
     last = order_of(key, LAST_ID)
-    if reached - what(logit_of(key.to(tl.int32)), tokens) >= target:  # the last of the equal logits is not needed
-        last, _ = least_reaching(tokens, limits, target, order_of(key, 0), last, by_order, what)
+    if reached - quantity(logit_of(key.to(tl.int32)), tokens) >= target:  # without the last of the equal logits
+        last, _ = least_reaching(tokens, limits, target, order_of(key, 0), last, by_order, quantity)
     return last
 
 
@@ -36,7 +36,7 @@ def first_in_order(tokens, limits, n):
 
 @triton.jit
 def nth_greatest(tokens, limits, n):
-    """The last token, in order, that is as great as the n-th, or the last of all where there are fewer: int64."""
+    """The last token whose logit equals the n-th greatest, or the last of all if there are fewer: int64."""
     low, high = key_of(tokens.m).to(tl.int64), last_key(limits)
     key, _ = least_reaching(tokens, limits, n, low, high, by_logit, count)
     return order_of(key, LAST_ID)

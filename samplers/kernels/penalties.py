@@ -1,4 +1,4 @@
-"""Step 0, what changes logits before any filter: bias, the allowed mask, and the penalties on the history.
+"""Step 0, the changes to the logits before any filter: bias, allowed mask, and penalties on the history.
 
 The same as samplers/reference/penalties.py.
 """
@@ -13,21 +13,21 @@ import triton.language as tl
 
 from samplers.kernels.fixed_point import widened
 
-PART: tl.constexpr = tl.constexpr(1024)  # tokens, or ids of a history, that one program sees
-OPTIONS = {"enable_fp_fusion": False}  # nothing is fused but what is written as fma
+PART: tl.constexpr = tl.constexpr(1024)  # tokens, or ids of a history, per program
+OPTIONS = {"enable_fp_fusion": False}  # Triton fuses only the operations that are written as fma
 
 
 class Penalties(NamedTuple):
-    """The inputs of step 0 but the logits and the parameters; each may be None."""
+    """The inputs of step 0 besides logits and parameters; each may be None."""
 
-    bias: torch.Tensor | None  # float32 [R, V], one row for all or one each
+    bias: torch.Tensor | None  # float32 [R, V], R is 1 or B
     allowed: torch.Tensor | None  # bool [V] or [B, V]
-    history: torch.Tensor | None  # int64 [B, L], ids outside 0 .. V - 1 are skipped
+    history: torch.Tensor | None  # int64 [B, L]; ids outside 0 .. V - 1 are skipped
     history_start: torch.Tensor | None  # int64 [1] or [B], where the generated part begins
 
 
 class Pointers(NamedTuple):
-    """The same as the kernel reads it; a stride is 0 where one row is for all."""
+    """The inputs as the kernel reads them; a stride of 0 means one row for all."""
 
     bias: Any
     bias_stride: Any
@@ -38,45 +38,45 @@ class Pointers(NamedTuple):
 
 @triton.jit
 def count_kernel(history, length, history_start, occurrences, vocabulary):
-    """Adds to occurrences [B, V] 1 for each id of the history, and 2^32 for each from history_start on."""
+    """Adds 1 to occurrences [B, V] for each id of the history, and 2^32 more for each from history_start on."""
     row, i = tl.program_id(0).to(tl.int64), tl.program_id(1) * PART + tl.arange(0, PART)
     ids = tl.load(history + row * length + i, mask=i < length, other=-1)
     generated = (i >= tl.load(history_start + row)).to(tl.int64)
-    there = (ids >= 0) & (ids < vocabulary)
-    tl.atomic_add(occurrences + row * vocabulary + ids, 1 + (generated << 32), mask=there, sem="relaxed")
+    is_token = (ids >= 0) & (ids < vocabulary)
+    tl.atomic_add(occurrences + row * vocabulary + ids, 1 + (generated << 32), mask=is_token, sem="relaxed")
 
 
 @triton.jit
 def penalised(x, occurrences, repetition, presence, frequency):
-    """x after the three penalties; occurrences as `count_kernel` leaves them."""
+    """x after the three penalties; occurrences as `count_kernel` counts them."""
     generated = occurrences >> 32
     repeated = tl.where(x < 0, x * repetition, tl.div_rn(x, repetition + tl.zeros_like(x)))
     x = tl.where(occurrences > 0, repeated, x)
-    often = (generated.to(tl.float64) * frequency.to(tl.float64)).to(tl.float32)
-    return tl.where(generated > 0, (x - often) - presence, x)
+    frequent = (generated.to(tl.float64) * frequency.to(tl.float64)).to(tl.float32)
+    return tl.where(generated > 0, (x - frequent) - presence, x)
 
 
 @triton.jit
 def penalise_kernel(x, stride, out, penalties, table, table_stride, vocabulary):
     """out float32 [B, V]: x after bias, mask and penalties, in that order. Grid (B, parts)."""
     row, ids = tl.program_id(0).to(tl.int64), tl.program_id(1) * PART + tl.arange(0, PART)
-    there = ids < vocabulary
-    logits = widened(tl.load(x + row * stride + ids, mask=there, other=0))
+    in_row = ids < vocabulary
+    logits = widened(tl.load(x + row * stride + ids, mask=in_row, other=0))
     if penalties.bias is not None:
-        logits += tl.load(penalties.bias + row * penalties.bias_stride + ids, mask=there, other=0)
+        logits += tl.load(penalties.bias + row * penalties.bias_stride + ids, mask=in_row, other=0)
     if penalties.allowed is not None:
-        allowed = tl.load(penalties.allowed + row * penalties.allowed_stride + ids, mask=there, other=0)
+        allowed = tl.load(penalties.allowed + row * penalties.allowed_stride + ids, mask=in_row, other=0)
         logits = tl.where(allowed != 0, logits, -float("inf"))
     if penalties.occurrences is not None:
-        occurrences = tl.load(penalties.occurrences + row * vocabulary + ids, mask=there, other=0)
+        occurrences = tl.load(penalties.occurrences + row * vocabulary + ids, mask=in_row, other=0)
         numbers = table + row * table_stride
         repetition, presence, frequency = tl.load(numbers + 2), tl.load(numbers + 3), tl.load(numbers + 4)
         logits = penalised(logits, occurrences, repetition, presence, frequency)
-    tl.store(out + row * vocabulary + ids, logits + 0.0, mask=there)
+    tl.store(out + row * vocabulary + ids, logits + 0.0, mask=in_row)
 
 
 def penalise(x: torch.Tensor, p: Penalties, table: torch.Tensor) -> torch.Tensor:
-    """x [B, V] after step 0, as a new float32 tensor; table: the parameters' numbers, int64 [R, WIDTH]."""
+    """x [B, V] after step 0, as a new float32 tensor. table: the packed parameters, int64 [R, WIDTH]."""
     size, vocabulary = x.shape
     occurrences = None
     if p.history is not None and p.history_start is not None:
@@ -91,7 +91,7 @@ def penalise(x: torch.Tensor, p: Penalties, table: torch.Tensor) -> torch.Tensor
 
 
 def count(history: torch.Tensor, history_start: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """How often each token occurs in the history, and 2^32 times how often in its generated part: int64 [B, V]."""
+    """Per token, its count in the history plus 2^32 times its count in the generated part: int64 [B, V]."""
     size, length = history.shape
     occurrences = torch.zeros((size, vocabulary), dtype=torch.int64, device=history.device)
     grid = (size, triton.cdiv(max(1, length), PART.value))
@@ -100,5 +100,5 @@ def count(history: torch.Tensor, history_start: torch.Tensor, vocabulary: int) -
 
 
 def stride_of(rows: torch.Tensor | None) -> int:
-    """From row to row; 0 where one row is for all."""
+    """The stride between rows; 0 if one row serves all."""
     return rows.stride(0) if rows is not None and rows.ndim == 2 and len(rows) > 1 else 0

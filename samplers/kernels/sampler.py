@@ -1,9 +1,9 @@
-"""From a row of logits to a token: the steps of docs/definition.md in their order.
+"""From a row of logits to a token: the steps of docs/definition.md in order.
 
 The same as samplers/reference/sampler.py.
 
-Three passes a row, each a function: `write_maxima`, `weigh`, `choose`. With many rows one program does all three for
-each; with few, many programs share a row, and the last of them to have weighed its part chooses (see `launch.py`).
+Three passes over a row, one function each: `write_maxima`, `weigh`, `choose`. With many rows, one program per row does
+all three. With few rows, many programs share a row, and the last that has weighed its part chooses (see `launch.py`).
 """
 
 from typing import NamedTuple
@@ -34,16 +34,16 @@ from samplers.kernels.top_k import top_k
 from samplers.kernels.top_p import top_p
 from samplers.kernels.typical import typical
 
-TILE: tl.constexpr = tl.constexpr(4096)  # logits that a pass looks at together
+TILE: tl.constexpr = tl.constexpr(4096)  # logits that a pass reads at once
 MOST_TILES: tl.constexpr = tl.constexpr((1 << 20) // 4096)
-GROUP: tl.constexpr = tl.constexpr(128)  # logits of which a maximum is kept
+GROUP: tl.constexpr = tl.constexpr(128)  # logits that share one maximum
 INFINITY: tl.constexpr = tl.constexpr(float("inf"))
-NOTHING: tl.constexpr = tl.constexpr(-(1 << 31))  # a key below that of every logit
-OFF: tl.constexpr = tl.constexpr(-1)  # all bits of a fraction set, which is 1: top-p and typical are off
+BEFORE_ALL: tl.constexpr = tl.constexpr(-(1 << 31))  # less than the key of every logit
+OFF: tl.constexpr = tl.constexpr(-1)  # all bits of a fraction, which means 1: top-p or typical is off
 
-# Where a row's parameters stand among its int64 numbers, as `samplers.params.ROW` lays them out. They are loaded
-# where they are needed: held from the start, they would cost registers in the passes.
-TEMPERATURES: tl.constexpr = tl.constexpr(0)  # two float32: T and 1 / T, which is 0 for T = 0
+# The index of each parameter among the int64 numbers of its row, in the layout of `samplers.params.ROW`. Parameters are
+# loaded only where they are needed: loaded at the start, they would cost registers in the passes.
+TEMPERATURES: tl.constexpr = tl.constexpr(0)  # two float32: T and 1 / T; 1 and 0 for T = 0
 N: tl.constexpr = tl.constexpr(3)
 TOP_K: tl.constexpr = tl.constexpr(4)
 TOP_P: tl.constexpr = tl.constexpr(5)
@@ -56,28 +56,28 @@ WIDTH: tl.constexpr = tl.constexpr(11)
 
 
 class Scratch(NamedTuple):
-    """What a pass over a row writes down for the next, and programs that share the row for each other."""
+    """Memory of one row, which carries results between passes and between the programs that share the row."""
 
-    maxima: tl.tensor  # float32, of each GROUP of logits
-    masses: tl.tensor  # int64, of each TILE
+    maxima: tl.tensor  # float32, per GROUP of logits
+    masses: tl.tensor  # int64, per TILE
     ids: tl.tensor  # int32, tokens that the first filter may keep
-    room: tl.tensor  # for how many ids
-    limits: tl.tensor  # int64, of what is kept
-    state: tl.tensor  # int64: how many ids, how many tokens above -inf, how many programs are done
+    capacity: tl.tensor  # of ids
+    limits: tl.tensor  # int64, of the kept tokens
+    state: tl.tensor  # int64: the number of ids, of tokens above -inf, and of programs that are done
 
 
-class Found(NamedTuple):
-    """What `weigh` found."""
+class Shortlist(NamedTuple):
+    """The tokens that the first filter may keep; their ids are in `Scratch.ids`."""
 
-    last_key: tl.tensor  # the key up to which tokens are listed
-    listed: tl.tensor  # how many those are, also where there was no room for all
-    finite: tl.tensor  # how many tokens are above -inf
+    last_key: tl.tensor  # tokens up to this key are listed
+    size: tl.tensor  # their number, which may exceed the capacity of the list
+    finite: tl.tensor  # the number of all tokens above -inf
 
 
 @triton.jit
-def nothing_found():
+def empty_shortlist():
     zero = tl.full((), 0, tl.int64)
-    return Found(tl.full((), NOTHING, tl.int32), zero, zero)
+    return Shortlist(tl.full((), BEFORE_ALL, tl.int32), zero, zero)
 
 
 @triton.jit
@@ -92,7 +92,7 @@ def temperature_of(p):
 
 @triton.jit
 def inverse_temperature_of(p):
-    """1 / T; 1 for T = 0, where only the maximum is kept, whose weight is ONE at any T."""
+    """1 / T. At T = 0 it is 1: only the maximum is kept, and its weight is ONE at any T."""
     inverse = float_of(tl.load(p + TEMPERATURES) >> 32)
     return tl.where(inverse == 0, 1.0, inverse)
 
@@ -104,14 +104,14 @@ def is_greedy(p):
 
 @triton.jit
 def has_filters(p):
-    """Whether anything but temperature acts; at T = 0 it is the first maximum alone that is kept."""
+    """Whether a filter acts; T = 0 counts as one, because it keeps only the first maximum."""
     on = (tl.load(p + TOP_K) > 0) | (tl.load(p + TOP_P) != OFF) | (tl.load(p + MIN_P) != 0) | is_greedy(p)
     return on | (tl.load(p + TYPICAL_P) != OFF) | (tl.load(p + EPSILON_CUTOFF) != 0) | (tl.load(p + ETA_CUTOFF) != 0)
 
 
 @triton.jit
 def write_maxima(tokens, begin, end, scratch):
-    """Step 1: the greatest logit of each GROUP; +inf where one is a NaN or +inf."""
+    """Step 1: the greatest logit of each GROUP; +inf if the group has a NaN or +inf."""
     for start in range(begin, end, TILE):
         x, _ = load(tokens, start, TILE)
         x = tl.where(x < INFINITY, x, INFINITY)
@@ -138,7 +138,7 @@ def is_valid(tokens):
 
 @triton.jit
 def key_below(least, m, temperature):
-    """A key up to which every token of mass `least` or more stands, with a margin for the rounding of d and w."""
+    """A key that no token of mass `least` or more exceeds, with a margin for the rounding of d and w."""
     key = tl.full((), LAST_KEY, tl.int32)
     if least > 0:
         d = tl.log(least.to(tl.float64) / ONE) - 1e-3
@@ -149,29 +149,29 @@ def key_below(least, m, temperature):
 
 @triton.jit
 def threshold(tokens, scratch, p):
-    """A key that no token exceeds which the first filter can keep, so that the others need no second look."""
-    one = tl.full((), ONE, tl.int64)
-    key = tl.full((), NOTHING, tl.int32)
+    """A key that no token exceeds that the first filter can keep; tokens beyond it need not be read again."""
+    heaviest = tl.full((), ONE, tl.int64)  # the mass of the most probable token
+    key = tl.full((), BEFORE_ALL, tl.int32)
     if is_greedy(p):
         key = key_of(tokens.m)
     elif tl.load(p + TOP_K) > 0:
-        # The k-th greatest maximum of a group: k tokens at least are as great.
+        # The k-th greatest maximum of a group: at least k tokens reach it.
         key = tl.full((), LAST_KEY, tl.int32)
         k, groups = tl.maximum(tl.load(p + TOP_K), tl.load(p + N)), tl.cdiv(tokens.size, GROUP)
         if k <= groups:
             maxima = Tokens(scratch.maxima, scratch.ids, False, groups, tokens.m, tokens.inverse_temperature)
             low = key_of(tokens.m).to(tl.int64)
             keep_everything(scratch.limits, key)
-            found, _ = least_reaching(maxima, scratch.limits, k, low, low * 0 + LAST_KEY, by_logit, count)
-            key = found.to(tl.int32)
+            last, _ = least_reaching(maxima, scratch.limits, k, low, low * 0 + LAST_KEY, by_logit, count)
+            key = last.to(tl.int32)
     elif tl.load(p + TOP_P) != OFF:
-        # Tokens of less mass than this are together less than what top-p leaves out: most of all where total is ONE.
-        left_out = one - tl.maximum(1, bound(one, tl.load(p + TOP_P)))
+        # Top-p leaves out at least left_out, since total >= ONE: more than all tokens below left_out / V hold together.
+        left_out = heaviest - tl.maximum(1, bound(heaviest, tl.load(p + TOP_P)))
         key = key_below(left_out // tokens.size, tokens.m, temperature_of(p))
     elif tl.load(p + MIN_P) != 0:
-        key = key_below(bound(one, tl.load(p + MIN_P)), tokens.m, temperature_of(p))
+        key = key_below(bound(heaviest, tl.load(p + MIN_P)), tokens.m, temperature_of(p))
     elif (tl.load(p + EPSILON_CUTOFF) != 0) & (tl.load(p + TYPICAL_P) == OFF):
-        key = key_below(bound(one, tl.load(p + EPSILON_CUTOFF)), tokens.m, temperature_of(p))
+        key = key_below(bound(heaviest, tl.load(p + EPSILON_CUTOFF)), tokens.m, temperature_of(p))
     elif has_filters(p):
         key = tl.full((), LAST_KEY, tl.int32)
     return key
@@ -179,31 +179,31 @@ def threshold(tokens, scratch, p):
 
 @triton.jit
 def append(chosen, ids, at, scratch):
-    """Write the chosen ids behind those that stand there; what finds no room is counted all the same."""
+    """Writes the chosen ids from index `at` of the list on, as far as its capacity allows."""
     place = at + tl.cumsum(chosen, 0) - chosen
-    tl.store(scratch.ids + place, ids, mask=(chosen > 0) & (place < scratch.room))
+    tl.store(scratch.ids + place, ids, mask=(chosen > 0) & (place < scratch.capacity))
 
 
 @triton.jit
 def weigh(tokens, begin, end, p, scratch, SHARED: tl.constexpr):
-    """Step 3: the mass of each tile, and a list of the tokens that the first filter may keep."""
+    """Step 3: the mass of each tile, and the shortlist of the tokens that the first filter may keep."""
     last_key = threshold(tokens, scratch, p)
-    listed = tl.full((), 0, tl.int64)
+    size = tl.full((), 0, tl.int64)
     finite = tl.full((), 0, tl.int64)
     for start in range(begin, end, TILE):
         x, ids = load(tokens, start, TILE)
         finite += tl.sum((x > -INFINITY).to(tl.int64))
-        if tl.load(p + TOP_K) == 0:  # else the mass of all is not asked for
+        if tl.load(p + TOP_K) == 0:  # top-k does not need the mass of all
             tl.store(scratch.masses + start // TILE, tl.sum(mass(x, tokens)))
         chosen = (key_of(x) <= last_key).to(tl.int32)
-        here = tl.sum(chosen).to(tl.int64)
-        if here > 0:
-            at = listed
+        added = tl.sum(chosen).to(tl.int64)
+        if added > 0:
+            at = size
             if SHARED:
-                at = tl.atomic_add(scratch.state, here)
+                at = tl.atomic_add(scratch.state, added)
             append(chosen, ids, at, scratch)
-        listed += here
-    return Found(last_key, listed, finite)
+        size += added
+    return Shortlist(last_key, size, finite)
 
 
 @triton.jit
@@ -215,7 +215,7 @@ def masses_of_tiles(tokens, scratch):
 
 @triton.jit
 def keep(tokens, limits, total, p):
-    """Step 4: the filters that are switched on, in their order, each on what the former left."""
+    """Step 4: the filters that are switched on, in order, each on the tokens that the previous one kept."""
     if is_greedy(p):  # step 2
         first = prefix_reaching(tokens, limits, total * 0 + 1, count)
         set_limit(limits, PREFIX, first)
@@ -244,7 +244,7 @@ def keep(tokens, limits, total, p):
 
 @triton.jit
 def draw_from_all(tokens, u, scratch):
-    """Step 5 without filters: the tile that u falls into, then the token, so that one tile is looked at."""
+    """Step 5 without filters: the tile that u falls into, then the token, so only one tile is read."""
     tile, u = draw(masses_of_tiles(tokens, scratch), u)
     x, _ = load(tokens, tile * TILE, TILE)
     place, u = draw(mass(x, tokens), u)
@@ -252,17 +252,17 @@ def draw_from_all(tokens, u, scratch):
 
 
 @triton.jit
-def choose(tokens, found, p, bits, scratch):
-    """Steps 4 and 5: the token, the tokens that were looked at, the total mass of the kept, and how many those are."""
+def choose(tokens, shortlist, p, bits, scratch):
+    """Steps 4 and 5: the drawn token, the tokens that were read, and the total mass and number of the kept ones."""
     total = tl.full((), 0, tl.int64)
     if tl.load(p + TOP_K) == 0:
         total = tl.sum(masses_of_tiles(tokens, scratch))
-    is_listed = has_filters(p) & (found.listed <= scratch.room) & (found.listed >= tl.load(p + N))
-    size = tl.where(is_listed, found.listed.to(tl.int32), tokens.size)
+    is_listed = has_filters(p) & (shortlist.size <= scratch.capacity) & (shortlist.size >= tl.load(p + N))
+    size = tl.where(is_listed, shortlist.size.to(tl.int32), tokens.size)
     tokens = Tokens(tokens.x, scratch.ids, is_listed, size, tokens.m, tokens.inverse_temperature)
     limits = scratch.limits
-    keep_everything(limits, tl.where(is_listed, found.last_key, LAST_KEY))
-    kept = found.finite
+    keep_everything(limits, tl.where(is_listed, shortlist.last_key, LAST_KEY))
+    kept = shortlist.finite
     if has_filters(p):
         total = keep(tokens, limits, total, p)
         kept = sum_over(tokens, limits, count)
@@ -274,7 +274,7 @@ def choose(tokens, found, p, bits, scratch):
 
 @triton.jit
 def entropy(tokens, limits, total):
-    """Nats of the final distribution (step 6): float64."""
+    """Of the final distribution, in nats (step 6): float64."""
     surprisal = tl.full((), 0, tl.float64)
     for start in range(0, tokens.size, PART):
         x, ids = load(tokens, start, PART)

@@ -1,4 +1,4 @@
-"""Top-k (Fan, Lewis & Dauphin 2018): the k greatest logits, and every one that equals the last of them.
+"""Top-k (Fan, Lewis & Dauphin 2018): the k greatest logits, and all that equal the last of them.
 
 The same as samplers/reference/top_k.py.
 """

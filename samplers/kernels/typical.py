@@ -11,13 +11,13 @@ from samplers.kernels.kept import BY_MASS, MEAN, TYPICAL, count, energy, mass, s
 from samplers.kernels.keys import LAST_ID, order_of
 from samplers.kernels.search import by_typicality, by_typicality_and_id, least_reaching
 
-FURTHEST: tl.constexpr = tl.constexpr(60 << 24)  # no surprisal is greater
+FURTHEST: tl.constexpr = tl.constexpr(60 << 24)  # the greatest surprisal
 
 
 @triton.jit
 def typical(tokens, limits, total, p, n):
     """Kept: the tokens whose surprisal is nearest the entropy, up to mass p and all ties; at least n."""
-    # 1. how far from typical
+    # 1. the distance from typical
     mean = mean_surprisal(sum_over(tokens, limits, energy), total)
     set_limit(limits, MEAN, mean)
     # 2. the least distance within which the mass reaches the target

@@ -1,4 +1,4 @@
-"""Cutoffs on the probability itself: min-p, epsilon and eta."""
+"""Cutoffs on the probability: min-p, epsilon and eta."""
 
 import math
 
@@ -29,7 +29,7 @@ def epsilon(x: np.ndarray, w: np.ndarray, cutoff: float, n: int) -> np.ndarray:
 def eta(x: np.ndarray, d: np.ndarray, w: np.ndarray, cutoff: float, n: int) -> np.ndarray:
     """Kept: p >= min(cutoff, √cutoff·e^-H), and every x >= the n-th greatest (Hewitt, Manning & Liang 2022, eq. 4).
 
-    In weights, total·e^-H is 2^40·e^-D̄: the entropy's ln(total) cancels.
+    As a weight, total·e^-H is 2^40·e^-D̄, because the entropy's ln(total) cancels.
     """
     flat = weights(np.array([-mean_surprisal(d, w) * 2.0**-24], np.float32))
     least = min(bound(int(w.sum()), cutoff), bound(int(flat[0]), math.sqrt(cutoff)))

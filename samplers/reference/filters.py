@@ -1,7 +1,7 @@
 """The table of filters, in the order in which they act (docs/definition.md, step 4).
 
-Whatever lists the filters reads this table, or a test compares it with this table: the parameters and their packed row,
-the stages of a draw and of a trace, the conformance suite, the command line, the page of `alea trace`, the peers of the
+Every list of filters is read from this table, or compared with it by a test: the parameters and their packed row, the
+stages of a draw and of a trace, the conformance suite, the command line, the page of `alea trace`, the peers of the
 benchmarks, the fast paths in C++ and Triton, and the documentation.
 """
 
@@ -23,7 +23,7 @@ from samplers.reference.typical import typical
 
 
 class Range:
-    """An interval of numbers that a parameter accepts; text is how an error message names it."""
+    """An interval of accepted numbers; `text` is its name in error messages."""
 
     def __init__(self, text: str, low: float, high: float, open_low: bool = False, open_high: bool = False) -> None:
         self.text, self.low, self.high, self.open_low, self.open_high = text, low, high, open_low, open_high
@@ -38,10 +38,10 @@ class Range:
 class Filter:
     """One filter of the table.
 
-    name: its parameter, a field of SamplingParams, as transformers calls it. concept: its function, which has the same
-    name on every backend and in the textbook. off: the value that switches it off; an int where the parameter is one.
-    accepts: the values of the parameter. mask: (tokens, value, min_tokens_to_keep) -> which tokens it keeps, bool [K].
-    slots: the numbers of a packed row that hold its value, {name: value -> 64 bits}. summary: one line for people.
+    name: its parameter, a field of SamplingParams with the name that transformers uses. concept: the name of its
+    function on every backend and in the textbook. off: the value that switches it off; an int if the parameter is an
+    int. accepts: the accepted values. mask: (tokens, value, min_tokens_to_keep) -> the tokens to keep, bool [K].
+    slots: the numbers of a packed row that hold its value, {name: value -> 64 bits}. summary: one line for help texts.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Filter:
 
 
 def bits_of_fraction(q: float) -> int:
-    """ceil(q·2^64), limited to 64 bits, which changes no bound."""
+    """ceil(q·2^64), at most 2^64 - 1, which changes no bound."""
     return min(fraction(q), 2**64 - 1)
 
 
 def bits_of_count(k: int) -> int:
-    """k, limited to 2^31, which is more than any vocabulary."""
+    """k, at most 2^31, which is more than any vocabulary."""
     return min(k, 2**31)
 
 
@@ -125,7 +125,7 @@ FILTERS = (
 
 
 class Parameters(Protocol):
-    """The parameters of a row (a SamplingParams); the value of a filter is the attribute of its name."""
+    """The parameters of a row (a SamplingParams); the attribute with a filter's name is its value."""
 
     @property
     def temperature(self) -> float: ...
@@ -134,7 +134,7 @@ class Parameters(Protocol):
 
 
 def stages(p: Parameters) -> Iterator[tuple[Filter, float]]:
-    """The filters that p switches on, in order, each with its value; none at T = 0."""
+    """The filters that p switches on, in order, with their values; none at T = 0."""
     for f in FILTERS if p.temperature > 0 else ():
         value = getattr(p, f.name)
         if f.is_on(value):

@@ -1,7 +1,7 @@
 """Probability mass as integers: the weight of a logit, and the comparison of masses with a fraction.
 
-docs/definition.md steps 3 and 4. A weight is 2^40·e^d as int64. Only float32 operations come before it, each rounded
-once, so that every backend finds the same integers; sums of integers have no order.
+docs/definition.md steps 3 and 4. A weight is 2^40·e^d as int64. It comes from float32 operations that are each rounded
+once, so every backend finds the same integers. The order in which integers are added does not matter.
 """
 
 import math
@@ -13,7 +13,7 @@ ONE = 1 << FRACTION_BITS  # the weight of the most probable token
 LOWEST = np.float32(-60)  # e^-60 is far below one unit
 
 LOG2_E = np.float32(float.fromhex("0x1.715476p+0"))
-ROUND = np.float32(float.fromhex("0x1.8p+23"))  # adding and subtracting it rounds to an integer
+ROUND = np.float32(float.fromhex("0x1.8p+23"))  # adding and subtracting this rounds to an integer
 LN2_HIGH = np.float32(float.fromhex("0x1.62e400p-1"))  # ln 2 in two parts (Cody & Waite 1980)
 LN2_LOW = np.float32(float.fromhex("0x1.7f7d1cp-20"))
 C5 = np.float32(float.fromhex("0x1.0fa834p-7"))
@@ -33,8 +33,8 @@ def distances(x: np.ndarray, m: np.float32, temperature: float) -> np.ndarray:
 def fma(a: np.ndarray, b: np.ndarray | np.float32, c: np.ndarray | np.float32) -> np.ndarray:
     """a·b + c through float64, float32 in and out.
 
-    The product is exact in float64; the sum rounds there, then again to float32. For every d in [-60, 0] the weights
-    are those of the fused operation, which rounds once: `make identity` tries them all.
+    The product is exact in float64; the sum is rounded to float64 and then to float32. For every d in [-60, 0] the
+    weights equal those of a fused operation, which rounds once: `make identity` tries them all.
     """
     return (a.astype(np.float64) * b + c).astype(np.float32)
 
@@ -52,7 +52,7 @@ def weights(d: np.ndarray) -> np.ndarray:
     e = fma(s, C5, C4)
     for c in (C3, C2, C1, C0):
         e = fma(e, s, c)
-    # 3. 2^40·2^j·e^s, cut to an integer: a power of two changes no digit
+    # 3. 2^40·2^j·e^s, rounded down to an integer; a power of two changes no digit
     return np.ldexp(e, FRACTION_BITS + j.astype(np.int32)).astype(np.int64)
 
 
@@ -62,7 +62,7 @@ def fraction(q: float) -> int:
 
 
 def bound(mass: int, q: float) -> int:
-    """q·mass, forgiving one part in 2^20, so that sums which equal a limit in decimal arithmetic reach it.
+    """q·mass less one part in 2^20, which lets a sum that equals a limit in decimal arithmetic reach it.
 
     >>> bound(10 * ONE, 0.8) / ONE
     7.999992370606378

@@ -1,4 +1,4 @@
-"""The tokens of a row that are left: the input of each filter, and what its mask leaves."""
+"""The kept tokens of a row: the input and the output of each filter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Kept(NamedTuple):
-    """Tokens in id order."""
+    """The kept tokens in id order."""
 
     ids: np.ndarray  # int64 [K]
     x: np.ndarray  # float32 [K], logits
@@ -17,7 +17,7 @@ class Kept(NamedTuple):
 
     @property
     def total(self) -> int:
-        """The mass of all."""
+        """The mass of all kept tokens."""
         return int(self.w.sum())
 
     def where(self, mask: np.ndarray) -> Kept:

@@ -18,7 +18,7 @@ def first_in_order(x: np.ndarray, n: int) -> np.ndarray:
 
 
 def nth_greatest(x: np.ndarray, n: int) -> np.float32:
-    """The n-th greatest of x float32 [K], or the least where K < n.
+    """The n-th greatest of x float32 [K], or the least if K < n.
 
     >>> float(nth_greatest(np.float32([1, 3, 2, 3]), 3))
     2.0

@@ -1,4 +1,4 @@
-"""Step 0, what changes logits before any filter: bias, the allowed mask, and the penalties on what was said."""
+"""Step 0, the changes to the logits before any filter: bias, allowed mask, and penalties on the history."""
 
 from collections.abc import Mapping
 
@@ -15,16 +15,16 @@ def penalise(
     presence: float = 0.0,
     frequency: float = 0.0,
 ) -> np.ndarray:
-    """x float32 [V] after each step of docs/definition.md step 0, in its order, as a new array.
+    """x float32 [V] after step 0 of docs/definition.md, as a new array.
 
-    history: int64 ids, those outside 0 .. V - 1 are skipped. repetition (Keskar et al. 2019, eq. 4) acts on all of
-    it, presence and frequency (OpenAI's definition) on what stands from history_start on.
+    history: int64 ids; those outside 0 .. V - 1 are skipped. repetition (Keskar et al. 2019, eq. 4) acts on all of
+    them, presence and frequency (OpenAI's definition) on those from index history_start on.
 
     >>> penalise(np.float32([2, -2, 1]), None, None, np.array([0, 1]), 0, repetition=2.0)
     array([ 1., -4.,  1.], dtype=float32)
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # an overflow makes the row invalid, which step 1 says
-        x = x + np.float32(0)  # a copy, in which -0 is 0
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow makes the row invalid, as step 1 finds
+        x = x + np.float32(0)  # a copy in which -0 becomes 0
         if bias:
             ids = np.fromiter(bias.keys(), np.int64, len(bias))
             x[ids] += np.fromiter(bias.values(), np.float32, len(bias))
@@ -41,5 +41,5 @@ def penalise(
 
 
 def counted(history: np.ndarray, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids in a history that stand in the vocabulary, and how often each does."""
+    """The ids of a history that are in the vocabulary, and the number of times that each occurs."""
     return np.unique(history[(history >= 0) & (history < vocabulary)], return_counts=True)

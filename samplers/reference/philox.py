@@ -10,7 +10,7 @@ HALF = np.uint64(32)
 
 
 def philox(counter: list[np.ndarray], key: list[np.ndarray]) -> list[np.ndarray]:
-    """Four 32-bit words for a counter of four and a key of two; every word a uint64 array of values below 2^32.
+    """Four 32-bit words from a counter of four and a key of two; each word is a uint64 array of values below 2^32.
 
     >>> zero = np.zeros(1, np.uint64)
     >>> [hex(int(word[0])) for word in philox([zero] * 4, [zero] * 2)]

@@ -1,4 +1,4 @@
-"""From a row of logits to a token: the steps of docs/definition.md in their order."""
+"""From a row of logits to a token: the steps of docs/definition.md in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GREATEST = np.finfo(np.float32).max
 
 
 class Draw(NamedTuple):
-    """The result of one row; -1, zeros and NaN where it is invalid."""
+    """The result of one row; -1, zeros and NaN if it is invalid."""
 
     token: int = -1
     weight: int = 0
@@ -32,7 +32,7 @@ def is_valid(x: np.ndarray) -> bool:
 
 
 def weigh(x: np.ndarray, temperature: float) -> Kept:
-    """Steps 2 and 3: every token above -inf with its mass; at T = 0 the first maximum alone. x float32 [V]."""
+    """Steps 2 and 3: every token above -inf with its mass; at T = 0 only the first maximum. x float32 [V]."""
     ids = np.flatnonzero(x > -np.inf)
     if temperature == 0:
         ids = np.array([np.argmax(x)])
@@ -49,7 +49,7 @@ def keep(x: np.ndarray, p: Parameters) -> Kept:
 
 
 def sample_row(x: np.ndarray, p: Parameters, bits: int) -> Draw:
-    """Steps 1 to 6 for one row x float32 [V] (after `penalise`) with 64 random bits."""
+    """Steps 1 to 6 for one row x float32 [V], after `penalise`, with 64 random bits."""
     if not is_valid(x):
         return Draw()
     kept = keep(x, p)
@@ -60,7 +60,7 @@ def sample_row(x: np.ndarray, p: Parameters, bits: int) -> Draw:
 
 
 def filter_row(x: np.ndarray, p: Parameters) -> np.ndarray:
-    """x / T where p keeps, -inf elsewhere, of a valid row x float32 [V]: float32 [V]."""
+    """x / T for kept tokens, -inf for all others: float32 [V] from a valid row x float32 [V]."""
     kept = keep(x, p)
     with np.errstate(over="ignore"):
         scaled = kept.x / np.float32(p.temperature or 1.0)
@@ -70,14 +70,14 @@ def filter_row(x: np.ndarray, p: Parameters) -> np.ndarray:
 
 
 def entropy(kept: Kept) -> float:
-    """Nats (step 6)."""
+    """In nats (step 6)."""
     return math.log(kept.total / ONE) - float(kept.w @ kept.d.astype(np.float64)) / kept.total
 
 
 def model_logprob(x: np.ndarray, token: int) -> float:
     """ln of the token's probability under softmax of the untouched logits x float32 [V] (step 6).
 
-    NaN where they are invalid, though bias or mask made a valid row of them.
+    NaN if they are invalid, even if bias or mask made the row valid.
     """
     if not is_valid(x):
         return math.nan

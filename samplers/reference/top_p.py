@@ -8,8 +8,8 @@ from samplers.reference.fixed_point import bound
 def top_p(x: np.ndarray, w: np.ndarray, p: float, n: int) -> np.ndarray:
     """Kept: the shortest prefix in order (x descending, id ascending) whose mass reaches p, at least n tokens.
 
-    x float32 [K] and w int64 [K] in id order; p in [0, 1); n >= 1; returns bool [K]. A group of ties at the
-    edge is cut, lowest ids first.
+    x float32 [K] and w int64 [K] in id order; p in [0, 1); n >= 1; returns bool [K]. Of a group of ties at the edge,
+    the lowest ids are kept first.
 
     >>> top_p(np.float32([1, 3, 2, 0]), np.array([2, 5, 3, 1]), p=0.7, n=1)
     array([False,  True,  True, False])

@@ -75,9 +75,9 @@ def test_however_many_programs_share_a_row(name: str, kind: str, monkeypatch):
     if torch.cuda.is_available():
         x = x.cuda()
     expected = integers(sample(x.cpu(), SETTINGS[name], seed=11, backend="reference"))
-    for parts, room in ((1, 4096), (2, 4096), (4, 4096), (4, 16)):
+    for parts, capacity in ((1, 4096), (2, 4096), (4, 4096), (4, 16)):
         monkeypatch.setattr(launch, "parts_of_a_row", lambda *_, parts=parts: parts)
-        monkeypatch.setattr(launch, "ROOM", room)
+        monkeypatch.setattr(launch, "CAPACITY", capacity)
         for a, b in zip(integers(sample(x, SETTINGS[name], seed=11, backend="triton")), expected, strict=True):
             np.testing.assert_array_equal(a, b)
 
