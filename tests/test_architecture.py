@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from samplers.reference.filters import FILTERS
+
 ROOT = Path(__file__).parents[1]
 ALLOWED = {  # folder: packages of this project that it may import
     "samplers/reference": {"samplers.reference"},
@@ -81,10 +83,6 @@ FUNCTIONS = {  # of each concept, the functions that have one name on every back
     "penalties": {"penalise"},
     "fixed_point": {"bound", "surprisal", "mean_surprisal"},
     "order": {"first_in_order", "nth_greatest"},
-    "top_k": {"top_k"},
-    "top_p": {"top_p"},
-    "cutoffs": {"min_p", "epsilon", "eta"},
-    "typical": {"typical"},
     "philox": {"random_bits"},
     "draw": {"draw"},
     "sampler": {"weigh", "keep", "entropy"},
@@ -97,6 +95,19 @@ def test_one_function_name_on_every_backend(concept):
         text = (ROOT / path).read_text()
         for name in FUNCTIONS[concept]:
             assert re.search(rf"^(?:def|inline .*?\b|.*?\b) ?{name}\(", text, re.M), f"{path} lacks {name}"
+
+
+@pytest.mark.parametrize("concept", [f.concept for f in FILTERS])
+def test_each_filter_is_a_function_of_one_file_on_every_backend(concept):
+    homes = [
+        {path.stem for path in (ROOT / folder).glob(f"*.{suffix}") if re.search(head, path.read_text(), re.M)}
+        for folder, suffix, head in (
+            ("samplers/reference", "py", rf"^def {concept}\("),
+            ("samplers/kernels", "py", rf"^def {concept}\("),
+            ("csrc", "h", rf"^inline Mask {concept}\("),
+        )
+    ]
+    assert len(homes[0]) == 1 and homes[0] == homes[1] == homes[2]
 
 
 def test_the_contract_of_the_backends_is_typed():

@@ -48,7 +48,7 @@ class Rows(NamedTuple):
     x: torch.Tensor  # [B, V]
     stride: int
     vocabulary: int
-    table: torch.Tensor  # int64 [R, 11], parameters
+    table: torch.Tensor  # int64 [R, WIDTH], parameters
     table_step: int
     seed: torch.Tensor  # int64; in memory, so each replay of a captured graph reads new values
     seed_step: int

@@ -5,6 +5,7 @@ Oracle: the table; and for the fast paths the reference, with one filter at a ti
 
 import dataclasses
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -106,3 +107,19 @@ def test_alone_and_after_top_p(filter_, backend):
             assert [c.tolist() for c in out[:4]] == [c.tolist() for c in expected[:4]], f"{filter_.name}={value} {more}"
             cut += int((expected.kept < size).sum())
     assert cut > 0
+
+
+PAIRS = [(first, later) for i, first in enumerate(FILTERS) for later in FILTERS[i + 1 :]]
+
+
+@pytest.mark.parametrize(("first", "later"), PAIRS, ids=lambda f: f.name)
+def test_before_another(first, later, backend):
+    """What a filter cuts is no part of the total that a later one sees: no list of candidates drops it before."""
+    weights = np.repeat([1.0, 0.3, 0.05, 1e-4], [1, 1, 50, 100])
+    logits = np.log(np.random.default_rng(1).permutation(weights)).astype(np.float32)[None]
+    pairs = list(product(values(first), values(later)))
+    pairs = pairs if backend == "native" else pairs[1::3]  # the interpreter takes long
+    choices = [SamplingParams(**{first.name: a, later.name: b}) for a, b in pairs]
+    rows = np.repeat(logits, len(choices), axis=0)
+    out, expected = (sample(rows, choices, seed=7, backend=name) for name in (backend, "reference"))
+    assert [c.tolist() for c in out[:4]] == [c.tolist() for c in expected[:4]]

@@ -11,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from samplers import SamplingParams, filter_logits, textbook
+from samplers.reference.filters import stages
 from samplers.reference.fixed_point import ONE
 from samplers.reference.kept import Kept
 from samplers.reference.sampler import keep, model_logprob, sample_row
@@ -69,15 +70,9 @@ def textbook_distribution(x: np.ndarray, p: SamplingParams) -> np.ndarray:
         # On the logits, where tokens of probability 0 still have an order.
         least = np.sort(x)[-min(max(p.top_k, n), len(x))]
         q = textbook.renormalise(q, x >= least)
-    for stage, value, on in (
-        (textbook.top_p, p.top_p, p.top_p < 1),
-        (textbook.min_p, p.min_p, p.min_p > 0),
-        (textbook.typical, p.typical_p, p.typical_p < 1),
-        (textbook.epsilon, p.epsilon_cutoff, p.epsilon_cutoff > 0),
-        (textbook.eta, p.eta_cutoff, p.eta_cutoff > 0),
-    ):
-        if on:
-            q = decided(stage, q, value, n)
+    for f, value in stages(p):
+        if f.name != "top_k":
+            q = decided(getattr(textbook, f.concept), q, value, n)
     return q
 
 
