@@ -18,6 +18,7 @@ import torch
 
 from samplers import SamplingParams, pack, sample
 from samplers.identity import draws
+from samplers.reference.philox import random_bits
 from tests.conftest import ROOT, require
 from tests.samplers.strategies import KINDS, row
 
@@ -83,6 +84,25 @@ def test_each_filter_alone(n: int, backend: str):
         assert (theirs.kept < 40).all() and (theirs.kept >= n).all()
         for a, b in zip(integers(ours), integers(theirs), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+# Position and stream for which seed 0 gives these random bits: Philox, backwards.
+BITS = {
+    0: (0x58DD724A86D9CCCE, 0xD9F19CE4D942A9DA),
+    1 << 63: (0x5C9F89F137D0350D, 0x3A39C1A10501470C),
+    (1 << 64) - 1: (0x95D63EE08131B39A, 0x8A8E56B694E383D7),
+}
+
+
+@pytest.mark.parametrize("p", [SamplingParams(), SamplingParams(top_k=4), SamplingParams(top_p=0.999)])
+def test_u_at_the_ends_of_an_interval(p: SamplingParams, backend: str):
+    """By hand: u = 0, half of all mass, all but one unit; the intervals are half open, and no mass is no interval."""
+    position, stream = np.array(list(BITS.values()), np.uint64).T
+    bits = random_bits(np.zeros(3, np.uint64), position, stream)
+    assert bits.tolist() == list(BITS)
+    x = np.tile(np.float32([-100, 0, 0, -100]), (3, 1))
+    out = sample(x, p, seed=0, position=position, stream=stream, backend=backend)
+    assert out.tokens.tolist() == [1, 2, 2] and out.total.tolist() == [2 << 40] * 3
 
 
 def programs() -> Iterator[Any]:
