@@ -10,6 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,31 +71,48 @@ def llama2_tokenizer() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def saved_llamas(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Each small Llama that tests ask for, made once."""
+    folders: dict[str, Path] = {}
+
+    def saved(**arguments: Any) -> Path:
+        key = repr(sorted(arguments.items()))
+        if key not in folders:
+            folders[key] = tmp_path_factory.mktemp("llama")
+            save_llama(folders[key], **arguments)
+        return folders[key]
+
+    return saved
+
+
 @pytest.fixture
-def llama_folder(tmp_path: Path) -> Callable[..., Path]:
+def llama_folder(tmp_path: Path, saved_llamas: Callable[..., Path]) -> Callable[..., Path]:
     """Makes folders as transformers' save_pretrained writes them: small Llamas with random weights.
 
     Keywords go to LlamaConfig; `max_shard_size` to save_pretrained; `dtype` casts the weights first.
     """
 
-    def make(
-        name: str = "llama", max_shard_size: str = "1GB", dtype: torch.dtype = torch.float32, **config: Any
-    ) -> Path:
-        sizes = dict(
-            vocab_size=97,
-            hidden_size=48,
-            intermediate_size=80,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            max_position_embeddings=128,
-        )
+    def make(name: str = "llama", **arguments: Any) -> Path:
+        torch.manual_seed(0)
+        return shutil.copytree(saved_llamas(**arguments), tmp_path / name, dirs_exist_ok=True)
+
+    return make
+
+
+def save_llama(folder: Path, max_shard_size: str = "1GB", dtype: torch.dtype = torch.float32, **config: Any) -> None:
+    sizes = dict(
+        vocab_size=97,
+        hidden_size=48,
+        intermediate_size=80,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+    )
+    with torch.random.fork_rng():
         torch.manual_seed(0)
         llama = LlamaForCausalLM(LlamaConfig(**(sizes | config)))
         with torch.no_grad():
             for parameter in llama.parameters():  # biases and norms too, so that no term hides behind 0 or 1
                 parameter.copy_(torch.randn_like(parameter) * 0.2)
-        folder = tmp_path / name
-        llama.to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)
-        return folder
-
-    return make
+    llama.to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)

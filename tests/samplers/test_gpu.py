@@ -13,8 +13,8 @@ import torch
 from samplers import SamplingParams, filter_logits, pack, sample
 from samplers.identity import weights
 from tests.samplers.golden import GoldenRow, digest, read
+from tests.samplers.identity.test_draws import CHAIN, SETTINGS, integers
 from tests.samplers.strategies import row
-from tests.samplers.test_identity import CHAIN, SETTINGS, integers
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch.cuda.is_available() is False")
 

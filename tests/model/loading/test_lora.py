@@ -27,6 +27,12 @@ A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 B = A.replace("lora_A", "lora_B")
 
 
+@pytest.fixture(autouse=True)
+def no_model_card(monkeypatch):
+    """PEFT writes one beside each adapter, which takes as long as the rest."""
+    monkeypatch.setattr(PeftModel, "create_or_update_model_card", lambda *_: None)
+
+
 def make_adapter(folder, config=None, cast=None):
     """An adapter for the Llama in `folder`, random in every tensor that PEFT trains, saved by PEFT."""
     path = folder.parent / "adapter"

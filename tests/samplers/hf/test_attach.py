@@ -132,6 +132,7 @@ def test_penalties_of_params_count_the_text_without_padding(llama, ids):
         history[0, :2] = -1
         drawn = samplers.sample(logits, p, seed=5, position=step, history=history, history_start=5)
         assert torch.equal(drawn.tokens, out.sequences[:, 5 + step])
+        assert torch.equal(out.scores[step], samplers.filter_logits(logits, p, history=history, history_start=5))
 
 
 def test_padded_on_the_left(llama, ids):
