@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -188,9 +188,11 @@ class PackedParams:
         args: hashable, by position.
         """
         key = (make, *args)
-        if key not in self._layouts:
-            self._layouts[key] = make(self, *args, **kwargs)
-        return cast(T, self._layouts[key])
+        try:
+            return self._layouts[key]
+        except KeyError:
+            self._layouts[key] = layout = make(self, *args, **kwargs)
+            return layout
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy: without the layouts, which other processes cannot read."""
