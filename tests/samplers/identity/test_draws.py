@@ -25,7 +25,7 @@ from tests.samplers.strategies import KINDS, row
 CHAIN = SamplingParams(
     temperature=1.2, top_k=90, top_p=0.95, min_p=1e-3, typical_p=0.97, epsilon_cutoff=1e-5, eta_cutoff=1e-5
 )
-FAST = SamplingParams(temperature=1.2, top_k=5, top_p=0.9)  # in Triton's interpreter, which takes long for the chain
+FAST = SamplingParams(temperature=1.2, top_p=0.9)  # in Triton's interpreter, which takes long for the chain
 SETTINGS = {
     "none": SamplingParams(temperature=0.9),
     "greedy": SamplingParams(temperature=0),
@@ -107,7 +107,8 @@ def test_u_at_the_ends_of_an_interval(p: SamplingParams, backend: str):
 
 def programs() -> Iterator[Any]:
     """Where filters keep much of a row, the interpreter takes long."""
-    fast = [*product(("none", "greedy"), KINDS), ("top_k", "tied"), ("top_p", "peaked"), ("chain", "one survivor")]
+    fast = [*product(("none", "greedy"), ("tied", "riddled")), ("top_k", "tied"), ("top_p", "peaked")]
+    fast += [("chain", "one survivor")]
     for name, kind in product(SETTINGS, KINDS):
         is_slow = (name, kind) not in fast
         yield pytest.param(name, kind, marks=[pytest.mark.exhaustive] * is_slow)
@@ -115,11 +116,11 @@ def programs() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("name", "kind"), list(programs()))
 def test_however_many_programs_share_a_row(name: str, kind: str, monkeypatch):
-    """One, two or four programs a row, and a list too short for the row: the same bits."""
+    """One, two or four programs a row of three tiles, and a list too short for the row: the same bits."""
     require("triton")
     from samplers.kernels import launch
 
-    x = torch.from_numpy(row(kind, 13_000, np.random.default_rng(5)))[None]
+    x = torch.from_numpy(row(kind, 8_500, np.random.default_rng(5)))[None]
     if torch.cuda.is_available():
         x = x.cuda()
     expected = integers(sample(x.cpu(), SETTINGS[name], seed=11, backend="reference"))
