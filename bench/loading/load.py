@@ -113,8 +113,8 @@ def check_space(cases: Iterable[Loading], stored: str) -> None:
                 f"--shapes {case.shape} needs {file:,.0f} MiB of disk as {stored}; {disk:,.0f} MiB are free "
                 f"in {folder} (TMPDIR names another folder)"
             )
-        # Without the file: pages of it that find no room are read from the disk again.
-        needed = weights_mib(SHAPES[case.shape], case.dtype) + OVERHEAD_MIB
+        # Pages of the file that find no room are read from the disk again.
+        needed = max(file, weights_mib(SHAPES[case.shape], case.dtype)) + OVERHEAD_MIB
         if needed > memory:
             raise ValueError(
                 f"--shapes {case.shape} needs {needed:,.0f} MiB of memory in {case.dtype}; "

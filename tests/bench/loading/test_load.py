@@ -5,6 +5,7 @@ Oracles: of the checks, loaders that are wrong in one known way; of memory, the 
 
 import argparse
 import os
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -85,14 +86,21 @@ def test_one_loader_alone(here, results):
     assert list(record["peak_mib"]) == ["alea"] and record["skipped"] == {"transformers": "not asked for"}
 
 
-def test_a_missing_peer_is_named(here, results, monkeypatch, capsys):
-    version = loaders.installed
-    monkeypatch.setattr(loaders, "installed", lambda name: None if name == "transformers" else version(name))
-    assert run(load, "--shapes", "tiny", "--dtypes", "bfloat16", "--rounds", "2", "--save") == 0
+def test_a_peer_that_cannot_quantise_is_named(here, results, monkeypatch, capsys):
+    monkeypatch.setattr(loaders, "installed", lambda name: None)
+    assert run(load, "--shapes", "tiny", "--dtypes", "int8", "--rounds", "1", "--save") == 0
     record = saved(results, "load")[0]
-    assert list(record["seconds"]) == ["alea"] and record["skipped"] == {"transformers": "not installed"}
-    assert "transformers skipped (not installed)" in capsys.readouterr().out
+    reason = "accelerate is not installed"
+    assert list(record["seconds"]) == ["alea"] and record["skipped"] == {"transformers": reason}
+    assert f"transformers skipped ({reason})" in capsys.readouterr().out
     assert load.table([record])[1][0][-1].endswith(" / –")
+
+
+def test_without_transformers(results, monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(RuntimeError, match="alea bench load needs transformers: pip install"):
+        run(load, "--shapes", "tiny")
+    assert list(results.iterdir()) == []
 
 
 def test_arithmetic_alone_is_quick(tmp_path, capsys):
