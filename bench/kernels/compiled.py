@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import torch
 from triton import knobs
 from triton.backends.compiler import GPUTarget
-from triton.backends.driver import DriverBase
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
@@ -99,56 +98,22 @@ def batch(variant: Variant) -> Batch:
     )
 
 
-class StubDriver(DriverBase):
-    """The driver of a GPU that is not here: it knows the target to compile for, and nothing else."""
-
-    def __init__(self, target: GPUTarget) -> None:
-        super().__init__()
-        self.target = target
-
-    @classmethod
-    def is_active(cls) -> bool:
-        return True
-
-    def get_current_target(self) -> GPUTarget:
-        return self.target
-
-    def get_current_device(self) -> str:
-        return str(self.target)  # compiled kernels are kept by device
-
-    def get_current_stream(self, device: str) -> int:
-        return 0
-
-    def get_active_torch_device(self) -> torch.device:
-        return torch.device("cpu")
-
-    def map_python_to_cpp_type(self, ty: str) -> str:
-        raise NotImplementedError
-
-    def get_benchmarker(self) -> Any:
-        raise NotImplementedError
-
-
 def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
     """The kernel as Triton compiles it at such a launch, and the log of ptxas for this very binary."""
+    stub = SimpleNamespace(
+        get_current_target=lambda: target,
+        get_current_device=lambda: str(target),  # compiled kernels are kept by device
+        get_current_stream=lambda device: 0,
+        get_active_torch_device=lambda: torch.device("cpu"),
+    )
     log = io.StringIO()
     with (
-        active(StubDriver(target)),
+        mock.patch.object(driver, "_active", stub),  # not `active`, which would look for a GPU
         mock.patch.object(knobs.nvidia, "dump_ptxas_log", True),
         contextlib.redirect_stdout(log),
     ):
         kernel = launched.kernel.warmup(*launched.arguments, grid=(1,), **launched.options)
     return kernel, log.getvalue()
-
-
-@contextlib.contextmanager
-def active(stub: StubDriver) -> Iterator[None]:
-    before = driver._active  # not `active`, which would look for a GPU
-    driver.set_active(stub)
-    try:
-        yield
-    finally:
-        driver._active = before
 
 
 def read_nvidia(kernel: Any, log: str, variant: Variant) -> Record:

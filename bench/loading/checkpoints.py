@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -78,19 +79,23 @@ class Checkpoints:
         return folder
 
 
-def generate(folder: Path, config: LlamaConfig, stored: str, shard: str | int = SHARD) -> Path:
-    """A checkpoint that transformers saves, of weights with which a forward pass neither explodes nor vanishes.
-
-    Raises: RuntimeError if transformers is missing.
-    """
+def llama_of_transformers() -> Any:
+    """Raises: RuntimeError if transformers is missing."""
     try:
-        import transformers
+        from transformers import LlamaForCausalLM
+        from transformers.utils import logging
     except ImportError:
         raise RuntimeError(f"alea bench load needs transformers: {how_to_install('transformers')}") from None
-    transformers.utils.logging.disable_progress_bar()
+    logging.disable_progress_bar()
+    return LlamaForCausalLM
+
+
+def generate(folder: Path, config: LlamaConfig, stored: str, shard: str | int = SHARD) -> Path:
+    """A checkpoint that transformers saves, of weights with which a forward pass neither explodes nor vanishes."""
+    writer = llama_of_transformers()
     sizes = {name: value for name, value in asdict(config).items() if name not in ("rope_scaling", "eos_token_ids")}
     with torch.device("meta"):  # memory will hold the stored dtype alone
-        llama = transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes)).to(getattr(torch, stored))
+        llama = writer(writer.config_class(**sizes)).to(getattr(torch, stored))
     llama.to_empty(device="cpu").tie_weights()
     torch.manual_seed(0)
     for weight in llama.parameters():

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench import runner
-from bench.loading.checkpoints import BYTES, SHAPES, STORED, Checkpoints, count
+from bench.loading.checkpoints import BYTES, SHAPES, STORED, Checkpoints, count, llama_of_transformers
 from bench.loading.fresh_process import in_fresh_process
 from bench.loading.loaders import LOADERS, check_logits, skipped
 from bench.loading.memory import (
@@ -94,6 +94,7 @@ def measured(arguments: argparse.Namespace) -> list[Record]:
     """One record a case; the generated files are removed afterwards, whatever happened."""
     cases = [Loading(shape, dtype) for shape in arguments.shapes for dtype in arguments.dtypes]
     check_space(cases, arguments.stored)
+    llama_of_transformers()  # before there are files: a Ctrl-C during an import ends the process
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="alea-load-") as home:
         checkpoints = Checkpoints(Path(home), arguments.stored)

@@ -146,9 +146,9 @@ def test_a_model_of_another_size_is_not_recorded():
         load.check_size(TINY, "alea", {"parameters": 7, "weights_mib": 1.0})
 
 
-def test_a_failure_of_a_loader_is_told(tmp_path):
+def test_a_failure_of_a_loader_comes_back(tmp_path):
     warm_up = generate(tmp_path / "warm-up", WARM_UP, "bfloat16")
-    with pytest.raises(RuntimeError, match=r"FileNotFoundError: .*nowhere: no such folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         in_fresh_process(load.timed, "alea", tmp_path / "nowhere", "float32", warm_up, 1)
 
 
