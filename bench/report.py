@@ -9,10 +9,11 @@ from pathlib import Path
 
 from bench import records, runner
 from bench.cases import CHAINS, FILTERS
+from bench.exactness import conformance
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
 from bench.records import Record, newest, three_digits
-from bench.speed import hf, isa
+from bench.speed import decode, hf, isa
 from model import files
 from samplers.extras import how_to_install
 from samplers.reference import filters
@@ -94,15 +95,11 @@ def decode_table() -> str:
         key=lambda record: record["batch"],
         wanted=lambda record: record["model"] == "storyteller" and "transformers" in record["tokens_a_second"],
     )
-    lines = []
-    for record in found:
-        ours, theirs = (record["tokens_a_second"][name]["p50"] for name in ("alea", "transformers"))
-        lines.append([f"{record['batch']}", f"{ours:,.0f}", f"{theirs:,.0f}", f"{ours / theirs:.2f} ×"])
     caption = (
-        f"Storyteller in float32, {found[-1]['new_tokens']} tokens a sequence, temperature and top-p; "
-        f"{records.in_words(found[-1], 'decode')}"
+        f"Tokens a second, p20 to p80 in parentheses. Storyteller in float32, {found[-1]['new_tokens']} tokens a "
+        f"sequence, temperature and top-p; {records.in_words(found[-1], 'decode')}"
     )
-    return markdown((["batch", "alea, tokens/s", "transformers, tokens/s", "ratio"], lines), caption)
+    return markdown(decode.table(found), caption)
 
 
 def sample_table() -> str:
@@ -154,47 +151,23 @@ def filters_table() -> str:
 
 def conformance_table() -> str:
     found = newest("conformance", key=lambda record: record["sampler"])
-    checks = [finding["check"].replace("_", " ") for finding in found[0]["findings"]]
-    words = {True: "pass", False: "**fail**", None: "–"}
-    lines = [
-        [record["sampler"], f"{record['draws']:,}", *(words[finding["passed"]] for finding in record["findings"])]
-        for record in found
-    ]
-    caption = f"With so many draws of each of some dozen rows, {records.in_words(found[-1], 'conformance')}"
-    return markdown((["sampler", "draws a row", *checks], lines), caption, left=1)
+    return markdown(conformance.table(found), f"{conformance.CAPTION}; {records.in_words(found[-1], 'conformance')}", 1)
 
 
 def hf_table() -> str:
-    """One row a case: sampling in a step of transformers' generate, its own and ours."""
+    """Two chains: sampling in a step of transformers' generate, its own and ours."""
     found = newest(
-        "hf", key=lambda record: (record["batch"], record["vocabulary"], list(CHAINS).index(record["chain"]))
+        "hf",
+        key=lambda record: (record["batch"], record["vocabulary"], list(CHAINS).index(record["chain"])),
+        wanted=lambda record: record["chain"] in SHOWN_CHAINS,
     )
-    lines = []
-    for record in (record for record in found if record["chain"] in SHOWN_CHAINS):
-        hot, inside = (
-            [three_digits(record[figure][name]["p50"]) for name in ("stock", "attached")]
-            for figure in ("microseconds", "microseconds_inside")
-        )
-        case = [f"{record['batch']}", f"{record['vocabulary']:,}", record["chain"]]
-        lines.append([*case, *hot, f"{hf.ratio(record):.0f} ×", " / ".join(inside), hf.operators(record)])
-    headings = ["batch", "V", "chain", "stock, µs", "alea, µs", "ratio", "inside generate, µs", "operators"]
-    caption = (
-        f"From a step's logits to its next tokens, over and over with warm caches, and inside generate, where the "
-        f"model has just used them (stock / alea). Operators in all, in parentheses those that compute; "
-        f"{records.in_words(found[-1], 'hf')}"
-    )
-    return markdown((headings, lines), caption)
+    return markdown(hf.table(found), f"{hf.CAPTION}; {records.in_words(found[-1], 'hf')}")
 
 
 def load_table() -> str:
     """Loading by shape and dtype, ours and transformers'."""
     found = newest("load", key=shape_and_dtype, wanted=lambda record: not record["shape"].startswith("7B"))
-    caption = (
-        f"alea / transformers. Load: until from_pretrained returns; ready: until every page of the weights has been "
-        f"read as well; peak: of resident memory above that before; the files were just written; "
-        f"{records.in_words(found[-1], 'load')}"
-    )
-    return markdown(load.table(found), caption, left=1)
+    return markdown(load.table(found), f"{load.CAPTION}; {records.in_words(found[-1], 'load')}", left=1)
 
 
 def memory_table() -> str:

@@ -36,12 +36,12 @@ OVERHEAD_MIB = 1024  # Python with torch and transformers, and the tensor that i
 CHECKED = 200_000_000  # parameters up to which the logits are compared
 FIGURES = ("seconds", "ready_seconds", "peak_mib", "resident_mib", "token_cpu_seconds", "running_mib")
 CAPTION = (
-    "alea / transformers, medians; each load in a fresh process, with everything imported and a small model "
+    "alea / transformers; each load in a fresh process, with everything imported and a small model "
     "loaded before. The file was just written and is read from the page cache, not from a disk. Load: until "
     "from_pretrained returns. Ready: until every page of the weights has been read as well; transformers leaves "
     "weights in the stored dtype in the mapped file, to be read when they are used. Peak: of resident memory until "
     "ready, above that before the load; pages of a mapped file count while they are mapped, and a few MiB are noise, "
-    "as memory freed before is used again. A tied lm_head counts once."
+    "as memory freed before is used again. A tied lm_head counts once"
 )
 
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_options(arguments)
     records = [] if arguments.arithmetic else measured(arguments)
     if records:
-        runner.print_table("load, alea / transformers", table(records), CAPTION)
+        runner.print_table("load, alea / transformers", table(records), f"{CAPTION}.")
     runner.print_table("Llama-2-7B's weights, MiB", arithmetic_table(), ARITHMETIC_CAPTION)
     return 0
 
@@ -99,7 +99,7 @@ def measured(arguments: argparse.Namespace) -> list[Record]:
     with tempfile.TemporaryDirectory(prefix="alea-load-") as home:
         checkpoints = Checkpoints(Path(home), arguments.stored)
         measure = partial(measured_case, checkpoints=checkpoints, arguments=arguments)
-        return runner.collect("load", cases, measure, arguments.save, show)
+        return runner.collect("load", cases, measure, arguments.save)
 
 
 def check_space(cases: Iterable[Loading], stored: str) -> None:
@@ -220,10 +220,3 @@ def medians(figures: dict[str, dict[str, float]]) -> str:
     """
     cells = [figures[name]["p50"] if name in figures else None for name in LOADERS]
     return " / ".join("–" if cell is None else f"{cell:,.0f}" if cell >= 100 else f"{cell:.3g}" for cell in cells)
-
-
-def show(record: Record) -> None:
-    """A line as soon as a case is measured; the table comes at the end."""
-    figures = (f"{name} {figure['p50']:.3g} s" for name, figure in record["seconds"].items())
-    without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
-    print(f"{record['shape']}, {record['dtype']}: {', '.join([*figures, *without])}")

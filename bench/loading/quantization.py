@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     chosen, texts = [EXACT, *arguments.dtypes], drawn(arguments.texts, arguments.tokens)
     speeds = tokens_a_second(chosen, arguments.rounds)
     measure = partial(measured, texts=texts, exact=logits(EXACT, texts), rounds=arguments.rounds, speeds=speeds)
-    records = runner.collect("quantization", chosen, measure, arguments.save, show)
+    records = runner.collect("quantization", chosen, measure, arguments.save)
     if records:
         title = f"the storyteller compared with itself in float32, over {arguments.texts} texts that it drew at T = 1"
         runner.print_table(title, table(records), f"{CAPTION}.")
@@ -143,7 +143,3 @@ def table(records: list[Record]) -> runner.Rows:
         ]
         for record in records
     ]
-
-
-def show(record: Record) -> None:
-    print(f"{record['dtype']}: {record['kl']['mean']:.3g} nats a token")

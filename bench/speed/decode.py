@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     folder = Path(arguments.model) if arguments.model else BUILT_IN
     measure = partial(measured, folder=folder, new_tokens=arguments.new_tokens, rounds=arguments.rounds)
-    records = runner.collect("decode", arguments.batch, measure, arguments.save, show)
+    records = runner.collect("decode", arguments.batch, measure, arguments.save)
     if records:
         runner.print_table("decode, tokens a second (median, p20 to p80)", table(records))
     return 0
@@ -119,15 +119,8 @@ def check(peers: dict[str, Generate]) -> None:
             raise RuntimeError(f"{name} and alea differ in their greedy continuation; nothing was measured")
 
 
-def show(record: Record) -> None:
-    """A line as soon as a batch size is measured; the table comes at the end."""
-    figures = (f"{name} {q['p50']:,.0f} tokens/s" for name, q in record["tokens_a_second"].items())
-    without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
-    print(f"batch {record['batch']}: {', '.join([*figures, *without])}")
-
-
 def table(records: list[Record]) -> runner.Rows:
-    """A line a batch size."""
+    """A line a batch size: medians, p20 to p80."""
     names, lines = list(records[0]["tokens_a_second"]), []
     for record in records:
         speed = record["tokens_a_second"]

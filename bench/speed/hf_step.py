@@ -168,31 +168,24 @@ def seconds_inside(run: Callable[[], Any], rounds: int) -> list[float]:
 @contextmanager
 def stopwatch() -> Iterator[list[float]]:
     """Seconds from the call of generate's list of processors to the tokens, for every step taken meanwhile."""
-    began: list[float] = []
-    seconds: list[float] = []
+    began, seconds = list[float](), list[float]()
 
-    def starts(function: Any) -> Any:
-        def starting(*arguments: Any, **keywords: Any) -> Any:
-            began.append(time.perf_counter())
-            return function(*arguments, **keywords)
+    def timed(owner: Any, name: str) -> AbstractContextManager[Any]:
+        function = getattr(owner, name)
 
-        return starting
-
-    def stops(function: Any) -> Any:
-        def stopping(*arguments: Any, **keywords: Any) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if owner is not torch:
+                began.append(time.perf_counter())
             result = function(*arguments, **keywords)
-            seconds.extend(time.perf_counter() - start for start in began[:1])  # of lists within lists, the outer
-            began.clear()
+            if owner is torch and began:
+                seconds.append(time.perf_counter() - began[0])  # of lists within lists, the outer
+                began.clear()
             return result
 
-        return stopping
+        return mock.patch.object(owner, name, call)
 
+    lists, draws = (LogitsProcessorList, FusedList), ("multinomial", "argmax")
     with ExitStack() as patches:
-        for owner, name, wrapper in (
-            (LogitsProcessorList, "__call__", starts),
-            (FusedList, "__call__", starts),
-            (torch, "multinomial", stops),
-            (torch, "argmax", stops),
-        ):
-            patches.enter_context(mock.patch.object(owner, name, wrapper(getattr(owner, name))))
+        for patch in [*(timed(owner, "__call__") for owner in lists), *(timed(torch, name) for name in draws)]:
+            patches.enter_context(patch)
         yield seconds
