@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -22,7 +21,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
 from bench import records as stored
 from bench.cases import FILTERS
@@ -51,6 +50,7 @@ WORDS = {"none": "no filter", "k50+p.9": "top-k 50, top-p 0.9", "p.9": "top-p 0.
 ROOFLINES = ("k50+p.9", "p.9", "none")
 SCANS = {"vocabulary": "vocabulary, tokens", "batch": "batch, rows"}
 
+in_bytes = EngFormatter("B", places=0)
 WIDTH = 9.0  # inches
 LEGEND: Any = dict(frameon=False, fontsize=SMALL, labelcolor="linecolor")
 SETTINGS: Any = PAGE | {"xtick.minor.size": 0, "ytick.minor.size": 0, "lines.linewidth": 1.4}
@@ -170,16 +170,7 @@ def draw_speeds(axes: Axes, records: Sequence[Record], name: str, **options: Any
     timed = [record for record in records if name in record["microseconds"]]
     sizes = {4 * r["vocabulary"] * r["batch"]: r["microseconds"][name]["p50"] for r in timed}  # float32
     if sizes:
-        axes.plot(sorted(sizes), [gigabytes_a_second(size, sizes[size]) for size in sorted(sizes)], **options)
-
-
-def gigabytes_a_second(size: float, microseconds: float) -> float:
-    """Speed.
-
-    >>> gigabytes_a_second(4000, microseconds=2.0)
-    2.0
-    """
-    return size / microseconds / 1e3
+        axes.plot(sorted(sizes), [size / sizes[size] / 1e3 for size in sorted(sizes)], **options)
 
 
 # Speed-up.
@@ -206,7 +197,9 @@ def speed_up(records: Sequence[Record]) -> Figure:
         axes.axvline(1, color=GREY, linewidth=0.8)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    name_bars(panels[0], places)
+    panels[0].set_yticks(list(places.values()), [peer or WORDS[filters] for filters, peer in places])
+    for label, (_, peer) in zip(panels[0].get_yticklabels(), places, strict=True):
+        label.set(color=STYLES[peer][0] if peer else GREY, fontweight="normal" if peer else "bold")
     return figure
 
 
@@ -221,12 +214,6 @@ def draw_bar(axes: Axes, record: Record, peer: str, place: float) -> None:
         reasons = record["skipped"] | record.get("failed", {})
         end, text = 1, f"– {textwrap.shorten(reasons.get(peer, 'not measured'), 45, placeholder=' …')}"
     axes.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center_baseline", fontsize=SMALL)
-
-
-def name_bars(axes: Axes, places: Mapping[tuple[str, str], float]) -> None:
-    axes.set_yticks(list(places.values()), [peer or WORDS[filters] for filters, peer in places])
-    for label, (_, peer) in zip(axes.get_yticklabels(), places, strict=True):
-        label.set(color=STYLES[peer][0] if peer else GREY, fontweight="normal" if peer else "bold")
 
 
 # Growth.
@@ -247,13 +234,13 @@ def growth(records: Sequence[Record]) -> Figure:
         axes.grid(axis="y")
         plain_ticks(axes.xaxis, "{:,.9g}".format, base=2 if scan == "batch" else 10)
         plain_ticks(axes.yaxis, "{:,.9g}".format)
-        for record in sorted(here, key=slowest, reverse=True):  # as the lines end, ours on top
+        for record in sorted(here, key=last_time, reverse=True):  # as the lines end, ours on top
             draw_growth(axes, record)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), **LEGEND)
     return figure
 
 
-def slowest(record: Record) -> float:
+def last_time(record: Record) -> float:
     return max(point["microseconds"]["p50"] for point in record["points"])
 
 
@@ -304,15 +291,6 @@ def plain_ticks(axis: Axis, text: Callable[[float], str], base: int = 10, most: 
     axis.set_major_locator(LogLocator(base, numticks=most))
     axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
     axis.set_minor_locator(NullLocator())
-
-
-def in_bytes(size: float) -> str:
-    """
-    >>> in_bytes(513_024)
-    '513 kB'
-    """
-    power = min(int(math.log10(size)) // 3, 3)
-    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def foot(records: Sequence[Record], source: str) -> str:

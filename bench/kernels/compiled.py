@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import torch
@@ -31,50 +30,41 @@ from samplers.kernels.sampler import TILE
 ROWS = 16
 
 
-@dataclass
-class Launch:
-    """A kernel, and the arguments that it was about to be launched with."""
-
-    kernel: Any  # a JITFunction
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
+Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]  # a JITFunction, its arguments, its options
 
 
-class Recorded(Exception):
-    """Stops the launcher at the wanted launch."""
+class Launched(Exception):
+    """Stops the launcher at the wanted launch; its arguments are the Launch."""
 
 
 def measured(variant: Variant, target: GPUTarget, **options: Any) -> Record:
     """The compiler's output for a variant; `options` overrule the launcher's, for a test of the readers."""
-    launched = recorded(variant)
-    launched.options |= options
+    function, arguments, own = launch_of(variant)
     began = time.perf_counter()
-    kernel, log = compiled(launched, target)
+    kernel, log = compiled((function, arguments, own | options), target)
     seconds = four_digits(time.perf_counter() - began)
     found = read_nvidia(kernel, log, variant) if target.backend == "cuda" else read_amd(kernel)
     return {"seconds": seconds, "shared": kernel.metadata.shared, **found}
 
 
-def recorded(variant: Variant) -> Launch:
+def launch_of(variant: Variant) -> Launch:
     """The launch of the variant's kernel by the launcher itself, for a batch on the CPU; nothing runs."""
-    found: list[Launch] = []
 
     def record(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
         if kernel.fn.__name__ == variant.kernel:
-            found.append(Launch(kernel, arguments, options))
-            raise Recorded
+            raise Launched(kernel, arguments, options)
 
     parts = 4 if variant.kernel in ("maxima_kernel", "choice_kernel") else 1
     with (
         mock.patch.object(JITFunction, "run", record),
         mock.patch.object(triton, "device_of", lambda _: torch.device("cpu")),
         mock.patch.object(launch, "parts_of_a_row", lambda *_: parts),
-        contextlib.suppress(Recorded),
     ):
-        enter(variant)
-    if not found:
-        raise RuntimeError(f"the launcher must launch {variant.kernel} for {variant}, got no such launch")
-    return found[0]
+        try:
+            enter(variant)
+        except Launched as launched:
+            return cast(Launch, launched.args)
+    raise RuntimeError(f"the launcher must launch {variant.kernel} for {variant}, got no such launch")
 
 
 def enter(variant: Variant) -> None:
@@ -100,6 +90,7 @@ def batch(variant: Variant) -> Batch:
 
 def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
     """The kernel as Triton compiles it at such a launch, and the log of ptxas for this very binary."""
+    function, arguments, options = launched
     stub = SimpleNamespace(
         get_current_target=lambda: target,
         get_current_device=lambda: str(target),  # compiled kernels are kept by device
@@ -112,7 +103,7 @@ def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
         mock.patch.object(knobs.nvidia, "dump_ptxas_log", True),
         contextlib.redirect_stdout(log),
     ):
-        kernel = launched.kernel.warmup(*launched.arguments, grid=(1,), **launched.options)
+        kernel = function.warmup(*arguments, grid=(1,), **options)
     return kernel, log.getvalue()
 
 

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         arguments.texts, arguments.tokens, arguments.rounds = 2, 32, 2
-    check_options(arguments)
+    runner.check_options(arguments, texts=1, tokens=1)
+    runner.check_names("dtypes", arguments.dtypes, SCHEMES)
     torch.set_num_threads(arguments.threads)
     chosen, texts = [EXACT, *arguments.dtypes], drawn(arguments.texts, arguments.tokens)
     speeds = tokens_a_second(chosen, arguments.rounds)
@@ -51,12 +52,6 @@ def run(arguments: argparse.Namespace) -> int:
         title = f"the storyteller compared with itself in float32, over {arguments.texts} texts that it drew at T = 1"
         runner.print_table(title, table(records), f"{CAPTION}.")
     return 0
-
-
-def check_options(arguments: argparse.Namespace) -> None:
-    """Raises: ValueError naming the option."""
-    runner.check_options(arguments, texts=1, tokens=1)
-    runner.check_names("dtypes", arguments.dtypes, SCHEMES)
 
 
 def drawn(texts: int, tokens: int) -> Tensor:

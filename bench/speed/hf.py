@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     measure = partial(hf_step.measured, rounds=arguments.rounds)
     records = runner.collect("hf", product(rows, arguments.chains), measure, arguments.save)
     if records:
-        runner.print_table("stock / attached", table(records), f"{CAPTION}.", left=3)
+        runner.print_table("stock / attached", table(records), f"{CAPTION}.", left=0)
     return goals.check("hf", records) if arguments.check else 0
 
 

@@ -192,7 +192,7 @@ def test_pictures_without_records_are_named(results, tmp_path, capsys):
 @pytest.fixture
 def readme(tmp_path, monkeypatch) -> Path:
     """A page with a table that is out of date."""
-    monkeypatch.setattr(report, "TABLES", {"sample": report.sample_table})
+    monkeypatch.setattr(report, "TABLES", {"sample": report.TABLES["sample"]})
     path = tmp_path / "README.md"
     path.write_text("<!-- table: sample -->\nold\n<!-- end -->\n")
     return path

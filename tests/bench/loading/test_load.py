@@ -20,7 +20,7 @@ from bench.loading.loaders import LOADERS, Load, load_ours
 from bench.loading.schemes import Scheme
 from tests.bench.command import run, saved
 
-TINY = load.Loading("tiny", "float32")
+TINY = ("tiny", "float32")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -49,7 +49,7 @@ def test_records_are_lines_of_json(results, monkeypatch, capsys):
         assert record["host_syncs"]["attached"] == 0
     printed = capsys.readouterr().out
     assert "stock / attached" in printed and all(chain in printed for chain in CHAINS)
-    table = report.hf_table()
+    table = report.TABLES["hf"]()
     assert table.startswith("| batch | V | chain |") and table.count("| 2 | 300 |") == len(report.SHOWN_CHAINS)
 
 
