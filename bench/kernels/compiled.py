@@ -29,7 +29,6 @@ from samplers.kernels.sampler import TILE
 
 ROWS = 16
 
-
 Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]  # a JITFunction, its arguments, its options
 
 

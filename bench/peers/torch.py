@@ -13,7 +13,6 @@ from samplers import SamplingParams
 
 FILTERS = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 GUESS = 256  # tokens that top-p most often needs; a full sort only where it needs more
-LIMITS = ("recompile_limit", "cache_size_limit")  # torch's name of the limit, and its former one
 SHAPES = 256  # more than the cases of a run; beyond its limit torch.compile stops compiling in silence
 
 
@@ -30,9 +29,7 @@ def plain(case: Case) -> DrawTokens:
 def compiled(case: Case) -> DrawTokens:
     """The same chain, compiled to one function; its top-p without a top-k sorts, as code without branches must."""
     refuse_others(case.params, FILTERS)
-    for limit in LIMITS:
-        if hasattr(torch._dynamo.config, limit):
-            setattr(torch._dynamo.config, limit, SHAPES)
+    torch._dynamo.config.cache_size_limit = SHAPES  # the name of recompile_limit that every torch knows
     step_of = torch.compile(functools.partial(sorted_and_inverted, params=case.params), dynamic=False)
 
     def draw(step: int) -> Tensor:

@@ -70,20 +70,11 @@ def measured(batch: int, folder: Path, new_tokens: int, rounds: int) -> Record:
 
 def ours(folder: Path, batch: int) -> Generate:
     llama, tokenizer = Llama.from_pretrained(folder), Tokenizer.from_pretrained(folder)
-    prompt = tokenizer.encode(PROMPT)
+    prompts = [tokenizer.encode(PROMPT)] * batch
+    call = partial(generate, llama, tokenizer, prompts, eos_token_id=(), seed=0, model_logprobs=False)
 
     def run(new_tokens: int, **sampling: Any) -> list[list[int]]:
-        rows = generate(
-            llama,
-            tokenizer,
-            [prompt] * batch,
-            max_new_tokens=new_tokens,
-            do_sample=bool(sampling),
-            eos_token_id=(),
-            seed=0,
-            model_logprobs=False,
-            **sampling,
-        )
+        rows = call(max_new_tokens=new_tokens, do_sample=bool(sampling), **sampling)
         return [row[0].ids for row in rows]
 
     return run
@@ -95,17 +86,11 @@ def theirs(folder: Path, batch: int) -> Generate:
     llama = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     llama.generation_config = GenerationConfig()  # no EOS: every sequence runs to its full length
     ids = torch.tensor([Tokenizer.from_pretrained(folder).encode(PROMPT)] * batch)
+    call = partial(llama.generate, ids, attention_mask=torch.ones_like(ids), pad_token_id=0)
 
     def run(new_tokens: int, **sampling: float) -> list[list[int]]:
         more = dict(top_k=0, **sampling) if sampling else {}
-        out = llama.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=new_tokens,
-            do_sample=bool(sampling),
-            pad_token_id=0,
-            **more,
-        )
+        out = call(max_new_tokens=new_tokens, do_sample=bool(sampling), **more)
         return out[:, ids.shape[1] :].tolist()
 
     return run

@@ -87,21 +87,15 @@ class Step:
         self.texts = [torch.zeros(len(logits), PROMPT + step, dtype=torch.int64) for step in range(STEPS)]
 
     def stock(self) -> DrawTokens:
-        logits, texts, processors = self.logits, self.texts, self.processors
-
         def draw(step: int) -> Tensor:
-            scores = processors(texts[step % STEPS], logits)
+            scores = self.processors(self.texts[step % STEPS], self.logits)
             return torch.multinomial(torch.softmax(scores, -1), 1).squeeze(1)
 
         return draw
 
     def attached(self) -> DrawTokens:
-        logits, texts, processors = self.logits, self.texts, self.attached_processors(scores=False)
-
-        def draw(step: int) -> Tensor:
-            return torch.argmax(processors(texts[step % STEPS], logits), dim=-1)
-
-        return draw
+        processors = self.attached_processors(scores=False)
+        return lambda step: torch.argmax(processors(self.texts[step % STEPS], self.logits), dim=-1)
 
     def attached_processors(self, scores: bool) -> FusedList:
         """The list that `samplers.hf.decoding` gives generate's loop; with scores, it filters as generate returns."""

@@ -50,11 +50,7 @@ def measured(case: Case, rounds: int) -> Record:
         seconds = interleaved({isa: partial(draw_so, 0) for isa, draw_so in draws.items()}, rounds)
     finally:
         _native.use_isa("auto")
-    return {
-        **asdict(case),
-        "microseconds": microseconds(seconds),
-        "rounds": rounds,
-    }
+    return {**asdict(case), "microseconds": microseconds(seconds), "rounds": rounds}
 
 
 def draw_with(isa: str, draw: DrawTokens, step: int) -> Any:
