@@ -25,7 +25,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocat
 
 from bench import records as stored
 from bench.cases import FILTERS
-from bench.records import NoRecords, Record, three_digits
+from bench.records import NoRecords, Record, by, three_digits
 from model import files
 from model.study.picture import GREY, SMALL, titled_figure
 from model.study.picture import SETTINGS as PAGE
@@ -234,14 +234,11 @@ def growth(records: Sequence[Record]) -> Figure:
         axes.grid(axis="y")
         plain_ticks(axes.xaxis, "{:,.9g}".format, base=2 if scan == "batch" else 10)
         plain_ticks(axes.yaxis, "{:,.9g}".format)
-        for record in sorted(here, key=last_time, reverse=True):  # as the lines end, ours on top
+        here.sort(key=lambda record: record["points"][-1]["microseconds"]["p50"], reverse=True)  # ours on top
+        for record in here:
             draw_growth(axes, record)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), **LEGEND)
     return figure
-
-
-def last_time(record: Record) -> float:
-    return max(point["microseconds"]["p50"] for point in record["points"])
 
 
 def fixed(records: Sequence[Record]) -> list[str]:
@@ -297,22 +294,19 @@ def foot(records: Sequence[Record], source: str) -> str:
     return stored.in_words(records[-1], source).replace("`", "")
 
 
-def case(record: Record) -> tuple[int, int, int]:
-    return list(FILTERS).index(record["filters"]), record["vocabulary"], record["batch"]
-
-
 def one_row(record: Record) -> bool:
     """Those of peaked rows in the table of samplers."""
     return (record["kind"], record["batch"], record["dtype"]) == ("peaked", 1, "float32")
 
 
+CASE = by(filters=FILTERS, vocabulary=(), batch=())
 PLOTS = {
-    "roofline": Plot("sample", case, lambda r: one_row(r) and r["filters"] in ROOFLINES, roofline),
-    "speed-up": Plot("sample", case, one_row, speed_up),
-    "growth": Plot("growth", lambda r: (r["scan"], r["filters"], r["contestant"]), lambda r: True, growth),
+    "roofline": Plot("sample", CASE, lambda r: one_row(r) and r["filters"] in ROOFLINES, roofline),
+    "speed-up": Plot("sample", CASE, one_row, speed_up),
+    "growth": Plot("growth", by(scan=(), filters=(), contestant=()), lambda r: True, growth),
     "roofline-gpu": Plot(
         "gpu",
-        case,
+        CASE,
         lambda r: (r["kind"], r["dtype"]) == ("peaked", "float32") and r["filters"] in ROOFLINES,
         roofline_gpu,
     ),

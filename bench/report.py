@@ -15,7 +15,7 @@ from bench.cases import CHAINS, FILTERS
 from bench.exactness import conformance
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
-from bench.records import Record, newest, three_digits
+from bench.records import Record, by, newest, three_digits
 from bench.speed import decode, hf, isa
 from model import files
 from samplers.extras import how_to_install
@@ -109,14 +109,6 @@ class Measured:
         last = max(found, key=lambda record: record["time"])
         provenance = records.in_words(last, self.source, self.packages)
         return markdown(self.cells(found), f"{self.caption.format_map(last)}; {provenance}", self.left)
-
-
-def by(**fields: Iterable[str]) -> Callable[[Record], Any]:
-    """A key of the fields: each the place of its value among the given ones, or the value where none are given."""
-    orders = {name: list(values) for name, values in fields.items()}
-    return lambda record: tuple(
-        values.index(record[name]) if values else record[name] for name, values in orders.items()
-    )
 
 
 def single_row(record: Record) -> bool:

@@ -42,7 +42,10 @@ def measured(variant: Variant, target: GPUTarget, **options: Any) -> Record:
     began = time.perf_counter()
     kernel, log = compiled((function, arguments, own | options), target)
     seconds = four_digits(time.perf_counter() - began)
-    found = read_nvidia(kernel, log, variant) if target.backend == "cuda" else read_amd(kernel)
+    if target.backend == "cuda":
+        found = read_nvidia(kernel, log, variant)
+    else:
+        found = assembly.amd_figures(kernel.asm["amdgcn"]) | assembly.float32_in_llvm(kernel.asm["llir"])
     return {"seconds": seconds, "shared": kernel.metadata.shared, **found}
 
 
@@ -115,7 +118,3 @@ def read_nvidia(kernel: Any, log: str, variant: Variant) -> Record:
         **assembly.float32_in_ptx(kernel.asm["ptx"]),
         "instructions_a_logit": assembly.instructions_a_logit(sass, itemsize, a_turn),
     }
-
-
-def read_amd(kernel: Any) -> Record:
-    return assembly.amd_figures(kernel.asm["amdgcn"]) | assembly.float32_in_llvm(kernel.asm["llir"])

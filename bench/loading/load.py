@@ -55,9 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loaders", nargs="+", default=list(LOADERS), metavar="NAME", help="default both of them")
     stored = f"dtype of the generated files, {' or '.join(STORED)}; default {STORED[0]}"
     parser.add_argument("--stored", default=STORED[0], metavar="NAME", help=stored)
-    parser.add_argument(
-        "--arithmetic", action="store_true", help="only the memory that Llama-2-7B's weights need, by arithmetic"
-    )
+    arithmetic = "only the memory that Llama-2-7B's weights need, by arithmetic"
+    parser.add_argument("--arithmetic", action="store_true", help=arithmetic)
     runner.add_options(parser, "load", "two rounds of tiny and storyteller", rounds=3)
 
 

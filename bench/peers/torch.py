@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -48,23 +49,20 @@ def sorted_and_inverted(x: Tensor, u: Tensor, params: SamplingParams) -> Tensor:
 
 def race(case: Case, x: Tensor, position: Tensor) -> DrawOnGpu:
     """The arg max over exponential noise: nothing waits for the GPU."""
-    refuse_others(case.params, FILTERS)
-
-    def draw() -> Tensor:
-        q, ids = candidates(x, case.params)
-        q = filtered(q, case.params)
-        return at((q / torch.empty_like(q).exponential_()).argmax(-1, keepdim=True), ids)
-
-    return draw
+    return on_gpu(case, x, lambda q: (q / torch.empty_like(q).exponential_()).argmax(-1, keepdim=True))
 
 
 def multinomial(case: Case, x: Tensor, position: Tensor) -> DrawOnGpu:
     """torch.multinomial, which checks its input and may wait for the GPU to do so."""
+    return on_gpu(case, x, lambda q: q.multinomial(1))
+
+
+def on_gpu(case: Case, x: Tensor, choose: Callable[[Tensor], Tensor]) -> DrawOnGpu:
     refuse_others(case.params, FILTERS)
 
     def draw() -> Tensor:
         q, ids = candidates(x, case.params)
-        return at(filtered(q, case.params).multinomial(1), ids)
+        return at(choose(filtered(q, case.params)), ids)
 
     return draw
 

@@ -54,16 +54,14 @@ def measured(batch: int, folder: Path, new_tokens: int, rounds: int) -> Record:
         skipped["transformers"] = str(error)
     check(peers)
     calls = {name: partial(run, new_tokens, **SAMPLING) for name, run in peers.items()}
-    tokens = batch * new_tokens
+    tokens, seconds = batch * new_tokens, interleaved(calls, rounds)
     return {
         "model": "storyteller" if folder == BUILT_IN else folder.name,
         "batch": batch,
         "new_tokens": new_tokens,
         "rounds": rounds,
         "sampling": SAMPLING,
-        "tokens_a_second": {
-            name: quantiles([tokens / s for s in times]) for name, times in interleaved(calls, rounds).items()
-        },
+        "tokens_a_second": {name: quantiles([tokens / s for s in times]) for name, times in seconds.items()},
         "skipped": skipped,
     }
 

@@ -24,9 +24,8 @@ CAPTION = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--vocabulary", type=int, nargs="+", default=[32000, 128256], metavar="V", help="default 32000 128256"
-    )
+    sizes = "default 32000 128256"
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=[32000, 128256], metavar="V", help=sizes)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], metavar="B", help="default 1 8 32")
     chains = f"some of {', '.join(CHAINS)}; default all of them"
     parser.add_argument("--chains", nargs="+", default=list(CHAINS), metavar="NAME", help=chains)

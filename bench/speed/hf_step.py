@@ -43,7 +43,7 @@ def measured(case: tuple[Case, str], rounds: int) -> Record:
         counts = {name: counted(draw, fused_calls_named()) for name, draw in draws.items()}
     generate_rounds = min(rounds, GENERATE_ROUNDS)
     inside = {name: seconds_inside(run, generate_rounds) for name, run in whole.items()}
-    generations = interleaved(whole, generate_rounds)
+    milliseconds = {n: [1e3 * s / STEPS for s in times] for n, times in interleaved(whole, generate_rounds).items()}
     return {
         "chain": chain,
         "vocabulary": rows.vocabulary,
@@ -53,9 +53,7 @@ def measured(case: tuple[Case, str], rounds: int) -> Record:
         **{figure: {name: counts[name][figure] for name in counts} for figure in counts["stock"]},
         "microseconds_inside": microseconds(inside),
         "generate_rounds": generate_rounds,
-        "generate_ms_a_step": {
-            name: quantiles([1e3 * s / STEPS for s in times]) for name, times in generations.items()
-        },
+        "generate_ms_a_step": {name: quantiles(times) for name, times in milliseconds.items()},
     }
 
 

@@ -81,11 +81,8 @@ def measured(case: Case, rounds: int, peers: Mapping[str, Peer] = PEERS) -> Reco
     draws, skipped = prepared(compared, case)
     failed = verify(case, draws, compared)
     timed = prepared(READING, case)[0] | {name: draw for name, draw in draws.items() if name not in failed}
-    counts = {
-        name: counted(under_its_name(timed[name]) if name == "alea" else timed[name])
-        for name in COUNTED
-        if name in timed
-    }
+    named = timed | {"alea": under_its_name(timed["alea"])}
+    counts = {name: counted(named[name]) for name in COUNTED if name in named}
     return {
         **asdict(case),
         "bytes": case.logits.numel() * case.logits.element_size(),
