@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -22,19 +21,16 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
 from bench import records as stored
 from bench.cases import FILTERS
-from bench.records import NoRecords, Record, three_digits
+from bench.records import NoRecords, Record, by, three_digits
 from model import files
-from model.study.picture import GREY
+from model.study.picture import GREY, SMALL, titled_figure
 from model.study.picture import SETTINGS as PAGE
 
 FOLDER = Path(__file__).parent / "results/plots"
-
-
-LineEnds = dict[str, tuple[float, str]]  # by label: the last y of a line, and its colour
 
 # Colour and marker: Okabe and Ito's, shifted until each is 3 to 1 or more on both pages; ours are the warm ones.
 STYLES = {
@@ -54,7 +50,9 @@ WORDS = {"none": "no filter", "k50+p.9": "top-k 50, top-p 0.9", "p.9": "top-p 0.
 ROOFLINES = ("k50+p.9", "p.9", "none")
 SCANS = {"vocabulary": "vocabulary, tokens", "batch": "batch, rows"}
 
-WIDTH, SMALL = 9.0, 7.5  # inches, points
+in_bytes = EngFormatter("B", places=0)
+WIDTH = 9.0  # inches
+LEGEND: Any = dict(frameon=False, fontsize=SMALL, labelcolor="linecolor")
 SETTINGS: Any = PAGE | {"xtick.minor.size": 0, "ytick.minor.size": 0, "lines.linewidth": 1.4}
 
 
@@ -111,100 +109,68 @@ def digest(records: Sequence[Record]) -> str:
 # Roofline.
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A case of a roofline: the bytes of its logits, and the times of reading them and of drawing from them."""
-
-    filters: str
-    line: int  # cases of the same line are joined
-    size: int
-    limit: float | None  # µs, as the following
-    microseconds: Mapping[str, float]
-
-
 def roofline(records: Sequence[Record]) -> Figure:
     """Logits read a second by a draw on the CPU, and by torch's x.max() over the same row."""
-    readings = []
-    for record in records:
-        times = {name: figures["p50"] for name, figures in record["microseconds"].items()}
-        readings.append(Reading(record["filters"], 0, 4 * record["vocabulary"], times.get("max"), times))
     title = "How near a draw comes to what reading its logits costs"
     note = "One peaked float32 row a call, warm in the caches. Dashed: torch's x.max() over the same row, no sampler"
-    figure, panels = rooflines(readings, "x.max()", title, f"{note}; {foot(records, 'sample')}")
-    sizes = {4 * record["vocabulary"]: f"{record['vocabulary']:,}" for record in records}
-    for axes in panels:
-        axes.set_xlim(min(sizes) * 0.8, max(sizes) * 1.1)
-        axes.set_xticks(list(sizes), [f"{in_bytes(size)}\nV = {vocabulary}" for size, vocabulary in sizes.items()])
+    figure = rooflines(records, "batch", title, f"{note}; {foot(records, 'sample')}")
+    vocabularies = sorted({record["vocabulary"] for record in records})
+    for axes in figure.axes:
+        axes.set_xticks([4 * v for v in vocabularies], [f"{in_bytes(4 * v)}\nV = {v:,}" for v in vocabularies])
         axes.minorticks_off()
     return figure
 
 
 def roofline_gpu(records: Sequence[Record]) -> Figure:
     """Logits read a second by a draw on a GPU with an empty L2 cache, and by a copy."""
-    readings = []
-    for record in records:
-        times = {name: figures["cold"]["p50"] for name, figures in record["microseconds"].items()}
-        readings.append(Reading(record["filters"], record["vocabulary"], record["bytes"], record["read_limit"], times))
+    cold = [
+        record
+        | {
+            "microseconds": {
+                "max": {"p50": record["read_limit"]},
+                **{name: q["cold"] for name, q in record["microseconds"].items()},
+            }
+        }
+        for record in records
+    ]
     batches = [record["batch"] for record in records]
     title = "How near a draw on a GPU comes to what reading its logits costs"
     note = (
         f"Batches of {min(batches):,} to {max(batches):,} peaked float32 rows behind an emptied L2, a line a "
         f"vocabulary. Dashed: reading them once at the bandwidth of a copy; {foot(records, 'gpu')}"
     )
-    figure, panels = rooflines(readings, "reading", title, note)
-    for axes in panels:
+    figure = rooflines(cold, "vocabulary", title, note)
+    for axes in figure.axes:
         plain_ticks(axes.xaxis, in_bytes, most=3)
     return figure
 
 
-def rooflines(readings: Sequence[Reading], limit: str, title: str, note: str) -> tuple[Figure, list[Axes]]:
-    """A panel for each of the filters; limit names the dashed line."""
-    shown = [filters for filters in ROOFLINES if any(reading.filters == filters for reading in readings)]
-    right = inches_for([limit, *(name for reading in readings for name in reading.microseconds if name in STYLES)])
-    figure, panels = canvas(len(shown), 3.9, title, note, gap=right, right=right, bottom=0.75)
-    ends = []
+def rooflines(records: Sequence[Record], line: str, title: str, note: str) -> Figure:
+    """A panel for each of the filters, in it a line for each sampler and value of the field `line`."""
+    shown = [filters for filters in ROOFLINES if any(record["filters"] == filters for record in records)]
+    figure, panels = canvas(1, len(shown), 3.6, title, note)
+    lines = list(product(reversed(STYLES), sorted({record[line] for record in records})))  # ours last: on top
     for axes, filters in zip(panels, shown, strict=True):
         axes.set(xscale="log", yscale="log", title=WORDS[filters], xlabel="logits of a call")
         axes.grid(axis="y")
         plain_ticks(axes.yaxis, "{:,g}".format)
-        here = [reading for reading in readings if reading.filters == filters]
-        ends.append(draw_limit(axes, here, limit) | draw_speeds(axes, here))
-    panels[0].set_ylabel("logits read, GB/s")
-    for axes, labels in zip(panels, ends, strict=True):
-        label_ends(axes, labels)
-    return figure, panels
-
-
-def draw_limit(axes: Axes, readings: Sequence[Reading], name: str) -> LineEnds:
-    points = sorted((r.size, gigabytes_a_second(r.size, r.limit)) for r in readings if r.limit)
-    if not points:
-        return {}
-    sizes, speeds = zip(*points, strict=True)
-    axes.plot(sizes, speeds, color=GREY, linestyle="--", label=name)
-    return {name: (speeds[-1], GREY)}
-
-
-def draw_speeds(axes: Axes, readings: Sequence[Reading]) -> LineEnds:
-    """A line for each sampler, ours last and so on top; returns the end of the longest."""
-    ends = {}
-    for name, line in product(reversed(STYLES), sorted({reading.line for reading in readings})):
-        timed = [reading for reading in readings if reading.line == line and name in reading.microseconds]
-        points = sorted((r.size, gigabytes_a_second(r.size, r.microseconds[name])) for r in timed)
-        if points:
-            sizes, speeds = zip(*points, strict=True)
+        here = [record for record in records if record["filters"] == filters]
+        draw_speeds(axes, here, "max", label="reading", color=GREY, linestyle="--")
+        for name, value in lines:
             color, marker = STYLES[name]
-            axes.plot(sizes, speeds, color=color, marker=marker, label=name)
-            ends[name] = speeds[-1], color
-    return ends
+            draw_speeds(axes, [r for r in here if r[line] == value], name, label=name, color=color, marker=marker)
+    panels[0].set_ylabel("logits read, GB/s")
+    labels = {text: handle for axes in panels for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    names = [name for name in (*STYLES, "reading") if name in labels]
+    figure.legend([labels[name] for name in names], names, loc="outside right center", **LEGEND)
+    return figure
 
 
-def gigabytes_a_second(size: float, microseconds: float) -> float:
-    """Speed.
-
-    >>> gigabytes_a_second(4000, microseconds=2.0)
-    2.0
-    """
-    return size / microseconds / 1e3
+def draw_speeds(axes: Axes, records: Sequence[Record], name: str, **options: Any) -> None:
+    timed = [record for record in records if name in record["microseconds"]]
+    sizes = {4 * r["vocabulary"] * r["batch"]: r["microseconds"][name]["p50"] for r in timed}  # float32
+    if sizes:
+        axes.plot(sorted(sizes), [size / sizes[size] / 1e3 for size in sorted(sizes)], **options)
 
 
 # Speed-up.
@@ -221,7 +187,7 @@ def speed_up(records: Sequence[Record]) -> Figure:
     last = max(places.values())
     title = "How many times longer than alea the others take for a draw"
     note = f"alea's public call on one peaked float32 row; {foot(records, 'sample')}"
-    figure, panels = canvas(len(sizes), 1.7 + 0.19 * last, title, note, left=1.5, gap=0.4, right=0.25)
+    figure, panels = canvas(1, len(sizes), 1.7 + 0.19 * last, title, note)
     for axes, size in zip(panels, sizes, strict=True):
         axes.set(xscale="log", title=f"V = {size:,}", xlabel="time, alea's = 1", ylim=(last + 0.7, -0.5))
         for record in (record for record in records if record["vocabulary"] == size):
@@ -231,10 +197,9 @@ def speed_up(records: Sequence[Record]) -> Figure:
         axes.axvline(1, color=GREY, linewidth=0.8)
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-    name_bars(panels[0], places)
-    least, most = min(axes.get_xlim()[0] for axes in panels), max(axes.get_xlim()[1] for axes in panels)
-    for axes in panels:
-        axes.set_xlim(least, max(2, most) ** 1.2)  # room for the figure of the longest
+    panels[0].set_yticks(list(places.values()), [peer or WORDS[filters] for filters, peer in places])
+    for label, (_, peer) in zip(panels[0].get_yticklabels(), places, strict=True):
+        label.set(color=STYLES[peer][0] if peer else GREY, fontweight="normal" if peer else "bold")
     return figure
 
 
@@ -251,12 +216,6 @@ def draw_bar(axes: Axes, record: Record, peer: str, place: float) -> None:
     axes.annotate(text, (end, place), (4, 0), textcoords="offset points", va="center_baseline", fontsize=SMALL)
 
 
-def name_bars(axes: Axes, places: Mapping[tuple[str, str], float]) -> None:
-    axes.set_yticks(list(places.values()), [peer or WORDS[filters] for filters, peer in places])
-    for label, (_, peer) in zip(axes.get_yticklabels(), places, strict=True):
-        label.set(color=STYLES[peer][0] if peer else GREY, fontweight="normal" if peer else "bold")
-
-
 # Growth.
 
 
@@ -266,22 +225,19 @@ def growth(records: Sequence[Record]) -> Figure:
     shown = [filters for filters in FILTERS if any(record["filters"] == filters for record in records)]
     title = "What a draw costs as the vocabulary and the batch grow"
     note = f"Peaked float32 rows; points with p20 and p80, lines fitted; {foot(records, 'growth')}"
-    right = inches_for([line for record in records for line in growth_label(record).splitlines()])
-    figure, panels = canvas(
-        len(scans), 1.4 + 2.7 * len(shown), title, note, gap=right, right=right, left=0.9, rows=len(shown)
-    )
-    ends = []
+    figure, panels = canvas(len(shown), len(scans), 1.4 + 2.7 * len(shown), title, note)
     for axes, (filters, scan) in zip(panels, product(shown, scans), strict=True):
-        here = [record for record in records[::-1] if (record["filters"], record["scan"]) == (filters, scan)]
+        here = [record for record in records if (record["filters"], record["scan"]) == (filters, scan)]
         axes.set(xscale="log", yscale="log", title=", ".join([WORDS[filters], *fixed(here)]))
         axes.set_xlabel(SCANS[scan] if filters == shown[-1] else "")
         axes.set_ylabel("µs a call" if scan == scans[0] else "")
         axes.grid(axis="y")
         plain_ticks(axes.xaxis, "{:,.9g}".format, base=2 if scan == "batch" else 10)
         plain_ticks(axes.yaxis, "{:,.9g}".format)
-        ends.append({growth_label(record): draw_growth(axes, record) for record in here})
-    for axes, labels in zip(panels, ends, strict=True):
-        label_ends(axes, labels)
+        here.sort(key=lambda record: record["points"][-1]["microseconds"]["p50"], reverse=True)  # ours on top
+        for record in here:
+            draw_growth(axes, record)
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), **LEGEND)
     return figure
 
 
@@ -291,20 +247,19 @@ def fixed(records: Sequence[Record]) -> list[str]:
     return sorted({f"{(name := shared[r['scan']])} {point[name]:,}" for r in records for point in r["points"]})
 
 
-def draw_growth(axes: Axes, record: Record) -> tuple[float, str]:
-    """Points with their p20 and p80, and the fitted line; returns the last y, and the colour."""
-    scan, fit, name = record["scan"], record["fit"], record["contestant"]
-    color, marker = STYLES.get(name, OTHERS)
+def draw_growth(axes: Axes, record: Record) -> None:
+    """Points with their p20 and p80, and the fitted line."""
+    scan, fit = record["scan"], record["fit"]
+    color, marker = STYLES.get(record["contestant"], OTHERS)
     points = sorted(record["points"], key=lambda point: point[scan])
     sizes = [point[scan] for point in points]
     low, middle, high = np.array([[point["microseconds"][q] for point in points] for q in ("p20", "p50", "p80")])
-    errors = middle - low, high - middle
-    axes.errorbar(sizes, middle, errors, color=color, marker=marker, linestyle="none", elinewidth=1, label=name)
+    axes.errorbar(sizes, middle, (middle - low, high - middle), color=color, linestyle="none", elinewidth=1)
+    axes.plot(sizes, middle, color=color, marker=marker, linestyle="none", label=growth_label(record))
     thousands = points[0]["vocabulary"] * points[0]["batch"] / sizes[0] / 1000  # logits for each step of the scan
     x = np.geomspace(sizes[0], sizes[-1], 51)
     y = fit["fixed_us"] + fit["us_per_thousand"] * thousands * x
-    axes.plot(x[y > 0], y[y > 0], color=color, linewidth=1, label=f"{name}: fit")  # the axis is logarithmic
-    return middle[-1], color
+    axes.plot(x[y > 0], y[y > 0], color=color, linewidth=1)  # the axis is logarithmic
 
 
 def growth_label(record: Record) -> str:
@@ -320,65 +275,12 @@ def growth_label(record: Record) -> str:
 # Shared by the pictures.
 
 
-def canvas(
-    count: int,
-    height: float,
-    title: str,
-    note: str,
-    gap: float,
-    right: float,
-    left: float = 0.65,
-    bottom: float = 0.6,
-    rows: int = 1,
-) -> tuple[Figure, list[Axes]]:
-    """Rows of panels, with their margins in inches, a title above, a note below; y is shared, x in columns."""
-    lines = textwrap.wrap(note, 145)
-    figure = Figure(figsize=(WIDTH, height))
-    figure.text(0.1 / WIDTH, 1 - 0.1 / height, title, va="top", fontsize=12)
-    figure.text(0.1 / WIDTH, 0.08 / height, "\n".join(lines), va="bottom", fontsize=SMALL)
-    panels = figure.subplots(rows, count, sharex="col", sharey=True, squeeze=False)
-    bottom += 0.13 * len(lines)
-    width = (WIDTH - left - right - gap * (count - 1)) / count
-    figure.subplots_adjust(left / WIDTH, bottom / height, 1 - right / WIDTH, 1 - 0.65 / height, gap / width, 0.2)
-    return figure, list(panels.flat)
-
-
-def inches_for(labels: Iterable[str]) -> float:
-    """Width of the labels right of a panel."""
-    return 0.2 + 0.06 * max(map(len, labels))
-
-
-def label_ends(axes: Axes, ends: LineEnds) -> None:
-    """Labels right of the panel at the height where their lines end, without overlaps."""
-    low, high = (math.log10(limit) for limit in axes.get_ylim())
-    height = axes.bbox.height / axes.figure.dpi * 72  # points
-    names = sorted(ends, key=lambda name: ends[name][0])
-    apart = 1.25 * SMALL * max((name.count("\n") + 1 for name in names), default=1)
-    heights = [height * (math.log10(ends[name][0]) - low) / (high - low) for name in names]
-    places = spread(heights, apart, height - apart / 2)
-    form: Any = dict(xycoords="axes fraction", textcoords="offset points", fontsize=SMALL, va="center")
-    for name, place in zip(names, places, strict=True):
-        axes.annotate(name, (1, 0), (5, place), color=ends[name][1], **form)
-
-
-def spread(places: Sequence[float], apart: float, top: float = math.inf) -> list[float]:
-    """Ascending places, moved as little as possible until they are so far apart and none is above the top.
-
-    >>> spread([0.0, 10.0, 11.0, 30.0], apart=4.0)
-    [0.0, 8.5, 12.5, 30.0]
-    >>> spread([0.0, 29.0, 30.0], apart=4.0, top=30.0)
-    [0.0, 26.0, 30.0]
-    """
-    lower = [min(place, top - apart * rank) for rank, place in zip(range(len(places))[::-1], places, strict=True)]
-    groups: list[tuple[float, int]] = []  # of neighbours that touch: where the first is, how many
-    for rank, place in enumerate(lower):
-        first, count = place - rank * apart, 1
-        while groups and groups[-1][0] > first:
-            before, more = groups.pop()
-            first, count = (before * more + first * count) / (more + count), more + count
-        groups.append((first, count))
-    even = [first for first, count in groups for _ in range(count)]
-    return [first + rank * apart for rank, first in enumerate(even)]
+def canvas(rows: int, columns: int, height: float, title: str, note: str) -> tuple[Figure, list[Axes]]:
+    """Panels with a title above and a note below, the height in inches; y is shared in rows, x in columns."""
+    figure = titled_figure(WIDTH, height, title, note)
+    return figure, list(
+        figure.subplots(rows, columns, sharex=True if rows == 1 else "col", sharey=True, squeeze=False).flat
+    )
 
 
 def plain_ticks(axis: Axis, text: Callable[[float], str], base: int = 10, most: int = 9) -> None:
@@ -388,21 +290,8 @@ def plain_ticks(axis: Axis, text: Callable[[float], str], base: int = 10, most: 
     axis.set_minor_locator(NullLocator())
 
 
-def in_bytes(size: float) -> str:
-    """
-    >>> in_bytes(513_024)
-    '513 kB'
-    """
-    power = min(int(math.log10(size)) // 3, 3)
-    return f"{size / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"
-
-
 def foot(records: Sequence[Record], source: str) -> str:
     return stored.in_words(records[-1], source).replace("`", "")
-
-
-def case(record: Record) -> tuple[int, int, int]:
-    return list(FILTERS).index(record["filters"]), record["vocabulary"], record["batch"]
 
 
 def one_row(record: Record) -> bool:
@@ -410,13 +299,14 @@ def one_row(record: Record) -> bool:
     return (record["kind"], record["batch"], record["dtype"]) == ("peaked", 1, "float32")
 
 
+CASE = by(filters=FILTERS, vocabulary=(), batch=())
 PLOTS = {
-    "roofline": Plot("sample", case, lambda r: one_row(r) and r["filters"] in ROOFLINES, roofline),
-    "speed-up": Plot("sample", case, one_row, speed_up),
-    "growth": Plot("growth", lambda r: (r["scan"], r["filters"], r["contestant"]), lambda r: True, growth),
+    "roofline": Plot("sample", CASE, lambda r: one_row(r) and r["filters"] in ROOFLINES, roofline),
+    "speed-up": Plot("sample", CASE, one_row, speed_up),
+    "growth": Plot("growth", by(scan=(), filters=(), contestant=()), lambda r: True, growth),
     "roofline-gpu": Plot(
         "gpu",
-        case,
+        CASE,
         lambda r: (r["kind"], r["dtype"]) == ("peaked", "float32") and r["filters"] in ROOFLINES,
         roofline_gpu,
     ),

@@ -85,6 +85,14 @@ def newest(
     return [latest[place] for place in sorted(latest)]
 
 
+def by(**fields: Iterable[str]) -> Callable[[Record], Any]:
+    """A key of the fields: each the place of its value among the given ones, or the value where none are given."""
+    orders = {name: list(values) for name, values in fields.items()}
+    return lambda record: tuple(
+        values.index(record[name]) if values else record[name] for name, values in orders.items()
+    )
+
+
 def quantiles(values: list[float]) -> dict[str, float]:
     """p20, p50 and p80, to four digits; a single value is all three.
 

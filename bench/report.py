@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench import records, runner
 from bench.cases import CHAINS, FILTERS
+from bench.exactness import conformance
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
-from bench.records import Record, newest, three_digits
-from bench.speed import hf, isa
+from bench.records import Record, by, newest, three_digits
+from bench.speed import decode, hf, isa
 from model import files
 from samplers.extras import how_to_install
 from samplers.reference import filters
@@ -88,61 +92,37 @@ def markdown(rows: runner.Rows, caption: str, left: int = 0) -> str:
     return f"{table}\n{caption}\n"
 
 
-def decode_table() -> str:
-    found = newest(
-        "decode",
-        key=lambda record: record["batch"],
-        wanted=lambda record: record["model"] == "storyteller" and "transformers" in record["tokens_a_second"],
-    )
+@dataclass(frozen=True)
+class Measured:
+    """A table of the newest records of `results/source.jsonl`, one for each key, in its order; called for its text."""
+
+    source: str
+    key: Callable[[Record], Any]
+    cells: Callable[[list[Record]], runner.Rows]
+    caption: str  # its provenance follows; {fields} are the record's
+    left: int = 1
+    wanted: Callable[[Record], bool] = lambda record: True
+    packages: Sequence[str] = ("torch", "transformers")  # that its figures depend on
+
+    def __call__(self) -> str:
+        found = newest(self.source, self.key, self.wanted)
+        last = max(found, key=lambda record: record["time"])
+        provenance = records.in_words(last, self.source, self.packages)
+        return markdown(self.cells(found), f"{self.caption.format_map(last)}; {provenance}", self.left)
+
+
+def single_row(record: Record) -> bool:
+    return (record["batch"], record["dtype"]) == (1, "float32") and record["kind"] in KINDS
+
+
+def times(names: Sequence[str], found: Iterable[Record]) -> runner.Rows:
+    """A line a case, a column a sampler."""
     lines = []
     for record in found:
-        ours, theirs = (record["tokens_a_second"][name]["p50"] for name in ("alea", "transformers"))
-        lines.append([f"{record['batch']}", f"{ours:,.0f}", f"{theirs:,.0f}", f"{ours / theirs:.2f} ×"])
-    caption = (
-        f"Storyteller in float32, {found[-1]['new_tokens']} tokens a sequence, temperature and top-p; "
-        f"{records.in_words(found[-1], 'decode')}"
-    )
-    return markdown((["batch", "alea, tokens/s", "transformers, tokens/s", "ratio"], lines), caption)
-
-
-def sample_table() -> str:
-    """One row a call; all filters on peaked rows, and on the others top-p, which flat and tied ones make hard."""
-    found = single_rows(lambda record: record["kind"] == "peaked" or record["filters"] == "p.9")
-    caption = f"Microseconds a row, one row a call; {records.in_words(found[-1], 'sample')}"
-    return times_table(found, SAMPLERS, caption)
-
-
-def speed_table() -> str:
-    """The same in short, for the README: peaked rows, without filters and with the two most used."""
-    found = single_rows(lambda record: record["kind"] == "peaked" and record["filters"] in ("none", "k50+p.9"))
-    caption = (
-        "Microseconds to draw one token, without filters and with top-k 50 and top-p 0.9, from logits as a trained "
-        f"model gives them; {records.in_words(found[-1], 'sample')}"
-    )
-    return times_table(found, [name for name in SAMPLERS if name != "kernel"], caption)
-
-
-def single_rows(wanted: Callable[[Record], bool]) -> list[Record]:
-    return newest(
-        "sample",
-        key=lambda record: (
-            KINDS.index(record["kind"]),
-            record["vocabulary"],
-            list(FILTERS).index(record["filters"]),
-        ),
-        wanted=lambda record: (
-            (record["batch"], record["dtype"]) == (1, "float32") and record["kind"] in KINDS and wanted(record)
-        ),
-    )
-
-
-def times_table(found: Iterable[Record], names: Sequence[str], caption: str) -> str:
-    lines = []
-    for record in found:
-        times = record["microseconds"]
-        cells = [three_digits(times[name]["p50"]) if name in times else "–" for name in names]
+        medians = record["microseconds"]
+        cells = [three_digits(medians[name]["p50"]) if name in medians else "–" for name in names]
         lines.append([record["kind"], f"{record['vocabulary']:,}", record["filters"], *cells])
-    return markdown((["rows", "V", "filters", *names], lines), caption, left=1)
+    return ["rows", "V", "filters", *names], lines
 
 
 def filters_table() -> str:
@@ -152,97 +132,54 @@ def filters_table() -> str:
     return markdown((["parameter", "the filter", "accepts", "off"], lines), caption, left=4)
 
 
-def conformance_table() -> str:
-    found = newest("conformance", key=lambda record: record["sampler"])
-    checks = [finding["check"].replace("_", " ") for finding in found[0]["findings"]]
-    words = {True: "pass", False: "**fail**", None: "–"}
-    lines = [
-        [record["sampler"], f"{record['draws']:,}", *(words[finding["passed"]] for finding in record["findings"])]
-        for record in found
-    ]
-    caption = f"With so many draws of each of some dozen rows, {records.in_words(found[-1], 'conformance')}"
-    return markdown((["sampler", "draws a row", *checks], lines), caption, left=1)
-
-
-def hf_table() -> str:
-    """One row a case: sampling in a step of transformers' generate, its own and ours."""
-    found = newest(
-        "hf", key=lambda record: (record["batch"], record["vocabulary"], list(CHAINS).index(record["chain"]))
-    )
-    lines = []
-    for record in (record for record in found if record["chain"] in SHOWN_CHAINS):
-        hot, inside = (
-            [three_digits(record[figure][name]["p50"]) for name in ("stock", "attached")]
-            for figure in ("microseconds", "microseconds_inside")
-        )
-        case = [f"{record['batch']}", f"{record['vocabulary']:,}", record["chain"]]
-        lines.append([*case, *hot, f"{hf.ratio(record):.0f} ×", " / ".join(inside), hf.operators(record)])
-    headings = ["batch", "V", "chain", "stock, µs", "alea, µs", "ratio", "inside generate, µs", "operators"]
-    caption = (
-        f"From a step's logits to its next tokens, over and over with warm caches, and inside generate, where the "
-        f"model has just used them (stock / alea). Operators in all, in parentheses those that compute; "
-        f"{records.in_words(found[-1], 'hf')}"
-    )
-    return markdown((headings, lines), caption)
-
-
-def load_table() -> str:
-    """Loading by shape and dtype, ours and transformers'."""
-    found = newest("load", key=shape_and_dtype, wanted=lambda record: not record["shape"].startswith("7B"))
-    caption = (
-        f"alea / transformers. Load: until from_pretrained returns; ready: until every page of the weights has been "
-        f"read as well; peak: of resident memory above that before; the files were just written; "
-        f"{records.in_words(found[-1], 'load')}"
-    )
-    return markdown(load.table(found), caption, left=1)
-
-
-def memory_table() -> str:
-    """Llama-2-7B's weights in memory."""
-    found = newest("load", key=shape_and_dtype, wanted=lambda record: record["shape"].startswith("7B"))
-    depths = [record["shape"].split("-")[1] for record in found if record["shape"] != "7B"]
-    latest = max(found, key=lambda record: record["time"])
-    caption = (
-        f"Llama-2-7B's shape with random weights, stored in bfloat16, each loaded once by alea. Resident: memory of "
-        f"the process above that before; peak: its most while loading; after a token: with the buffers of the first "
-        f"forward pass (for 4 bits, a CPU with AVX512-BF16 packs the weights again). Difference: of resident from the "
-        f"tutorial's, which is a GPU's. 32 bits do not fit this machine: the line through {' and '.join(depths)} "
-        f"layers, drawn on to {SHAPES['7B'].num_hidden_layers}. In 8 and 4 bits embedding, norms and lm_head stay in "
-        f"bfloat16. Measured {records.in_words(latest, 'load', LOADED_WITH)}"
-    )
-    return markdown(schemes.memory_table(found), caption, left=1)
-
-
-def shape_and_dtype(record: Record) -> tuple[int, int]:
-    return list(SHAPES).index(record["shape"]), list(schemes.SCHEMES).index(record["dtype"])
-
-
-def quantization_table() -> str:
-    """The effect of fewer bits on the built-in model."""
-    found = newest("quantization", key=lambda record: list(schemes.SCHEMES).index(record["dtype"]))
-    caption = f"{quantization.CAPTION}; {records.in_words(found[0], 'quantization', LOADED_WITH)}"
-    return markdown(quantization.table(found), caption, left=1)
-
-
-def isa_table() -> str:
-    """The C++ backend by instruction set."""
-    found = newest("isa", key=lambda record: (isa.KINDS.index(record["kind"]), isa.FILTERS.index(record["filters"])))
-    caption = (
-        f"Microseconds a row of {isa.VOCABULARY:,} logits at T = 0.8, in parentheses as a multiple of the first; "
-        f"{records.in_words(found[0], 'isa', ())}"
-    )
-    return markdown(isa.table(found), caption, left=2)
-
-
-TABLES = {
-    "speed": speed_table,
-    "sample": sample_table,
+SAMPLE_ORDER = by(kind=KINDS, vocabulary=(), filters=FILTERS)
+LOAD_ORDER = by(shape=SHAPES, dtype=schemes.SCHEMES)
+TABLES: dict[str, Callable[[], str]] = {
+    "speed": Measured(  # for the README
+        "sample",
+        SAMPLE_ORDER,
+        partial(times, [name for name in SAMPLERS if name != "kernel"]),
+        "Microseconds to draw one token, without filters and with top-k 50 and top-p 0.9, from logits as a trained "
+        "model gives them",
+        wanted=lambda r: single_row(r) and r["kind"] == "peaked" and r["filters"] in ("none", "k50+p.9"),
+    ),
+    "sample": Measured(  # all filters on peaked rows, and on the others top-p, which flat and tied ones make hard
+        "sample",
+        SAMPLE_ORDER,
+        partial(times, SAMPLERS),
+        "Microseconds a row, one row a call",
+        wanted=lambda r: single_row(r) and (r["kind"] == "peaked" or r["filters"] == "p.9"),
+    ),
     "filters": filters_table,
-    "conformance": conformance_table,
-    "decode": decode_table,
-    "hf": hf_table,
-    "load": load_table,
-    "memory": memory_table,
-    "quantization": quantization_table,
-    "isa": isa_table,
+    "conformance": Measured("conformance", by(sampler=()), conformance.table, conformance.CAPTION),
+    "decode": Measured(
+        "decode",
+        by(batch=()),
+        decode.table,
+        "Tokens a second, p20 to p80 in parentheses. Storyteller in float32, {new_tokens} tokens a sequence, "
+        "temperature and top-p",
+        left=0,
+        wanted=lambda r: r["model"] == "storyteller" and "transformers" in r["tokens_a_second"],
+    ),
+    "hf": Measured(
+        "hf",
+        by(batch=(), vocabulary=(), chain=CHAINS),
+        hf.table,
+        hf.CAPTION,
+        left=0,
+        wanted=lambda r: r["chain"] in SHOWN_CHAINS,
+    ),
+    "load": Measured("load", LOAD_ORDER, load.table, load.CAPTION, wanted=lambda r: not r["shape"].startswith("7B")),
+    "memory": Measured(
+        "load",
+        LOAD_ORDER,
+        schemes.memory_table,
+        schemes.MEMORY_CAPTION,
+        wanted=lambda r: r["shape"].startswith("7B"),
+        packages=LOADED_WITH,
+    ),
+    "quantization": Measured(
+        "quantization", by(dtype=schemes.SCHEMES), quantization.table, quantization.CAPTION, packages=LOADED_WITH
+    ),
+    "isa": Measured("isa", by(kind=isa.KINDS, filters=isa.FILTERS), isa.table, isa.CAPTION, left=2, packages=()),
 }

@@ -69,6 +69,8 @@ def collect(
 ) -> list[Record]:
     """Measure case by case; each record is saved, if asked for, and shown as soon as it is complete.
 
+    The reasons why peers were not measured are printed in the end.
+
     measure: returns the figures of a case, or None to leave the case out; their provenance is added here.
     folder: of the saved records; default `records.RESULTS`.
     Returns: the records; after a Ctrl-C, those until then.
@@ -92,9 +94,17 @@ def collect(
                 progress.advance(task)
         except KeyboardInterrupt:
             stderr.print(f"stopped: {len(found)} of {len(chosen)} cases were measured")
+    for line in left_out(found):
+        say(line)
     if save:
         print(f"saved {len(found)} records to {(folder or records.RESULTS) / name}.jsonl")
     return found
+
+
+def left_out(found: Iterable[Record]) -> list[str]:
+    """The peers that were not measured, and why, each reason once."""
+    peers = ((word, record.get(word, {})) for record in found for word in ("skipped", "failed"))
+    return list(dict.fromkeys(f"{word}: {name} ({why})" for word, reasons in peers for name, why in reasons.items()))
 
 
 def in_words(case: Any) -> str:

@@ -22,7 +22,7 @@ from samplers.conformance import Finding, Sampler
 
 DRAWS, QUICK_DRAWS = 150_000, 10_000
 REFERENCE_SHARE = 50  # the reference draws a row at a time, in Python
-CAPTION = "pass: not distinguishable from the exact distribution with so many draws; *: some cases not supported"
+CAPTION = "pass: not distinguishable from the exact distribution by these draws; *: some cases not supported; —: none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,10 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
     runner.check_names("only", arguments.only or [], known)
     chosen = [name for name in known if not arguments.only or name in arguments.only]
     measure = partial(measured, known=known, arguments=arguments)
-    records = runner.collect("conformance", chosen, measure, arguments.save, show)
+    records = runner.collect("conformance", chosen, measure, arguments.save)
     if records:
-        most = max(record["draws"] for record in records)
-        runner.print_table(f"conformance, at most {most:,} draws of each row", table(records), CAPTION)
+        runner.print_table("conformance", table(records), CAPTION)
         for record in records:
             for finding in record["findings"]:
                 if finding["passed"] is not True:
@@ -150,16 +149,11 @@ def inversion(logits: Tensor, rng: Generator) -> Tensor:
     return torch.searchsorted(running, uniform, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
 
 
-def show(record: Record) -> None:
-    """A line as soon as a sampler is checked; the table comes at the end."""
-    found = (f"{finding['check']} {word(finding)}" for finding in record["findings"])
-    print(f"{record['sampler']}, {record['draws']:,} draws of each row: {', '.join(found)}", flush=True)
-
-
 def table(records: list[Record]) -> runner.Rows:
     """A line a sampler."""
-    checks = [finding["check"] for finding in records[0]["findings"]]
-    return ["sampler", *checks], [[record["sampler"], *map(word, record["findings"])] for record in records]
+    checks = [finding["check"].replace("_", " ") for finding in records[0]["findings"]]
+    lines = [[record["sampler"], f"{record['draws']:,}", *map(word, record["findings"])] for record in records]
+    return ["sampler", "draws a row", *checks], lines
 
 
 def word(finding: Record) -> str:

@@ -8,15 +8,13 @@ from __future__ import annotations
 import contextlib
 import io
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from unittest import mock
 
 import torch
 from triton import knobs
 from triton.backends.compiler import GPUTarget
-from triton.backends.driver import DriverBase
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
@@ -31,51 +29,44 @@ from samplers.kernels.sampler import TILE
 
 ROWS = 16
 
-
-@dataclass
-class Launch:
-    """A kernel, and the arguments that it was about to be launched with."""
-
-    kernel: Any  # a JITFunction
-    arguments: tuple[Any, ...]
-    options: dict[str, Any]
+Launch = tuple[Any, tuple[Any, ...], dict[str, Any]]  # a JITFunction, its arguments, its options
 
 
-class Recorded(Exception):
-    """Stops the launcher at the wanted launch."""
+class Launched(Exception):
+    """Stops the launcher at the wanted launch; its arguments are the Launch."""
 
 
 def measured(variant: Variant, target: GPUTarget, **options: Any) -> Record:
     """The compiler's output for a variant; `options` overrule the launcher's, for a test of the readers."""
-    launched = recorded(variant)
-    launched.options |= options
+    function, arguments, own = launch_of(variant)
     began = time.perf_counter()
-    kernel, log = compiled(launched, target)
+    kernel, log = compiled((function, arguments, own | options), target)
     seconds = four_digits(time.perf_counter() - began)
-    found = read_nvidia(kernel, log, variant) if target.backend == "cuda" else read_amd(kernel)
+    if target.backend == "cuda":
+        found = read_nvidia(kernel, log, variant)
+    else:
+        found = assembly.amd_figures(kernel.asm["amdgcn"]) | assembly.float32_in_llvm(kernel.asm["llir"])
     return {"seconds": seconds, "shared": kernel.metadata.shared, **found}
 
 
-def recorded(variant: Variant) -> Launch:
+def launch_of(variant: Variant) -> Launch:
     """The launch of the variant's kernel by the launcher itself, for a batch on the CPU; nothing runs."""
-    found: list[Launch] = []
 
     def record(kernel: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
         if kernel.fn.__name__ == variant.kernel:
-            found.append(Launch(kernel, arguments, options))
-            raise Recorded
+            raise Launched(kernel, arguments, options)
 
     parts = 4 if variant.kernel in ("maxima_kernel", "choice_kernel") else 1
     with (
         mock.patch.object(JITFunction, "run", record),
         mock.patch.object(triton, "device_of", lambda _: torch.device("cpu")),
         mock.patch.object(launch, "parts_of_a_row", lambda *_: parts),
-        contextlib.suppress(Recorded),
     ):
-        enter(variant)
-    if not found:
-        raise RuntimeError(f"the launcher must launch {variant.kernel} for {variant}, got no such launch")
-    return found[0]
+        try:
+            enter(variant)
+        except Launched as launched:
+            return cast(Launch, launched.args)
+    raise RuntimeError(f"the launcher must launch {variant.kernel} for {variant}, got no such launch")
 
 
 def enter(variant: Variant) -> None:
@@ -99,56 +90,23 @@ def batch(variant: Variant) -> Batch:
     )
 
 
-class StubDriver(DriverBase):
-    """The driver of a GPU that is not here: it knows the target to compile for, and nothing else."""
-
-    def __init__(self, target: GPUTarget) -> None:
-        super().__init__()
-        self.target = target
-
-    @classmethod
-    def is_active(cls) -> bool:
-        return True
-
-    def get_current_target(self) -> GPUTarget:
-        return self.target
-
-    def get_current_device(self) -> str:
-        return str(self.target)  # compiled kernels are kept by device
-
-    def get_current_stream(self, device: str) -> int:
-        return 0
-
-    def get_active_torch_device(self) -> torch.device:
-        return torch.device("cpu")
-
-    def map_python_to_cpp_type(self, ty: str) -> str:
-        raise NotImplementedError
-
-    def get_benchmarker(self) -> Any:
-        raise NotImplementedError
-
-
 def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
     """The kernel as Triton compiles it at such a launch, and the log of ptxas for this very binary."""
+    function, arguments, options = launched
+    stub = SimpleNamespace(
+        get_current_target=lambda: target,
+        get_current_device=lambda: str(target),  # compiled kernels are kept by device
+        get_current_stream=lambda device: 0,
+        get_active_torch_device=lambda: torch.device("cpu"),
+    )
     log = io.StringIO()
     with (
-        active(StubDriver(target)),
+        mock.patch.object(driver, "_active", stub),  # not `active`, which would look for a GPU
         mock.patch.object(knobs.nvidia, "dump_ptxas_log", True),
         contextlib.redirect_stdout(log),
     ):
-        kernel = launched.kernel.warmup(*launched.arguments, grid=(1,), **launched.options)
+        kernel = function.warmup(*arguments, grid=(1,), **options)
     return kernel, log.getvalue()
-
-
-@contextlib.contextmanager
-def active(stub: StubDriver) -> Iterator[None]:
-    before = driver._active  # not `active`, which would look for a GPU
-    driver.set_active(stub)
-    try:
-        yield
-    finally:
-        driver._active = before
 
 
 def read_nvidia(kernel: Any, log: str, variant: Variant) -> Record:
@@ -160,7 +118,3 @@ def read_nvidia(kernel: Any, log: str, variant: Variant) -> Record:
         **assembly.float32_in_ptx(kernel.asm["ptx"]),
         "instructions_a_logit": assembly.instructions_a_logit(sass, itemsize, a_turn),
     }
-
-
-def read_amd(kernel: Any) -> Record:
-    return assembly.amd_figures(kernel.asm["amdgcn"]) | assembly.float32_in_llvm(kernel.asm["llir"])

@@ -44,10 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
     runner.check_least(arguments, processes=1)
     targets = ["sm_90"] if arguments.quick else arguments.targets
     chosen = one_of_each() if arguments.quick else variants()
-    show = show_json if arguments.json else show_line
     with closing(measured(chosen, targets, arguments.processes)) as found:
-        records = runner.collect("kernels", product(targets, chosen), lambda _: next(found), arguments.save, show)
-    if records and not arguments.json:
+        records = runner.collect("kernels", product(targets, chosen), lambda _: next(found), arguments.save)
+    if arguments.json:
+        print("\n".join(map(json.dumps, records)))
+    elif records:
         title = f"kernels, compiled by Triton {records[0]['versions']['triton']}"
         runner.print_table(title, table(records), CAPTION, left=3)
         for record in filter(faults, records):
@@ -111,16 +112,6 @@ def fused_elsewhere(record: Record) -> int:
     if record["kernel"] in WEIGHS_NOTHING:
         return fused
     return fused - FUSED_IN_A_WEIGHT if record["kernel"] == "weights_kernel" else fused % FUSED_IN_A_WEIGHT
-
-
-def show_line(record: Record) -> None:
-    """A line as soon as a kernel is compiled; the table comes at the end."""
-    found = record.get("unavailable") or f"{record['registers']} registers"
-    print(f"{name_of(record)}: {', '.join([found, *faults(record)])}")
-
-
-def show_json(record: Record) -> None:
-    print(json.dumps(record))
 
 
 def table(records: list[Record]) -> runner.Rows:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
-import zlib
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
-from bench.loading.memory import MIB
 from model.config import BUILT_IN, LlamaConfig
-from model.loading.checkpoint import INDEX, SINGLE
+from samplers.extras import how_to_install
 
 SHAPES = {
     "tiny": LlamaConfig(512, 64, 172, 5, 8, 4, 8, 512, 1e-5),
@@ -30,7 +26,7 @@ SHAPES |= {f"7B-{layers}-layers": replace(SHAPES["7B"], num_hidden_layers=layers
 WARM_UP = LlamaConfig(64, 32, 64, 1, 2, 2, 16, 64, 1e-5)
 STORED = ("bfloat16", "float32")
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-SHARD = 1024 * MIB  # bytes of a file, but for a larger tensor
+SHARD = "1GB"  # of a file
 
 
 def tensors(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
@@ -83,49 +79,30 @@ class Checkpoints:
         return folder
 
 
-def generate(folder: Path, config: LlamaConfig, stored: str, shard_bytes: int = SHARD) -> Path:
-    """A checkpoint as transformers would save it, written shard by shard: memory never holds more than one."""
-    folder.mkdir()
-    write_config(folder, config, stored)
-    shapes, homes = tensors(config), {}
-    groups = list(shards(shapes, shard_bytes // BYTES[stored]))
-    for number, names in enumerate(groups, 1):
-        path = folder / (SINGLE if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors")
-        save_file({name: weights(name, shapes[name], stored) for name in names}, path, metadata={"format": "pt"})
+def llama_of_transformers() -> Any:
+    """Raises: RuntimeError if transformers is missing."""
+    try:
+        from transformers import LlamaForCausalLM
+        from transformers.utils import logging
+    except ImportError:
+        raise RuntimeError(f"alea bench load needs transformers: {how_to_install('transformers')}") from None
+    logging.disable_progress_bar()
+    return LlamaForCausalLM
+
+
+def generate(folder: Path, config: LlamaConfig, stored: str, shard: str | int = SHARD) -> Path:
+    """A checkpoint that transformers saves, of weights with which a forward pass neither explodes nor vanishes."""
+    writer = llama_of_transformers()
+    sizes = {name: value for name, value in asdict(config).items() if name not in ("rope_scaling", "eos_token_ids")}
+    with torch.device("meta"):  # memory will hold the stored dtype alone
+        llama = writer(writer.config_class(**sizes)).to(getattr(torch, stored))
+    llama.to_empty(device="cpu").tie_weights()
+    torch.manual_seed(0)
+    for weight in llama.parameters():
+        is_norm = weight.dim() == 1
+        torch.nn.init.normal_(weight, float(is_norm), 0.1 if is_norm else weight.shape[-1] ** -0.5)
+    llama.save_pretrained(folder, max_shard_size=shard)
+    for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
             os.fsync(file.fileno())  # no write to the disk may go on while loading is timed
-        homes.update(dict.fromkeys(names, path.name))
-    if len(groups) > 1:
-        index = {"metadata": {"total_size": count(config) * BYTES[stored]}, "weight_map": homes}
-        (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     return folder
-
-
-def write_config(folder: Path, config: LlamaConfig, stored: str) -> None:
-    own = {name: value for name, value in asdict(config).items() if name not in ("rope_scaling", "eos_token_ids")}
-    fixed = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "torch_dtype": stored}
-    (folder / "config.json").write_text(json.dumps(fixed | own, indent=2), encoding="utf-8")
-
-
-def shards(shapes: dict[str, tuple[int, ...]], most: int) -> Iterator[list[str]]:
-    """The names in groups of at most `most` parameters; a larger tensor is a group by itself.
-
-    >>> list(shards({"a": (2, 2), "b": (3,), "c": (9,)}, 8))
-    [['a', 'b'], ['c']]
-    """
-    names: list[str] = []
-    for name in shapes:
-        if names and sum(math.prod(shapes[n]) for n in [*names, name]) > most:
-            yield names
-            names = []
-        names.append(name)
-    yield names
-
-
-def weights(name: str, shape: tuple[int, ...], stored: str) -> torch.Tensor:
-    """Random numbers, others for each name; a forward pass neither blows them up nor lets them vanish."""
-    size = math.prod(shape)
-    generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-    numbers = torch.randn(min(size, 2**20 - 1), generator=generator)  # then repeated: fast, and rows still differ
-    scaled = 1 + numbers / 10 if len(shape) == 1 else numbers * shape[-1] ** -0.5
-    return scaled.to(getattr(torch, stored)).repeat(-(-size // len(numbers)))[:size].view(shape)

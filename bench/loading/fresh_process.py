@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver
 from typing import Any
 
@@ -15,50 +16,25 @@ PRELOAD = ("torch", "transformers.models.auto.modeling_auto", "transformers.mode
 def in_fresh_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result of the function in a process made for it, forked from a server that has imported the libraries.
 
-    Raises: RuntimeError with the error there.
+    Raises: the function's error; RuntimeError if the process dies.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOAD))  # a missing one is passed over
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=answer, args=(sender, function, *arguments), daemon=True)
-    with receiver:
+    start_server()
+    with ProcessPoolExecutor(1, context, initializer=end_at_ctrl_c) as pool:
         try:
-            with interrupts_after():
-                process.start()
-            sender.close()
-            result, error = receiver.recv()
-        except EOFError:
-            process.join()
-            more = ", as when memory runs out" if process.exitcode == -signal.SIGKILL else ""
-            raise RuntimeError(f"the process that loads ended with exit code {process.exitcode}{more}") from None
-        finally:
-            if process.pid is not None:
-                process.kill()
-                process.join()
-    if error is not None:
-        raise RuntimeError(error)
-    return result
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            raise RuntimeError("the process that loads has died, as when memory runs out") from None
 
 
-@contextmanager
-def interrupts_after() -> Iterator[None]:
-    """Delays a Ctrl-C until a process is started and can be ended; the server, which imports, ignores it."""
-    pressed: list[int] = []
+def start_server() -> None:
+    """It imports for seconds; a Ctrl-C then must not end it with a traceback."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # is inherited
-    try:
-        forkserver.ensure_running()
-        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt
+    forkserver.ensure_running()
+    signal.signal(signal.SIGINT, before)
 
 
-def answer(sender: Any, function: Callable[..., Any], *arguments: Any) -> None:
-    """In the child: sends the result, or the error in words. At a Ctrl-C the parent ends this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        sender.send((function(*arguments), None))
-    except Exception as error:
-        sender.send((None, f"{type(error).__name__}: {error}"))
+def end_at_ctrl_c() -> None:
+    """Without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -7,15 +7,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench import runner
-from bench.loading.checkpoints import BYTES, SHAPES, STORED, Checkpoints, count
+from bench.loading.checkpoints import BYTES, SHAPES, STORED, Checkpoints, count, llama_of_transformers
 from bench.loading.fresh_process import in_fresh_process
 from bench.loading.loaders import LOADERS, check_logits, skipped
 from bench.loading.memory import (
@@ -32,28 +32,19 @@ from bench.records import Record, quantiles
 from bench.speed.timing import in_turn
 from model.loading.checkpoint import stored_dtype, tensor_homes
 
+Case = tuple[str, str]  # the shape of a checkpoint, the scheme that it is loaded in
+
 OVERHEAD_MIB = 1024  # Python with torch and transformers, and the tensor that is written or read
 CHECKED = 200_000_000  # parameters up to which the logits are compared
 FIGURES = ("seconds", "ready_seconds", "peak_mib", "resident_mib", "token_cpu_seconds", "running_mib")
 CAPTION = (
-    "alea / transformers, medians; each load in a fresh process, with everything imported and a small model "
+    "alea / transformers; each load in a fresh process, with everything imported and a small model "
     "loaded before. The file was just written and is read from the page cache, not from a disk. Load: until "
     "from_pretrained returns. Ready: until every page of the weights has been read as well; transformers leaves "
     "weights in the stored dtype in the mapped file, to be read when they are used. Peak: of resident memory until "
     "ready, above that before the load; pages of a mapped file count while they are mapped, and a few MiB are noise, "
-    "as memory freed before is used again. A tied lm_head counts once."
+    "as memory freed before is used again. A tied lm_head counts once"
 )
-
-
-@dataclass(frozen=True)
-class Loading:
-    """A checkpoint of a shape, and the name of the scheme that it is loaded in."""
-
-    shape: str
-    dtype: str
-
-    def __str__(self) -> str:
-        return f"{self.shape}, {self.dtype}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,84 +55,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loaders", nargs="+", default=list(LOADERS), metavar="NAME", help="default both of them")
     stored = f"dtype of the generated files, {' or '.join(STORED)}; default {STORED[0]}"
     parser.add_argument("--stored", default=STORED[0], metavar="NAME", help=stored)
-    parser.add_argument(
-        "--arithmetic", action="store_true", help="only the memory that Llama-2-7B's weights need, by arithmetic"
-    )
+    arithmetic = "only the memory that Llama-2-7B's weights need, by arithmetic"
+    parser.add_argument("--arithmetic", action="store_true", help=arithmetic)
     runner.add_options(parser, "load", "two rounds of tiny and storyteller", rounds=3)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         arguments.rounds, arguments.shapes = 2, ["tiny", "storyteller"]
-    check_options(arguments)
-    records = [] if arguments.arithmetic else measured(arguments)
-    if records:
-        runner.print_table("load, alea / transformers", table(records), CAPTION)
-    runner.print_table("Llama-2-7B's weights, MiB", arithmetic_table(), ARITHMETIC_CAPTION)
-    return 0
-
-
-def check_options(arguments: argparse.Namespace) -> None:
-    """Raises: ValueError naming the option."""
     runner.check_options(arguments, rounds=1)
     runner.check_names("shapes", arguments.shapes, SHAPES)
     runner.check_names("dtypes", arguments.dtypes, SCHEMES)
     runner.check_names("loaders", arguments.loaders, LOADERS)
     runner.check_names("stored", [arguments.stored], STORED)
+    records = [] if arguments.arithmetic else measured(arguments)
+    if records:
+        runner.print_table("load, alea / transformers", table(records), f"{CAPTION}.")
+    runner.print_table("Llama-2-7B's weights, MiB", arithmetic_table(), ARITHMETIC_CAPTION)
+    return 0
 
 
 def measured(arguments: argparse.Namespace) -> list[Record]:
     """One record a case; the generated files are removed afterwards, whatever happened."""
-    cases = [Loading(shape, dtype) for shape in arguments.shapes for dtype in arguments.dtypes]
+    cases = list(product(arguments.shapes, arguments.dtypes))
     check_space(cases, arguments.stored)
+    llama_of_transformers()  # before there are files: a Ctrl-C during an import ends the process
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory(prefix="alea-load-") as home:
         checkpoints = Checkpoints(Path(home), arguments.stored)
         measure = partial(measured_case, checkpoints=checkpoints, arguments=arguments)
-        return runner.collect("load", cases, measure, arguments.save, show)
+        return runner.collect("load", cases, measure, arguments.save)
 
 
-def check_space(cases: Iterable[Loading], stored: str) -> None:
+def check_space(cases: Iterable[Case], stored: str) -> None:
     """Refuses a shape that disk or memory can't hold, before anything is generated."""
     folder = Path(tempfile.gettempdir())
     disk, memory = shutil.disk_usage(folder).free / MIB, available_mib()
-    for case in cases:
-        parameters = count(SHAPES[case.shape])
-        file = parameters * BYTES[stored] / MIB
-        if case.shape != "storyteller" and file > disk:
+    for shape, dtype in cases:
+        file = count(SHAPES[shape]) * BYTES[stored] / MIB
+        if shape != "storyteller" and file > disk:
             raise ValueError(
-                f"--shapes {case.shape} needs {file:,.0f} MiB of disk as {stored}; {disk:,.0f} MiB are free "
+                f"--shapes {shape} needs {file:,.0f} MiB of disk as {stored}; {disk:,.0f} MiB are free "
                 f"in {folder} (TMPDIR names another folder)"
             )
-        # Without the file: pages of it that find no room are read from the disk again.
-        needed = weights_mib(SHAPES[case.shape], case.dtype) + OVERHEAD_MIB
+        # Pages of the file that find no room are read from the disk again.
+        needed = max(file, weights_mib(SHAPES[shape], dtype)) + OVERHEAD_MIB
         if needed > memory:
             raise ValueError(
-                f"--shapes {case.shape} needs {needed:,.0f} MiB of memory in {case.dtype}; "
-                f"{memory:,.0f} MiB are available"
+                f"--shapes {shape} needs {needed:,.0f} MiB of memory in {dtype}; {memory:,.0f} MiB are available"
             )
 
 
-def measured_case(case: Loading, checkpoints: Checkpoints, arguments: argparse.Namespace) -> Record:
+def measured_case(case: Case, checkpoints: Checkpoints, arguments: argparse.Namespace) -> Record:
     """First the loaders are verified, then each is timed once a round."""
-    folder, without = checkpoints.folder(case.shape), skipped(arguments.loaders, case.dtype)
+    shape, dtype = case
+    folder, without = checkpoints.folder(shape), skipped(arguments.loaders, dtype)
     names = [name for name in LOADERS if name not in without]
-    if count(SHAPES[case.shape]) <= CHECKED and len(names) > 1:
-        in_fresh_process(check_logits, folder, case.dtype)
+    if count(SHAPES[shape]) <= CHECKED and len(names) > 1:
+        in_fresh_process(check_logits, folder, dtype)
     loads: dict[str, list[Record]] = {name: [] for name in names}
     for number in range(arguments.rounds):
         for name in in_turn(names, number):
-            load = in_fresh_process(timed, name, folder, case.dtype, checkpoints.warm_up, arguments.threads)
+            load = in_fresh_process(timed, name, folder, dtype, checkpoints.warm_up, arguments.threads)
             check_size(case, name, load)
             loads[name].append(load)
     return {
-        "shape": case.shape,
-        "parameters": count(SHAPES[case.shape]),
+        "shape": shape,
+        "parameters": count(SHAPES[shape]),
         "stored": str(stored_dtype(tensor_homes(folder))).removeprefix("torch."),
-        "dtype": case.dtype,
+        "dtype": dtype,
         "rounds": arguments.rounds,
         **{figure: by_loader(loads, figure) for figure in FIGURES},
-        "weights_mib": weights_mib(SHAPES[case.shape], case.dtype),
+        "weights_mib": weights_mib(SHAPES[shape], dtype),
         "skipped": without,
     }
 
@@ -185,12 +170,13 @@ def running(llama: Any, before: float) -> Record:
     return {"token_cpu_seconds": min(seconds[1:]), "running_mib": resident_mib("VmRSS") - before}
 
 
-def check_size(case: Loading, name: str, load: Record) -> None:
+def check_size(case: Case, name: str, load: Record) -> None:
     """Refuses another model than the one that was asked for."""
-    parameters, size = count(SHAPES[case.shape]), weights_mib(SHAPES[case.shape], case.dtype)
+    shape, dtype = case
+    parameters, size = count(SHAPES[shape]), weights_mib(SHAPES[shape], dtype)
     if (load["parameters"], load["weights_mib"]) != (parameters, size):
         raise RuntimeError(
-            f"{name} must load {parameters:,} parameters, {size:,.1f} MiB ({case}), "
+            f"{name} must load {parameters:,} parameters, {size:,.1f} MiB ({shape}, {dtype}), "
             f"got {load['parameters']:,}, {load['weights_mib']:,.1f} MiB"
         )
 
@@ -219,10 +205,3 @@ def medians(figures: dict[str, dict[str, float]]) -> str:
     """
     cells = [figures[name]["p50"] if name in figures else None for name in LOADERS]
     return " / ".join("–" if cell is None else f"{cell:,.0f}" if cell >= 100 else f"{cell:.3g}" for cell in cells)
-
-
-def show(record: Record) -> None:
-    """A line as soon as a case is measured; the table comes at the end."""
-    figures = (f"{name} {figure['p50']:.3g} s" for name, figure in record["seconds"].items())
-    without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
-    print(f"{record['shape']}, {record['dtype']}: {', '.join([*figures, *without])}")

@@ -52,7 +52,6 @@ LOADERS: dict[str, Load] = {"alea": load_ours, "transformers": load_transformers
 def skipped(names: Iterable[str], dtype: str) -> dict[str, str]:
     """Loaders that can't be measured, and why."""
     without = {name: "not asked for" for name in LOADERS if name not in names}
-    without |= {name: "not installed" for name in names if name != "alea" and installed(name) is None}
     if SCHEMES[dtype].quantize is not None and installed("accelerate") is None:
         without["transformers"] = "accelerate is not installed"
     return without

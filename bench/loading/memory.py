@@ -19,8 +19,7 @@ PAGE = 4096  # bytes
 def available_mib() -> float:
     """Memory that can be had without swapping: Linux' own estimate, elsewhere the free pages."""
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) / 1024
+        return proc_mib("meminfo", "MemAvailable")
     with suppress(ValueError, OSError):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / MIB
     return math.inf
@@ -29,12 +28,16 @@ def available_mib() -> float:
 def resident_mib(field: str) -> float:
     """VmRSS (now) or VmHWM (peak) of this process; without Linux' /proc the peak for both."""
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
+        return proc_mib("self/status", field)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (MIB if sys.platform == "darwin" else 1024)
+
+
+def proc_mib(file: str, field: str) -> float:
+    lines = Path("/proc", file).read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 def forget_peak() -> None:

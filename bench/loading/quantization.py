@@ -41,22 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.quick:
         arguments.texts, arguments.tokens, arguments.rounds = 2, 32, 2
-    check_options(arguments)
+    runner.check_options(arguments, texts=1, tokens=1)
+    runner.check_names("dtypes", arguments.dtypes, SCHEMES)
     torch.set_num_threads(arguments.threads)
     chosen, texts = [EXACT, *arguments.dtypes], drawn(arguments.texts, arguments.tokens)
     speeds = tokens_a_second(chosen, arguments.rounds)
     measure = partial(measured, texts=texts, exact=logits(EXACT, texts), rounds=arguments.rounds, speeds=speeds)
-    records = runner.collect("quantization", chosen, measure, arguments.save, show)
+    records = runner.collect("quantization", chosen, measure, arguments.save)
     if records:
         title = f"the storyteller compared with itself in float32, over {arguments.texts} texts that it drew at T = 1"
         runner.print_table(title, table(records), f"{CAPTION}.")
     return 0
-
-
-def check_options(arguments: argparse.Namespace) -> None:
-    """Raises: ValueError naming the option."""
-    runner.check_options(arguments, texts=1, tokens=1)
-    runner.check_names("dtypes", arguments.dtypes, SCHEMES)
 
 
 def drawn(texts: int, tokens: int) -> Tensor:
@@ -143,7 +138,3 @@ def table(records: list[Record]) -> runner.Rows:
         ]
         for record in records
     ]
-
-
-def show(record: Record) -> None:
-    print(f"{record['dtype']}: {record['kl']['mean']:.3g} nats a token")

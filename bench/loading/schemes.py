@@ -42,6 +42,14 @@ SCHEMES_IN_WORDS = {
     "fp4": "4 bits (fp4)",
     "nf4-double": "4 bits (nf4), double quantisation",
 }
+MEMORY_CAPTION = (
+    "Llama-2-7B's shape with random weights, stored in bfloat16, each loaded once by alea. Resident: memory of "
+    "the process above that before; peak: its most while loading; after a token: with the buffers of the first "
+    "forward pass (for 4 bits, a CPU with AVX512-BF16 packs the weights again). Difference: of resident from the "
+    "tutorial's, which is a GPU's. 32 bits do not fit this machine: the line through "
+    f"{' and '.join(map(str, DEPTHS))} layers, drawn on to {SHAPES['7B'].num_hidden_layers}. In 8 and 4 bits "
+    "embedding, norms and lm_head stay in bfloat16"
+)
 ARITHMETIC_CAPTION = (
     "Weights and their scales alone. As in bitsandbytes, embedding, norms and lm_head stay in 16 bits; int8 adds a "
     "float32 a row, 4 bits one a block of 64 weights, double quantisation a byte instead, a float32 for 256 of these, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from samplers import SamplingParams
 
 FILTERS = ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
 GUESS = 256  # tokens that top-p most often needs; a full sort only where it needs more
-LIMITS = ("recompile_limit", "cache_size_limit")  # torch's name of the limit, and its former one
 SHAPES = 256  # more than the cases of a run; beyond its limit torch.compile stops compiling in silence
 
 
@@ -30,9 +30,7 @@ def plain(case: Case) -> DrawTokens:
 def compiled(case: Case) -> DrawTokens:
     """The same chain, compiled to one function; its top-p without a top-k sorts, as code without branches must."""
     refuse_others(case.params, FILTERS)
-    for limit in LIMITS:
-        if hasattr(torch._dynamo.config, limit):
-            setattr(torch._dynamo.config, limit, SHAPES)
+    torch._dynamo.config.cache_size_limit = SHAPES  # the name of recompile_limit that every torch knows
     step_of = torch.compile(functools.partial(sorted_and_inverted, params=case.params), dynamic=False)
 
     def draw(step: int) -> Tensor:
@@ -51,23 +49,20 @@ def sorted_and_inverted(x: Tensor, u: Tensor, params: SamplingParams) -> Tensor:
 
 def race(case: Case, x: Tensor, position: Tensor) -> DrawOnGpu:
     """The arg max over exponential noise: nothing waits for the GPU."""
-    refuse_others(case.params, FILTERS)
-
-    def draw() -> Tensor:
-        q, ids = candidates(x, case.params)
-        q = filtered(q, case.params)
-        return at((q / torch.empty_like(q).exponential_()).argmax(-1, keepdim=True), ids)
-
-    return draw
+    return on_gpu(case, x, lambda q: (q / torch.empty_like(q).exponential_()).argmax(-1, keepdim=True))
 
 
 def multinomial(case: Case, x: Tensor, position: Tensor) -> DrawOnGpu:
     """torch.multinomial, which checks its input and may wait for the GPU to do so."""
+    return on_gpu(case, x, lambda q: q.multinomial(1))
+
+
+def on_gpu(case: Case, x: Tensor, choose: Callable[[Tensor], Tensor]) -> DrawOnGpu:
     refuse_others(case.params, FILTERS)
 
     def draw() -> Tensor:
         q, ids = candidates(x, case.params)
-        return at(filtered(q, case.params).multinomial(1), ids)
+        return at(choose(filtered(q, case.params)), ids)
 
     return draw
 

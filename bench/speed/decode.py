@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     folder = Path(arguments.model) if arguments.model else BUILT_IN
     measure = partial(measured, folder=folder, new_tokens=arguments.new_tokens, rounds=arguments.rounds)
-    records = runner.collect("decode", arguments.batch, measure, arguments.save, show)
+    records = runner.collect("decode", arguments.batch, measure, arguments.save)
     if records:
         runner.print_table("decode, tokens a second (median, p20 to p80)", table(records))
     return 0
@@ -54,36 +54,25 @@ def measured(batch: int, folder: Path, new_tokens: int, rounds: int) -> Record:
         skipped["transformers"] = str(error)
     check(peers)
     calls = {name: partial(run, new_tokens, **SAMPLING) for name, run in peers.items()}
-    tokens = batch * new_tokens
+    tokens, seconds = batch * new_tokens, interleaved(calls, rounds)
     return {
         "model": "storyteller" if folder == BUILT_IN else folder.name,
         "batch": batch,
         "new_tokens": new_tokens,
         "rounds": rounds,
         "sampling": SAMPLING,
-        "tokens_a_second": {
-            name: quantiles([tokens / s for s in times]) for name, times in interleaved(calls, rounds).items()
-        },
+        "tokens_a_second": {name: quantiles([tokens / s for s in times]) for name, times in seconds.items()},
         "skipped": skipped,
     }
 
 
 def ours(folder: Path, batch: int) -> Generate:
     llama, tokenizer = Llama.from_pretrained(folder), Tokenizer.from_pretrained(folder)
-    prompt = tokenizer.encode(PROMPT)
+    prompts = [tokenizer.encode(PROMPT)] * batch
+    call = partial(generate, llama, tokenizer, prompts, eos_token_id=(), seed=0, model_logprobs=False)
 
     def run(new_tokens: int, **sampling: Any) -> list[list[int]]:
-        rows = generate(
-            llama,
-            tokenizer,
-            [prompt] * batch,
-            max_new_tokens=new_tokens,
-            do_sample=bool(sampling),
-            eos_token_id=(),
-            seed=0,
-            model_logprobs=False,
-            **sampling,
-        )
+        rows = call(max_new_tokens=new_tokens, do_sample=bool(sampling), **sampling)
         return [row[0].ids for row in rows]
 
     return run
@@ -95,17 +84,11 @@ def theirs(folder: Path, batch: int) -> Generate:
     llama = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     llama.generation_config = GenerationConfig()  # no EOS: every sequence runs to its full length
     ids = torch.tensor([Tokenizer.from_pretrained(folder).encode(PROMPT)] * batch)
+    call = partial(llama.generate, ids, attention_mask=torch.ones_like(ids), pad_token_id=0)
 
     def run(new_tokens: int, **sampling: float) -> list[list[int]]:
         more = dict(top_k=0, **sampling) if sampling else {}
-        out = llama.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=new_tokens,
-            do_sample=bool(sampling),
-            pad_token_id=0,
-            **more,
-        )
+        out = call(max_new_tokens=new_tokens, do_sample=bool(sampling), **more)
         return out[:, ids.shape[1] :].tolist()
 
     return run
@@ -119,15 +102,8 @@ def check(peers: dict[str, Generate]) -> None:
             raise RuntimeError(f"{name} and alea differ in their greedy continuation; nothing was measured")
 
 
-def show(record: Record) -> None:
-    """A line as soon as a batch size is measured; the table comes at the end."""
-    figures = (f"{name} {q['p50']:,.0f} tokens/s" for name, q in record["tokens_a_second"].items())
-    without = (f"{name} skipped ({why})" for name, why in record["skipped"].items())
-    print(f"batch {record['batch']}: {', '.join([*figures, *without])}")
-
-
 def table(records: list[Record]) -> runner.Rows:
-    """A line a batch size."""
+    """A line a batch size: medians, p20 to p80."""
     names, lines = list(records[0]["tokens_a_second"]), []
     for record in records:
         speed = record["tokens_a_second"]

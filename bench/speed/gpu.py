@@ -113,7 +113,8 @@ def environment(watch: Stopwatch) -> Record:
 
 def measured(watch: Stopwatch, shared: Record, case: Case) -> Record:
     skipped = dict(unfit_peers(case.kind, case.filters, case.dtype, watch.device))
-    x, position = rows(case.kind, case.vocabulary, case.batch, case.dtype, watch.device), zero(watch.device)
+    x = rows(case.kind, case.vocabulary, case.batch, case.dtype, watch.device)
+    position = torch.zeros((), dtype=torch.int64, device=watch.device)
     verify_rows(case, x)
     found = {"alea": figures_of(on_gpu(case, x, position, BACKEND), watch)}
     for name in [name for name in GPU_PEERS if name not in skipped]:
@@ -142,10 +143,6 @@ def times(draw: DrawOnGpu, watch: Stopwatch) -> Record:
     waited, replay = watch.waited(draw), watch.captured(draw)
     seconds = {"waited": waited, "cold": watch.cold(replay or draw), "hot": watch.hot(replay or draw)}
     return {name: quantiles(values) for name, values in seconds.items()} | {"graph": replay is not None}
-
-
-def zero(device: torch.device) -> Tensor:
-    return torch.zeros((), dtype=torch.int64, device=device)
 
 
 @functools.lru_cache(maxsize=1)
@@ -179,7 +176,7 @@ def unfit_peers(kind: str, filters: str, dtype: str, device: torch.device) -> di
 
 def drawing(peer: GpuPeer, device: torch.device, case: Case) -> DrawTokens:
     """A GPU's peer as `verify` wants it, its tokens on the host."""
-    position = zero(device)
+    position = torch.zeros((), dtype=torch.int64, device=device)
     draw_on_gpu = peer(case, case.logits.to(device), position)
 
     def draw(step: int) -> Tensor:

@@ -103,7 +103,6 @@ def fit(logits: Sequence[int], microseconds: Sequence[float]) -> tuple[float, fl
 def show(record: Record) -> None:
     """The fitted line of the scan, and its points."""
     slope, fixed = record["fit"]["us_per_thousand"], record["fit"]["fixed_us"]
-    times = {point[record["scan"]]: three_digits(point["microseconds"]["p50"]) for point in record["points"]}
-    points = ", ".join(f"{size:,}: {time}" for size, time in times.items())
+    points = ", ".join(f"{p[record['scan']]:,}: {three_digits(p['microseconds']['p50'])}" for p in record["points"])
     print(f"{record['contestant']}, {record['filters']}, by {record['scan']}:")
     print(f"  {slope:.3g} µs per thousand logits {'+' if fixed >= 0 else '-'} {abs(fixed):.3g} µs fixed   ({points})")

@@ -43,7 +43,7 @@ def measured(case: tuple[Case, str], rounds: int) -> Record:
         counts = {name: counted(draw, fused_calls_named()) for name, draw in draws.items()}
     generate_rounds = min(rounds, GENERATE_ROUNDS)
     inside = {name: seconds_inside(run, generate_rounds) for name, run in whole.items()}
-    generations = interleaved(whole, generate_rounds)
+    milliseconds = {n: [1e3 * s / STEPS for s in times] for n, times in interleaved(whole, generate_rounds).items()}
     return {
         "chain": chain,
         "vocabulary": rows.vocabulary,
@@ -53,9 +53,7 @@ def measured(case: tuple[Case, str], rounds: int) -> Record:
         **{figure: {name: counts[name][figure] for name in counts} for figure in counts["stock"]},
         "microseconds_inside": microseconds(inside),
         "generate_rounds": generate_rounds,
-        "generate_ms_a_step": {
-            name: quantiles([1e3 * s / STEPS for s in times]) for name, times in generations.items()
-        },
+        "generate_ms_a_step": {name: quantiles(times) for name, times in milliseconds.items()},
     }
 
 
@@ -87,21 +85,15 @@ class Step:
         self.texts = [torch.zeros(len(logits), PROMPT + step, dtype=torch.int64) for step in range(STEPS)]
 
     def stock(self) -> DrawTokens:
-        logits, texts, processors = self.logits, self.texts, self.processors
-
         def draw(step: int) -> Tensor:
-            scores = processors(texts[step % STEPS], logits)
+            scores = self.processors(self.texts[step % STEPS], self.logits)
             return torch.multinomial(torch.softmax(scores, -1), 1).squeeze(1)
 
         return draw
 
     def attached(self) -> DrawTokens:
-        logits, texts, processors = self.logits, self.texts, self.attached_processors(scores=False)
-
-        def draw(step: int) -> Tensor:
-            return torch.argmax(processors(texts[step % STEPS], logits), dim=-1)
-
-        return draw
+        processors = self.attached_processors(scores=False)
+        return lambda step: torch.argmax(processors(self.texts[step % STEPS], self.logits), dim=-1)
 
     def attached_processors(self, scores: bool) -> FusedList:
         """The list that `samplers.hf.decoding` gives generate's loop; with scores, it filters as generate returns."""
@@ -168,31 +160,24 @@ def seconds_inside(run: Callable[[], Any], rounds: int) -> list[float]:
 @contextmanager
 def stopwatch() -> Iterator[list[float]]:
     """Seconds from the call of generate's list of processors to the tokens, for every step taken meanwhile."""
-    began: list[float] = []
-    seconds: list[float] = []
+    began, seconds = list[float](), list[float]()
 
-    def starts(function: Any) -> Any:
-        def starting(*arguments: Any, **keywords: Any) -> Any:
-            began.append(time.perf_counter())
-            return function(*arguments, **keywords)
+    def timed(owner: Any, name: str) -> AbstractContextManager[Any]:
+        function = getattr(owner, name)
 
-        return starting
-
-    def stops(function: Any) -> Any:
-        def stopping(*arguments: Any, **keywords: Any) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if owner is not torch:
+                began.append(time.perf_counter())
             result = function(*arguments, **keywords)
-            seconds.extend(time.perf_counter() - start for start in began[:1])  # of lists within lists, the outer
-            began.clear()
+            if owner is torch and began:
+                seconds.append(time.perf_counter() - began[0])  # of lists within lists, the outer
+                began.clear()
             return result
 
-        return stopping
+        return mock.patch.object(owner, name, call)
 
+    lists, draws = (LogitsProcessorList, FusedList), ("multinomial", "argmax")
     with ExitStack() as patches:
-        for owner, name, wrapper in (
-            (LogitsProcessorList, "__call__", starts),
-            (FusedList, "__call__", starts),
-            (torch, "multinomial", stops),
-            (torch, "argmax", stops),
-        ):
-            patches.enter_context(mock.patch.object(owner, name, wrapper(getattr(owner, name))))
+        for patch in [*(timed(owner, "__call__") for owner in lists), *(timed(torch, name) for name in draws)]:
+            patches.enter_context(patch)
         yield seconds

@@ -19,6 +19,7 @@ from bench.speed.timing import interleaved, microseconds
 from samplers.backends import implementation
 
 VOCABULARY, KINDS, FILTERS = 128_256, ("peaked", "normal"), ("none", "p.9", "k50+p.9")
+CAPTION = f"Microseconds a row of {VOCABULARY:,} logits at T = 0.8, in parentheses as a multiple of the first"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     measure = partial(measured, rounds=3 if arguments.quick else arguments.rounds)
     records = runner.collect("isa", cases, measure, arguments.save)
     if records:
-        caption = f"µs a row of V = {VOCABULARY:,}, in parentheses × the first; hot caches, interleaved rounds."
-        runner.print_table("by instruction set", table(records), caption, left=2)
+        runner.print_table("by instruction set", table(records), f"{CAPTION}.", left=2)
     return 0
 
 
@@ -50,11 +50,7 @@ def measured(case: Case, rounds: int) -> Record:
         seconds = interleaved({isa: partial(draw_so, 0) for isa, draw_so in draws.items()}, rounds)
     finally:
         _native.use_isa("auto")
-    return {
-        **asdict(case),
-        "microseconds": microseconds(seconds),
-        "rounds": rounds,
-    }
+    return {**asdict(case), "microseconds": microseconds(seconds), "rounds": rounds}
 
 
 def draw_with(isa: str, draw: DrawTokens, step: int) -> Any:

@@ -22,12 +22,7 @@ from bench.speed.counters import counted, under_its_name
 from bench.speed.timing import cold_seconds, microseconds, seconds_a_call
 
 COLD_ROUNDS = 7
-COUNTED = (
-    "alea",
-    "torch",
-    "torch.compile",
-    "transformers",
-)  # torch's profiler sees their work; of alea, its torch part
+COUNTED = ("alea", "torch", "torch.compile", "transformers")  # by torch's profiler; of alea, its torch part
 FIGURES = ("operators", "computing_operators", "host_syncs", "allocated_bytes")
 CAPTION = (
     "Medians of interleaved rounds in one process, with p20 and p80; one call draws a token for each row. Hot: the "
@@ -86,11 +81,8 @@ def measured(case: Case, rounds: int, peers: Mapping[str, Peer] = PEERS) -> Reco
     draws, skipped = prepared(compared, case)
     failed = verify(case, draws, compared)
     timed = prepared(READING, case)[0] | {name: draw for name, draw in draws.items() if name not in failed}
-    counts = {
-        name: counted(under_its_name(timed[name]) if name == "alea" else timed[name])
-        for name in COUNTED
-        if name in timed
-    }
+    named = timed | {"alea": under_its_name(timed["alea"])}
+    counts = {name: counted(named[name]) for name in COUNTED if name in named}
     return {
         **asdict(case),
         "bytes": case.logits.numel() * case.logits.element_size(),
@@ -118,9 +110,6 @@ def prepared(peers: Mapping[str, Peer], case: Case) -> tuple[dict[str, DrawToken
 def show(record: Record) -> None:
     title = "{kind} rows in {dtype}, V = {vocabulary:,}, batch {batch}, {filters}: {kept:,} kept".format(**record)
     runner.print_table(title, table(record))
-    for word in ("skipped", "failed"):
-        for name, reason in record[word].items():
-            runner.say(f"{word}: {name} ({reason})")
 
 
 def table(record: Record) -> runner.Rows:

@@ -20,11 +20,10 @@ EVICTED = 1 << 27  # bytes read between two calls on cold caches, more than any 
 Seconds = dict[str, list[float]]  # of every call, by name
 
 
-def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> Seconds:
-    """Each round calls all functions: drift of the machine hits all alike."""
-    for _ in range(warm_up):
-        for function in functions.values():
-            function()
+def interleaved(functions: Mapping[str, Callable[[], Any]], rounds: int) -> Seconds:
+    """Each round calls all functions, after one to warm up: drift of the machine hits all alike."""
+    for function in functions.values():
+        function()
     seconds: Seconds = {name: [] for name in functions}
     for number in range(rounds):
         for name in in_turn(list(functions), number):

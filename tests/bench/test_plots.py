@@ -2,7 +2,6 @@
 
 import json
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -87,54 +86,18 @@ def save(folder: Path, name: str, records: list[Record]) -> None:
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
-def lines(axes: Any) -> dict[str, list[tuple[list[float], list[float]]]]:
-    """Of an axes by label, without what errorbar adds."""
-    found: dict[str, list[tuple[list[float], list[float]]]] = {}
-    for line in axes.lines:
-        x, y = [*map(float, line.get_xdata())], [*map(float, line.get_ydata())]
-        found.setdefault(line.get_label(), []).append((x, y))
-    return found
-
-
 def texts(axes: Any) -> list[str]:
     return [text.get_text() for text in axes.texts]
-
-
-def test_roofline():
-    records = [record for record in SAMPLE if record["filters"] in plots.ROOFLINES]
-    panels = plots.roofline(records).axes
-    assert [axes.get_title() for axes in panels] == ["top-k 50, top-p 0.9", "top-p 0.9", "no filter"]
-    for axes, factor in zip(panels, (2, 4, 1), strict=True):
-        found = lines(axes)
-        assert found.keys() == {"x.max()", *TIMES} - {"max"} and set(texts(axes)) == found.keys()
-        for name, time in TIMES.items():
-            ((sizes, speeds),) = found["x.max()" if name == "max" else name]
-            assert sizes == [4000, 32000] and speeds == pytest.approx([4 / (factor * time)] * 2)  # GB/s: kB over µs
-        assert [label.get_text() for label in axes.get_xticklabels()] == ["4 kB\nV = 1,000", "32 kB\nV = 8,000"]
-
-
-def ends(axes: Any, name: str) -> list[float]:
-    """Where the bars of a peer end."""
-    bars = [bar for container in axes.containers if container.get_label() == name for bar in container]
-    return [bar.get_x() + bar.get_width() for bar in bars]
 
 
 def test_speed_up():
     records = [*SAMPLE[:-1], sampled(8000, "all", skipped={"torch": "it has none"})]
     del records[-1]["microseconds"]["torch"]
     panels = plots.speed_up(records).axes
-    assert [axes.get_title() for axes in panels] == ["V = 1,000", "V = 8,000"]
-    rows = [label.get_text() for label in panels[0].get_yticklabels()]
-    headings = ["no filter", "top-k 50, top-p 0.9", "top-p 0.9", "all filters"]
-    assert rows == [row for heading in headings for row in (heading, "torch", "transformers")]
     for axes, missing in zip(panels, (0, 1), strict=True):
-        assert ends(axes, "torch") == pytest.approx([60 / 20] * (4 - missing))
-        assert ends(axes, "transformers") == pytest.approx([1000 / 20] * 4)
         assert texts(axes).count("3 ×") == 4 - missing and texts(axes).count("50 ×") == 4
-        places = {round(bar.get_y() + bar.get_height() / 2, 6) for container in axes.containers for bar in container}
-        assert len(places) == 8 - missing and places <= {round(float(place), 6) for place in axes.get_yticks()}
+        assert texts(axes).count("– it has none") == missing
     assert panels[0].get_xlim() == panels[1].get_xlim()
-    assert "– it has none" in texts(panels[1]) and "– it has none" not in texts(panels[0])
 
 
 def test_slower_than_a_peer_is_shown():
@@ -144,47 +107,39 @@ def test_slower_than_a_peer_is_shown():
     assert bar.get_x() + bar.get_width() == 0.5 and axes.get_xlim()[0] < 0.5 and "0.5 ×" in texts(axes)
 
 
+def test_roofline():
+    for axes, factor in zip(plots.roofline(SAMPLE).axes, (2, 4, 1), strict=True):
+        speeds = {line.get_label(): [*line.get_ydata()] for line in axes.lines}
+        expected = {name: pytest.approx([4 / (factor * time)] * 2) for name, time in TIMES.items()}  # GB/s: kB over µs
+        expected["reading"] = expected.pop("max")
+        assert speeds == expected
+
+
+def test_roofline_of_a_gpu():
+    (axes,) = plots.roofline_gpu(GPU).axes
+    found = [(line.get_label(), [*line.get_xdata()], [*line.get_ydata()]) for line in axes.lines]
+    assert ("reading", [4e3, 12e3, 256e3, 768e3], pytest.approx([1000] * 4)) in found
+    for name, factor in (("alea", 1.5), ("torch", 9.0)):
+        for sizes in ([4e3, 256e3], [12e3, 768e3]):  # a line a vocabulary
+            speeds = [size / (size / 1e6 * factor + 5) / 1e3 for size in sizes]
+            assert (name, sizes, pytest.approx(speeds)) in found
+
+
 def test_growth():
     panels = plots.growth(GROWTH).axes
     filters, others = ("top-k 50, top-p 0.9", "top-p 0.9"), ("batch 1", "vocabulary 500")
     assert [axes.get_title() for axes in panels] == [f"{words}, {other}" for words in filters for other in others]
-    for axes, (xs, logits) in zip(panels, 2 * [([1000, 4000, 16000], 1), ([1, 8], 500)], strict=True):
-        bars = {container.get_label(): container.lines for container in axes.containers}
-        assert bars.keys() == {"alea", "somebody"}
-        for name, slope, fixed in (("alea", 0.5, 10.0), ("somebody", 2.0, -1.0)):
-            points, _, (errors,) = bars[name]
-            expected = [slope * x * logits / 1000 + fixed + 1 for x in xs]
-            assert [*points.get_xdata()] == xs and [*points.get_ydata()] == pytest.approx(expected)
-            for segment, y in zip(errors.get_segments(), expected, strict=True):
-                assert [*segment[:, 1]] == pytest.approx([0.9 * y, 1.5 * y])
-            ((places, line),) = lines(axes)[f"{name}: fit"]
-            assert places[-1] == pytest.approx(xs[-1]) and min(line) > 0  # logarithmic
-            assert line == pytest.approx([slope * x * logits / 1000 + fixed for x in places])
-        assert set(texts(axes)) == {"alea\n0.5 ns a logit + 10 µs", "somebody\n2 ns a logit − 1 µs"}
-
-
-def test_roofline_of_a_gpu():
-    figure = plots.roofline_gpu(GPU)
-    (axes,) = figure.axes
-    found = lines(axes)
-    assert found["reading"] == [([4e3, 12e3, 256e3, 768e3], pytest.approx([1000] * 4))]
-    for name, factor in (("alea", 1.5), ("torch", 9.0)):
-        sizes = [[4e3, 256e3], [12e3, 768e3]]  # a line a vocabulary
-        speeds = [[size / (size / 1e6 * factor + 5) / 1e3 for size in some] for some in sizes]
-        assert found[name] == [(x, pytest.approx(y)) for x, y in zip(sizes, speeds, strict=True)]
-    assert set(texts(axes)) == {"reading", "alea", "torch"} and "Abacus GPU" in foot_of(figure)
-
-
-def foot_of(figure: Any) -> str:
-    return " ".join(figure.texts[-1].get_text().split())
+    for axes in panels:
+        labels = {text.get_text() for text in axes.get_legend().get_texts()}
+        assert labels == {"alea\n0.5 ns a logit + 10 µs", "somebody\n2 ns a logit − 1 µs"}
 
 
 @pytest.mark.parametrize("name", plots.PLOTS)
-def test_the_foot_tells_the_circumstances(name: str):
+def test_the_note_has_the_provenance(name: str):
     source = plots.PLOTS[name].source
-    foot = foot_of(plots.PLOTS[name].draw(RECORDS[source]))
+    note = " ".join(plots.PLOTS[name].draw(RECORDS[source]).get_supxlabel().split())
     for words in ("medians of 5 interleaved rounds", "Abacus", "2 threads", "torch 2.6.0", "2026-01-02", source):
-        assert words in foot
+        assert words in note
 
 
 @pytest.mark.parametrize("name", plots.PLOTS)
@@ -197,14 +152,6 @@ def test_few_records_are_enough(name: str, kept: slice):
             record["microseconds"].pop("max", None)
             record["microseconds"].pop("alea", None)
     assert plots.svg(plots.PLOTS[name].draw(records), records)
-
-
-def test_labels_lie_on_none_other():
-    figure = plots.growth(GROWTH + [grown(f"{n}", "p.9", "batch", 2.0, -0.9) for n in range(5)])
-    axes = figure.axes[-1]
-    boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
-    assert len(boxes) == 7 and all(low.y1 <= high.y0 for low, high in pairwise(boxes))
-    assert boxes[-1].y1 <= axes.bbox.y1 + 1
 
 
 def test_written_pictures(results, tmp_path, capsys):
@@ -232,14 +179,7 @@ def test_the_same_bytes_again(results, tmp_path):
         assert first == second and str(tmp_path).encode() not in first
 
 
-def test_another_record_is_another_picture(results, tmp_path):
-    before = {name: plots.digest(plot.records()) for name, plot in plots.PLOTS.items()}
-    save(results, "sample", [*SAMPLE[:-1], sampled(8000, "all", rounds=6)])
-    after = {name: plots.digest(plot.records()) for name, plot in plots.PLOTS.items()}
-    assert {name for name in before if before[name] != after[name]} == {"speed-up"}
-
-
-def test_what_there_are_no_records_for_is_told(results, tmp_path, capsys):
+def test_pictures_without_records_are_named(results, tmp_path, capsys):
     (results / "growth.jsonl").unlink()
     save(results, "gpu", [GPU[0] | {"dtype": "bfloat16"}])
     plots.write(tmp_path / "plots")
@@ -252,7 +192,7 @@ def test_what_there_are_no_records_for_is_told(results, tmp_path, capsys):
 @pytest.fixture
 def readme(tmp_path, monkeypatch) -> Path:
     """A page with a table that is out of date."""
-    monkeypatch.setattr(report, "TABLES", {"sample": report.sample_table})
+    monkeypatch.setattr(report, "TABLES", {"sample": report.TABLES["sample"]})
     path = tmp_path / "README.md"
     path.write_text("<!-- table: sample -->\nold\n<!-- end -->\n")
     return path

@@ -37,7 +37,7 @@ def test_records(results, monkeypatch, capsys):
         assert 0.3 < record["same_draw"] <= 1 and 0.3 < record["same_top"] <= 1
     assert half["same_draw"] > int8["same_draw"] > min(nf4["same_draw"], double["same_draw"])
     assert "99 % below" in capsys.readouterr().out
-    table = report.quantization_table()
+    table = report.TABLES["quantization"]()
     assert table.startswith("| weights | KL, mean |") and table.count("\n| nf4") == 2
 
 

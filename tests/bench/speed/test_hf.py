@@ -48,8 +48,8 @@ def test_records_are_lines_of_json(results, monkeypatch, capsys):
         assert record["operators"]["stock"] > record["operators"]["attached"]
         assert record["host_syncs"]["attached"] == 0
     printed = capsys.readouterr().out
-    assert "V = 300" in printed and all(chain in printed for chain in CHAINS)
-    table = report.hf_table()
+    assert "stock / attached" in printed and all(chain in printed for chain in CHAINS)
+    table = report.TABLES["hf"]()
     assert table.startswith("| batch | V | chain |") and table.count("| 2 | 300 |") == len(report.SHOWN_CHAINS)
 
 
