@@ -160,7 +160,7 @@ def timed(name: str, folder: Path, dtype: str, warm_up: Path, threads: int) -> R
 
 
 def running(llama: Any, before: float) -> Record:
-    """CPU seconds of a pass of one token, the least of three after one that packs quantised weights; memory then."""
+    """CPU seconds of a pass of one token, the least of three after one that packs quantized weights; memory then."""
     seconds = []
     with torch.inference_mode():
         for _ in range(4):

@@ -25,7 +25,7 @@ TIMED = 32  # new tokens of a call of generate, one sequence
 SEED = 0
 CAPTION = (
     "KL(p || q) in nats at each token, from the model's distribution in float32 to the scheme's. Same top: the most "
-    "probable token stays. Same draw: so does the token drawn at T = 1 with the same random bits. Of quantised models "
+    "probable token stays. Same draw: so does the token drawn at T = 1 with the same random bits. Of quantized models "
     "embedding, norms and lm_head are in bfloat16. Tokens/s: of generate, one sequence"
 )
 

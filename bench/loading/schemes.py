@@ -18,7 +18,7 @@ from model.config import LlamaConfig
 
 @dataclass(frozen=True)
 class Scheme:
-    """The dtype of the weights; `quantize` is that of the layers' matrices, if they are quantised."""
+    """The dtype of the weights; `quantize` is that of the layers' matrices, if they are quantized."""
 
     dtype: str
     quantize: str | None = None
@@ -40,7 +40,7 @@ SCHEMES_IN_WORDS = {
     "bfloat16": "16 bits (bfloat16)",
     "int8": "8 bits (int8)",
     "fp4": "4 bits (fp4)",
-    "nf4-double": "4 bits (nf4), double quantisation",
+    "nf4-double": "4 bits (nf4), double quantization",
 }
 MEMORY_CAPTION = (
     "Llama-2-7B's shape with random weights, stored in bfloat16, each loaded once by alea. Resident: memory of "
@@ -52,7 +52,7 @@ MEMORY_CAPTION = (
 )
 ARITHMETIC_CAPTION = (
     "Weights and their scales alone. As in bitsandbytes, embedding, norms and lm_head stay in 16 bits; int8 adds a "
-    "float32 a row, 4 bits one a block of 64 weights, double quantisation a byte instead, a float32 for 256 of these, "
+    "float32 a row, 4 bits one a block of 64 weights, double quantization a byte instead, a float32 for 256 of these, "
     "and one a matrix. The tutorial's are figures of a GPU in use. The 8.1 MiB that torch lends cuBLAS for its "
     "work (on GPUs other than Hopper's) would explain the differences at 32 and 16 bits, and the last but for 0.4 MiB; "
     "of int8's 11 MiB and of 4 bits' 17 MiB would remain unexplained."

@@ -124,13 +124,13 @@ def model_folder(arguments: argparse.Namespace) -> str | None:
 
 
 def model_name(arguments: argparse.Namespace) -> str:
-    """The model's name for people, with its adapter and quantisation."""
+    """The model's name for people, with its adapter and quantization."""
     folder = model_folder(arguments)
     names = ["the built-in storyteller" if folder is None else Path(folder).resolve().name]
     if arguments.adapter is not None:
         names.append(f"adapter {Path(arguments.adapter).resolve().name}")
     if arguments.quantize is not None:
-        names.append(arguments.quantize + " with double quantisation" * arguments.double_quant)
+        names.append(arguments.quantize + " with double quantization" * arguments.double_quant)
     return ", ".join(names)
 
 

@@ -1,1 +1,1 @@
-"""Loads a checkpoint into a Llama: reads, checks, casts and quantises its tensors."""
+"""Loads a checkpoint into a Llama: reads, checks, casts and quantizes its tensors."""

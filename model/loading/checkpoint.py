@@ -26,7 +26,7 @@ FLOAT_TYPES = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16,
 
 
 def layout(model: Llama) -> Layout:
-    """The stored tensors of each parameter of a model that is not quantised.
+    """The stored tensors of each parameter of a model that is not quantized.
 
     A stacked projection is made of several tensors, one below the other; a tied lm_head of none.
     """

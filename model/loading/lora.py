@@ -205,7 +205,7 @@ def check_number(name: str, value: Any) -> None:
 class Adapter:
     """The changes that a LoRA adapter makes to the stored tensors of a model.
 
-    Args: folder with adapter_config.json and adapter_model.safetensors; model, not quantised.
+    Args: folder with adapter_config.json and adapter_model.safetensors; model, not quantized.
     Raises: FileNotFoundError if the folder or a file is missing; ValueError naming file and field, or file and tensor,
     if something is missing, unknown, misshapen or not a float.
     """

@@ -1,14 +1,14 @@
-"""Quantises the layers' matrices to 8 or 4 bits with bitsandbytes; embedding, norms, biases and lm_head stay floats.
+"""Quantizes the layers' matrices to 8 or 4 bits with bitsandbytes; embedding, norms, biases and lm_head stay floats.
 
 int8 (Dettmers et al. 2022, LLM.int8(), sect. 3): w = q · s / 127, where s is the greatest |w| of the row. The product
 also rounds its input to 8 bits, except the columns in which any token of the call reaches 6. The other texts of a batch
 can therefore change a logit slightly.
 
 nf4, fp4 (Dettmers et al. 2023, QLoRA, sect. 3): w = c · s, where s is the greatest |w| of a block of 64 weights and c
-one of 16 numbers: quantiles of the normal distribution for nf4, signed 3-bit floats for fp4. Double quantisation
+one of 16 numbers: quantiles of the normal distribution for nf4, signed 3-bit floats for fp4. Double quantization
 subtracts the mean over the matrix from s and stores the rest in 8 bits, with a float32 scale for every 256 values.
 
-As in transformers, every stored tensor is quantised separately: no block and no mean spans two tensors.
+As in transformers, every stored tensor is quantized separately: no block and no mean spans two tensors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from samplers.extras import how_to_install
 SCHEMES = ("int8", "nf4", "fp4")
 BLOCK = 64  # weights that share a scale in 4 bits
 OUTLIER = 6.0  # |input| from which a column counts in full (Dettmers et al. 2022, sect. 3.2)
-AT_ONCE = 1 << 16  # weights quantised at a time: the temporary copies fit in the processor's cache
+AT_ONCE = 1 << 16  # weights quantized at a time: the temporary copies fit in the processor's cache
 HARMLESS = ("Failed to load CPU gemm_4bit_forward", "MatMul8bitLt: inputs will be cast")  # the user cannot act on these
 
 
@@ -69,7 +69,7 @@ def worth_showing(record: logging.LogRecord) -> bool:
 
 @functools.cache
 def unaligned() -> Any:
-    """A Linear4bit for sizes that bitsandbytes' CPU kernels do not support: it dequantises the weight at each call.
+    """A Linear4bit for sizes that bitsandbytes' CPU kernels do not support: it dequantizes the weight at each call.
 
     In bitsandbytes 0.50 the AVX512-BF16 kernel fails an assertion unless the rows are a multiple of 32, and the other
     kernel mixes up the scales unless the columns are a multiple of the block.
@@ -128,7 +128,7 @@ def is_quantized(module: nn.Module) -> bool:
 
 
 def quantized(linear: Any, weight: Tensor) -> nn.Parameter:
-    """The quantised weight: bit for bit as bitsandbytes quantises it, in less memory.
+    """The quantized weight: bit for bit as bitsandbytes quantizes it, in less memory.
 
     Args: linear, a projection from `prepare`; weight [rows, columns], float32, float16 or bfloat16.
     """
@@ -178,15 +178,15 @@ def in_4_bits(linear: Any, weight: Tensor) -> nn.Parameter:
 
 
 def trim_heap() -> None:
-    """Return the memory that quantising freed to the system: glibc would keep about 4 % of a 4-bit model."""
+    """Return the memory that quantizing freed to the system: glibc would keep about 4 % of a 4-bit model."""
     with suppress(AttributeError, OSError, TypeError):  # another C library, another system
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def dequantized(linear: Any) -> Tensor:
-    """The dense weight [rows, columns] of a quantised projection.
+    """The dense weight [rows, columns] of a quantized projection.
 
-    float32 for int8; for 4 bits the dtype that was quantised. On a CPU with AVX512-BF16 the first forward pass repacks
+    float32 for int8; for 4 bits the dtype that was quantized. On a CPU with AVX512-BF16 the first forward pass repacks
     the 4 bits and rounds their scales to bfloat16; from then on the weight is bfloat16.
     """
     bnb = library()

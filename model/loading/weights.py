@@ -1,4 +1,4 @@
-"""Loads the weights of a checkpoint one tensor at a time: reads, merges an adapter, casts or quantises.
+"""Loads the weights of a checkpoint one tensor at a time: reads, merges an adapter, casts or quantizes.
 
 A file is opened again for each tensor: memory holds the loaded weights and a single tensor of the file.
 """
@@ -33,7 +33,7 @@ def load(
 ) -> Llama:
     """The model in `folder` (None: the built-in one), its weights cast to dtype (None: as stored) on device.
 
-    A LoRA adapter is merged into each tensor as it is read, before the tensor is quantised.
+    A LoRA adapter is merged into each tensor as it is read, before the tensor is quantized.
 
     Raises: FileNotFoundError if the folder or a file is missing; ValueError naming file and tensor if a tensor is
     missing, unknown, misshapen or not a float, if a file is truncated, or if a shard is outside the folder.
@@ -91,7 +91,7 @@ def read_generation_config(folder: Path, vocabulary: int) -> dict[str, Any]:
 
 
 def stored_tensors(model: Llama) -> dict[str, Tensor]:
-    """The model's weights under their names in a Hugging Face checkpoint, quantised ones as dense matrices."""
+    """The model's weights under their names in a Hugging Face checkpoint, quantized ones as dense matrices."""
     with blank():
         sources = layout(Llama(model.config))
     if any(isinstance(module, quantization.UnstackedProjections) for module in model.modules()):
@@ -104,7 +104,7 @@ def stored_tensors(model: Llama) -> dict[str, Tensor]:
 
 
 def dense_weight(model: Llama, name: str) -> Tensor:
-    """A parameter; of a quantised weight, the dense matrix."""
+    """A parameter; of a quantized weight, the dense matrix."""
     module_name, _, leaf = name.rpartition(".")
     module = model.get_submodule(module_name)
     if leaf == "weight" and quantization.is_quantized(module):
@@ -140,7 +140,7 @@ def by_columns(value: Tensor) -> Tensor:
 
 
 def assign(model: Llama, name: str, value: Tensor) -> None:
-    """Set a parameter to a dense value, which is quantised if the module asks for it."""
+    """Set a parameter to a dense value, which is quantized if the module asks for it."""
     module_name, _, leaf = name.rpartition(".")
     module = model.get_submodule(module_name)
     if leaf == "weight" and quantization.is_quantized(module):

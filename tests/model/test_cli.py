@@ -78,7 +78,7 @@ def test_a_story_does_not_wait_for_torchs_compiler():
     [
         ([], "the built-in storyteller"),
         (["tales/", "--quantize", "int8"], "tales, int8"),
-        (["--adapter", "a/dragons", "--quantize", "nf4", "--double-quant"], "nf4 with double quantisation"),
+        (["--adapter", "a/dragons", "--quantize", "nf4", "--double-quant"], "nf4 with double quantization"),
     ],
 )
 def test_the_name_of_a_model_tells_what_was_changed(options, name):

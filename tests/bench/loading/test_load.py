@@ -68,7 +68,7 @@ def test_records_are_lines_of_json(results, capsys):
     assert rows[3][:5] == ["storyteller", "4,676,352", "bfloat16", "float16", "8.9"]
 
 
-def test_quantised(here, results):
+def test_quantized(here, results):
     """Once each scheme: the size that both loaders must come to is the arithmetic's, to the byte (check_size)."""
     names = ["int8", "fp4", "nf4", "nf4-double"]
     assert run(load, "--shapes", "tiny", "--dtypes", *names, "--rounds", "1", "--save") == 0
@@ -86,7 +86,7 @@ def test_one_loader_alone(here, results):
     assert list(record["peak_mib"]) == ["alea"] and record["skipped"] == {"transformers": "not asked for"}
 
 
-def test_a_peer_that_cannot_quantise_is_named(here, results, monkeypatch, capsys):
+def test_a_peer_that_cannot_quantize_is_named(here, results, monkeypatch, capsys):
     monkeypatch.setattr(loaders, "installed", lambda name: None)
     assert run(load, "--shapes", "tiny", "--dtypes", "int8", "--rounds", "1", "--save") == 0
     record = saved(results, "load")[0]

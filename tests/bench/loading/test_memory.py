@@ -13,7 +13,7 @@ def test_what_is_available():
     assert 0 < memory.resident_mib("VmRSS") <= memory.resident_mib("VmHWM")
 
 
-def test_quantised_weights_are_counted_one_by_one():
+def test_quantized_weights_are_counted_one_by_one():
     whole, packed = Llama.from_pretrained(), Llama.from_pretrained(quantize="nf4", double_quant=True)
     assert memory.count_weights(packed) == memory.count_weights(whole) == 4_676_352
     assert sum(tensor.nbytes for tensor in memory.weight_tensors(whole)) == 4 * 4_676_352

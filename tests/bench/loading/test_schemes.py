@@ -1,7 +1,7 @@
 """Bytes of weights. Oracles: parameters times bytes, a matrix worked out by hand, the tutorial's MiB, and for a line
 through two depths, figures that lie on one.
 
-What a quantised model holds in memory is compared to the byte in test_load.py, by the benchmark itself.
+What a quantized model holds in memory is compared to the byte in test_load.py, by the benchmark itself.
 """
 
 import json

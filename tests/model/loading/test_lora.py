@@ -196,7 +196,7 @@ def test_the_sum_is_rounded_once(llama_folder):
         assert exact == 1 if "down_proj" not in name else exact > 0.99  # a float32 sum may fall on the other side
 
 
-def test_merged_first_and_quantised_then(llama_folder):
+def test_merged_first_and_quantized_then(llama_folder):
     """Int8 keeps the merged weights, rounded to float16, to half of a 127th of each row's largest."""
     pytest.importorskip("bitsandbytes")
     folder = llama_folder()

@@ -1,4 +1,4 @@
-"""Quantised matrices. Oracles: transformers with a BitsAndBytesConfig on the same folder, whose numbers ours must equal
+"""Quantized matrices. Oracles: transformers with a BitsAndBytesConfig on the same folder, whose numbers ours must equal
 to the bit; the papers' definitions, by hand in float64; and plain Llamas that hold the weights so computed.
 """
 
@@ -105,7 +105,7 @@ def plain_kernels(monkeypatch):
 @pytest.mark.parametrize(("quantize", "double_quant"), SCHEMES)
 @pytest.mark.parametrize("config", CONFIGS)
 @torch.no_grad()
-def test_as_transformers_quantises(llama_folder, config, quantize, double_quant, dtype):
+def test_as_transformers_quantizes(llama_folder, config, quantize, double_quant, dtype):
     folder = llama_folder(dtype=torch.bfloat16, **CONFIGS[config])
     ours = Llama.from_pretrained(folder, dtype, quantize=quantize, double_quant=double_quant)
     other = theirs(folder, quantize, double_quant, dtype)
@@ -120,7 +120,7 @@ def test_as_transformers_quantises(llama_folder, config, quantize, double_quant,
             x = 3 * torch.randn(5, linear.in_features, generator=torch.Generator().manual_seed(1)).to(dtype)  # up to 9
             assert torch.equal(linear(x), expected[name](x)), name
         logits, wanted = ours(ids_of(2, 20)), other(ids_of(2, 20)).logits.float()
-        spread = (wanted - Llama.from_pretrained(folder)(ids_of(2, 20))).abs().max()  # what quantising does
+        spread = (wanted - Llama.from_pretrained(folder)(ids_of(2, 20))).abs().max()  # what quantizing does
         assert (logits - wanted).abs().max() < 0.15 * spread
 
 
@@ -201,7 +201,7 @@ def test_pieces_change_nothing(monkeypatch, quantize, double_quant):
     assert torch.equal(dequantized_weight(weight, quantize, double_quant), whole)
 
 
-def test_double_quantisation_rounds_the_scales_alone():
+def test_double_quantization_rounds_the_scales_alone():
     """8 bits between the least and the greatest scale: the weights move by less than a hundredth of the greatest."""
     weight = torch.randn(256, 640, generator=torch.Generator().manual_seed(1)) * torch.linspace(0.5, 1, 256)[:, None]
     once, twice = (dequantized_weight(weight, "nf4", double_quant) for double_quant in (False, True))
@@ -342,7 +342,7 @@ print((status("VmHWM") - before) / sum(t.numel() * t.element_size() for t in wei
 
 @pytest.mark.exhaustive
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be measured on Linux alone")
-def test_peak_memory_stays_near_the_quantised_weights(llama_folder):
+def test_peak_memory_stays_near_the_quantized_weights(llama_folder):
     """82 MiB of weights in bfloat16 become 41; one tensor at a time is there twice, and a piece of it more often."""
     small = llama_folder("small", dtype=torch.bfloat16)
     size = dict(vocab_size=64, hidden_size=512, intermediate_size=1536, num_hidden_layers=13, num_attention_heads=8)
