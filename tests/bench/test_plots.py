@@ -171,6 +171,7 @@ def id_of(record: Record) -> str:
     return json.dumps(record, sort_keys=True)
 
 
+@pytest.mark.exhaustive
 def test_the_same_bytes_again(results, tmp_path):
     for folder in ("once", "again"):
         plots.write(tmp_path / folder)

@@ -240,9 +240,8 @@ def test_a_full_disk_names_stdout(command):
     assert (done.returncode, done.stderr) == (2, f"{name}: can't write to stdout: No space left on device\n")
 
 
-@pytest.mark.parametrize(
-    "closed", [">&- 2>&-", *(pytest.param(closed, marks=pytest.mark.exhaustive) for closed in (">&-", "2>&-"))]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
 def test_closed_outputs_are_no_error(closed):
     done = shell(f"alea generate -p The -n 3 --seed 1 {closed}")
     assert done.returncode == 0 and done.stderr == ""
@@ -275,12 +274,13 @@ def test_control_c_at_the_end_of_the_process():
 
 
 IMPORTS = [
-    pytest.param("from model import Generation, generate", marks=pytest.mark.exhaustive),
-    pytest.param("from model import *", marks=pytest.mark.exhaustive),
+    "from model import Generation, generate",
+    "from model import *",
     "import model.decoding.generation; from model import generate",
 ]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("statement", IMPORTS)
 def test_generate_is_a_function_whatever_came_first(statement):
     subprocess.run([sys.executable, "-c", f"{statement}\nassert callable(generate)"], check=True)

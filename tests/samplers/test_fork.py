@@ -82,6 +82,7 @@ def end_as_child(expected: list[Any]) -> NoReturn:
         os._exit(code)
 
 
+@pytest.mark.exhaustive
 def test_a_first_sample_imports_nothing():
     """A module's lock would stay locked in a child that is forked meanwhile."""
     code = """

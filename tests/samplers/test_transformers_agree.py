@@ -66,7 +66,7 @@ def random_chain(rng: np.random.Generator) -> SamplingParams:
     )
 
 
-@pytest.mark.parametrize("part", range(3))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.exhaustive) for part in (1, 2))])
 def test_kept_sets_of_random_chains(part: int):
     """3,000 chains of 4 rows. Where a sum or a probability meets its limit within float32's rounding, the definition
     forgives one part in 2^20 and transformers does not: the few rows that differ do so by tokens at the very edge."""

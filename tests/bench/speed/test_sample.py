@@ -157,6 +157,7 @@ def test_a_users_sampler_that_is_none(spec: str, message: str):
         run(sample, "--peer", spec)
 
 
+@pytest.mark.exhaustive
 def test_what_was_measured_before_a_ctrl_c_is_kept(monkeypatch, results, capsys):
     measured = sample.measured
 

@@ -344,6 +344,7 @@ def terminal():
         os.close(one.fd)
 
 
+@pytest.mark.exhaustive
 def test_in_a_terminal(terminal, folder):
     """Ten thousand tokens are not over before Ctrl-C ends them."""
     one = terminal("chat", str(folder), "-n", "10000", "--seed", "1")

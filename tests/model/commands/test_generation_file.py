@@ -52,8 +52,10 @@ def test_the_lines_are_those_of_json_in_the_order_of_the_prompts(capsys, prompts
     assert list(prompts.glob("*.part")) == []
 
 
-@pytest.mark.parametrize("calls", [0, 1, 2])
-@pytest.mark.parametrize("cut", [0, 5])
+@pytest.mark.parametrize(
+    "calls", [pytest.param(0, marks=pytest.mark.exhaustive), 1, pytest.param(2, marks=pytest.mark.exhaustive)]
+)
+@pytest.mark.parametrize("cut", [pytest.param(0, marks=pytest.mark.exhaustive), 5])
 def test_after_a_ctrl_c_the_same_command_goes_on(capsys, monkeypatch, prompts, calls, cut):
     """Also where the process was killed within a line."""
     command = ("-f", "prompts.txt", "--seed", "5", *OPTIONS)
@@ -214,7 +216,14 @@ def test_a_file_is_replaced_when_the_new_one_is_complete(capsys, monkeypatch, pr
     assert texts_of(out) == whole and sorted(path.name for path in prompts.iterdir()) == ["out.jsonl", "prompts.txt"]
 
 
-@pytest.mark.parametrize("other", [None, b"mine\n", b"\xff\n"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        None,
+        pytest.param(b"mine\n", marks=pytest.mark.exhaustive),
+        pytest.param(b"\xff\n", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_part_of_another_run_is_dropped_where_asked_for(capsys, monkeypatch, prompts, other):
     command = ("-f", "prompts.txt", "--seed", "5", *OPTIONS)
     with monkeypatch.context() as patch:

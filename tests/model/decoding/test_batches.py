@@ -26,7 +26,9 @@ def texts_of(model, tokenizer, prompts, *, on_text=None, **options):
     return batches.generate_texts(model, tokenizer, prompt_ids, checked, on_text=on_text)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 99])
+@pytest.mark.parametrize(
+    "batch_size", [1, 2, pytest.param(3, marks=pytest.mark.exhaustive), pytest.param(99, marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.parametrize("more", [{}, {"num_return_sequences": 3}, {"stream": [9, 9, 4, 0, 2**63]}])
 def test_every_text_is_that_of_one_call(storyteller, batch_size, more):
     together = generate(*storyteller, PROMPTS, **OPTIONS, **more)

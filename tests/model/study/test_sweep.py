@@ -75,6 +75,7 @@ def test_top_p_towards_0_repeats_itself(whole):
     assert set(texts) == {whole.greedy["text"]}
 
 
+@pytest.mark.exhaustive
 def test_temperature_10_destroys_the_text(whole):
     cold, hot = (measured(whole, temperature, 1, "model_logprob").mean for temperature in (0.5, 10))
     assert hot < -9 < -3 < cold
@@ -139,7 +140,8 @@ def test_one_seed_has_no_spread():
 # Resuming.
 
 
-@pytest.mark.parametrize("after", [pytest.param(0, marks=pytest.mark.exhaustive), 7])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("after", [0, 7])
 def test_resumed_is_as_if_never_stopped(storyteller, folder, tmp_path, after):
     with pytest.raises(KeyboardInterrupt):
         sweep.run(*storyteller, SMALL, tmp_path, stopping(after))
@@ -224,6 +226,7 @@ def test_files_of_somebody_else_are_refused_before_the_model_is_loaded(capsys, t
     assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("there", ["of another run", "broken", "no sweep's"])
 def test_anew_where_asked_for(storyteller, folder, tmp_path, there):
     """The files are those of a sweep in a new folder."""
@@ -240,6 +243,7 @@ def test_anew_where_asked_for(storyteller, folder, tmp_path, there):
     assert contents(tmp_path) == contents(tmp_path / "new") and not (tmp_path / "self_bleu.svg").exists()
 
 
+@pytest.mark.exhaustive
 def test_with_the_same_settings_nothing_is_begun_anew(storyteller, folder, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         sweep.run(*storyteller, SMALL, tmp_path, stopping(7))
@@ -272,6 +276,7 @@ def several(whole: Sweep, panels: int) -> Sweep:
     return Sweep(replace(whole.settings, top_k=top_k), whole.greedy, rows, texts)
 
 
+@pytest.mark.exhaustive
 def test_pictures_are_written_and_the_same_again(whole, tmp_path):
     paths = sweep_plots.write(whole, tmp_path)
     names = [f"{name}.{kind}" for name in sweep.PICTURES for kind in ("svg", "png")]

@@ -418,6 +418,7 @@ def assert_shown(result: dict[str, Any], decoding: DecodingTrace, step: int) -> 
     return params
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["story", "nasty"])
 def test_a_grid_of_slider_positions(browser: Browser, pages: dict[str, Path], name: str, request: Any):
     decoding: DecodingTrace = request.getfixturevalue(name)
@@ -437,6 +438,7 @@ def test_a_grid_of_slider_positions(browser: Browser, pages: dict[str, Path], na
     assert len(seen) > 150 and browser.problems == []
 
 
+@pytest.mark.exhaustive
 def test_exact_values_can_be_typed(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
     browser.open(pages["story"])
     typed = [
@@ -450,6 +452,7 @@ def test_exact_values_can_be_typed(browser: Browser, pages: dict[str, Path], sto
     assert browser.problems == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "wrong"), [("top_p", "1.2"), ("temperature", "-1"), ("top_k", "2.5"), ("min_p", "")])
 def test_wrong_numbers_are_refused_as_by_the_engine(browser: Browser, pages: dict[str, Path], name: str, wrong: str):
     browser.open(pages["story"])
@@ -464,6 +467,7 @@ def test_wrong_numbers_are_refused_as_by_the_engine(browser: Browser, pages: dic
     assert browser.run("document.getElementById('problem').textContent") == "" and browser.problems == []
 
 
+@pytest.mark.exhaustive
 def test_reset_shows_the_draw_again(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
     browser.open(pages["story"])
     moved(browser, [{"temperature-slider": 1000, "top_p-slider": 1000, "epsilon_cutoff-slider": 0, "min_p": "1"}])
@@ -474,6 +478,7 @@ def test_reset_shows_the_draw_again(browser: Browser, pages: dict[str, Path], st
     assert browser.run("document.getElementById('reset').disabled") and browser.problems == []
 
 
+@pytest.mark.exhaustive
 def test_keys(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
     browser.open(pages["story"])
     heading = "document.getElementById('step-heading').textContent"
@@ -489,6 +494,7 @@ def test_keys(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
     assert browser.problems == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["story", "nasty"])
 def test_the_page_says_that_it_agrees(browser: Browser, pages: dict[str, Path], name: str):
     browser.open(pages[name])
@@ -496,6 +502,7 @@ def test_the_page_says_that_it_agrees(browser: Browser, pages: dict[str, Path], 
     assert browser.problems == []
 
 
+@pytest.mark.exhaustive
 def test_a_page_that_disagrees_says_so(browser: Browser, pages: dict[str, Path], tmp_path: Path):
     wrong = tmp_path / "wrong.html"
     wrong.write_text(re.sub(r'"weight":\d+', '"weight":1', pages["story"].read_text(encoding="utf-8"), count=1))
@@ -503,6 +510,7 @@ def test_a_page_that_disagrees_says_so(browser: Browser, pages: dict[str, Path],
     assert "disagree at step 1:" in browser.run("document.getElementById('check').textContent")
 
 
+@pytest.mark.exhaustive
 def test_texts_are_texts(browser: Browser, pages: dict[str, Path], nasty: DecodingTrace):
     browser.open(pages["nasty"])
     assert browser.run("document.scripts.length") == 3
@@ -513,6 +521,7 @@ def test_texts_are_texts(browser: Browser, pages: dict[str, Path], nasty: Decodi
     assert browser.problems == []
 
 
+@pytest.mark.exhaustive
 def test_markup_as_a_piece_stays_text(browser: Browser, story: DecodingTrace, tmp_path: Path):
     """Where the vocabulary itself has markup for tokens."""
 
@@ -528,6 +537,7 @@ def test_markup_as_a_piece_stays_text(browser: Browser, story: DecodingTrace, tm
     assert browser.problems == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (1100, True), (360, False), (360, True)])
 def test_looks(browser: Browser, pages: dict[str, Path], width: int, dark: bool, tmp_path: Path):
     """A picture that is not blank, of the scheme asked for, and nothing that sticks out sideways."""
@@ -549,6 +559,7 @@ BOTTOMS = """[...document.querySelectorAll("#candidates tbody tr:first-child td"
 })"""
 
 
+@pytest.mark.exhaustive
 def test_what_became_of_a_candidate_stands_level_with_its_numbers(browser: Browser, pages: dict[str, Path]):
     """Rank, logit, a probability a stage below its bar, outcome: their text ends at one height."""
     browser.open(pages["story"])
@@ -566,6 +577,7 @@ PLACES = """(() => {
 })()"""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("table", ["stages", "candidates"])
 def test_on_a_phone_a_wide_table_scrolls_in_its_box(browser: Browser, pages: dict[str, Path], table: str):
     """To its last column, and what the row is about stays in sight."""
@@ -575,6 +587,7 @@ def test_on_a_phone_a_wide_table_scrolls_in_its_box(browser: Browser, pages: dic
     assert before[0][0] == after[0][0] == left
 
 
+@pytest.mark.exhaustive
 def test_every_input_has_a_name(browser: Browser, pages: dict[str, Path]):
     browser.open(pages["story"])
     name = "(one) => one.ariaLabel || one.textContent || one.labels[0].textContent"

@@ -545,6 +545,7 @@ def test_transformers_is_imported_only_where_it_is_asked_for():
     assert "module 'samplers' has no attribute 'no_such_name'" in done.stderr
 
 
+@pytest.mark.exhaustive
 def test_without_transformers_the_error_says_what_to_install():
     code = "import sys; sys.modules['transformers'] = None; import samplers; samplers.hf"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

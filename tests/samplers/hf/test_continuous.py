@@ -104,6 +104,7 @@ def test_logprobs(llama, prompts):
     torch.testing.assert_close(torch.tensor(output.logprobs), expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_greedy_is_left_alone(llama, prompts):
     greedy = config(do_sample=False, temperature=1.0, top_k=50, top_p=1.0)
     stock = batch(llama, prompts, greedy)

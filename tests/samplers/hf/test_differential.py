@@ -82,6 +82,7 @@ def test_kept_sets_of_every_step(options, prompt, seed):
         assert (expected.gather(1, ours.sequences[:, 6 + step, None]) > -torch.inf).all()
 
 
+@pytest.mark.exhaustive
 def test_distribution_of_what_is_drawn():
     """χ² of 60,000 first tokens against the probabilities of stock transformers' scores."""
     llama, draws = MODEL, 2000
