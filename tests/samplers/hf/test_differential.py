@@ -2,6 +2,7 @@
 `output_scores`; what is drawn from them is distributed as its probabilities say."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
