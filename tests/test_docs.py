@@ -47,10 +47,21 @@ def runs_alea(command: str) -> bool:
     return command.startswith("alea ") or "| alea " in command
 
 
-SLOW = {"docs/benchmarks.md, Measure it yourself": pytest.mark.exhaustive}  # runs every benchmark
+SLOW = {  # chapters that take seconds; the first runs every benchmark
+    "docs/benchmarks.md, Measure it yourself",
+    "docs/commands.md, Tell a story",
+    "docs/decoding.md, Chat: a prompt with roles",
+    "docs/decoding.md, Diversity",
+    "docs/decoding.md, Many prompts",
+}
+MARKED = [pytest.param(name, marks=[pytest.mark.exhaustive] * (name in SLOW)) for name in CHAPTERS]
 
 
-@pytest.mark.parametrize("chapter", [pytest.param(name, marks=SLOW.get(name, ())) for name in CHAPTERS])
+def test_slow_chapters_exist():
+    assert set(CHAPTERS) >= SLOW
+
+
+@pytest.mark.parametrize("chapter", MARKED)
 def test_a_chapter_runs_from_top_to_bottom(chapter: str, capsys, monkeypatch, tmp_path):
     """A chapter runs in one folder, which links to the clone's `model/`; a later command may use an earlier one's file.
     Each line of a text block was printed above it."""
