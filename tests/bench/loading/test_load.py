@@ -68,6 +68,7 @@ def test_records_are_lines_of_json(results, capsys):
     assert rows[3][:5] == ["storyteller", "4,676,352", "bfloat16", "float16", "8.9"]
 
 
+@pytest.mark.exhaustive
 def test_quantized(here, results):
     """Once each scheme: the size that both loaders must come to is the arithmetic's, to the byte (check_size)."""
     names = ["int8", "fp4", "nf4", "nf4-double"]

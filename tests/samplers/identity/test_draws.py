@@ -48,7 +48,7 @@ def test_native(rows: int, seed: int):
     draws.check("native", rows, 100 + seed)
 
 
-@pytest.mark.parametrize(("rows", "seed"), parts(few=35, many=250, count=6))
+@pytest.mark.parametrize(("rows", "seed"), parts(few=25, many=250, count=6))
 def test_triton(rows: int, seed: int):
     require("triton")
     if torch.cuda.is_available():
@@ -107,7 +107,7 @@ def test_u_at_the_ends_of_an_interval(p: SamplingParams, backend: str):
 
 def programs() -> Iterator[Any]:
     """Where filters keep much of a row, the interpreter takes long."""
-    fast = [*product(("none", "greedy"), ("tied", "riddled")), ("top_k", "tied"), ("top_p", "peaked")]
+    fast = [*product(("none", "greedy"), ("tied", "riddled")), ("top_k", "tied")]
     fast += [("chain", "one survivor")]
     for name, kind in product(SETTINGS, KINDS):
         is_slow = (name, kind) not in fast
@@ -177,7 +177,7 @@ def _native_in_child(x: np.ndarray) -> np.ndarray:
 def test_rows_anywhere_in_memory(backend: str):
     """Strided, offset, repeated and transposed views give what a copy of them gives."""
     rng = np.random.default_rng(2)
-    big = torch.from_numpy((3 * rng.standard_normal((4, 301))).astype(np.float32))
+    big = torch.from_numpy((3 * rng.standard_normal((4, 101))).astype(np.float32))
     views = [big[::2], big[1:, 7:], big[:, ::3], big[2].expand(3, -1), big.T[:4], big[:, :1]]
     if torch.cuda.is_available() and backend == "triton":
         views = [view.cuda() for view in views]
