@@ -20,6 +20,8 @@ from bench.loading.loaders import LOADERS, Load, load_ours
 from bench.loading.schemes import Scheme
 from tests.bench.command import run, saved
 
+pytestmark = pytest.mark.exhaustive  # its commands take seconds each
+
 TINY = ("tiny", "float32")
 
 

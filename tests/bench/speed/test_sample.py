@@ -122,6 +122,8 @@ def test_nothing_is_timed_where_ours_is_wrong(monkeypatch):
 
 USERS = """
 import torch
+
+pytestmark = pytest.mark.exhaustive  # its commands take seconds each
 def right(logits, params, seed):
     import samplers
     return samplers.sample(logits, params, seed=seed).tokens.tolist()

@@ -23,6 +23,8 @@ from model.study.sweep import MEASURES, Point, Settings, Spread, Sweep, over_see
 from samplers import SamplingParams
 from samplers.extras import how_to_install
 
+pytestmark = pytest.mark.exhaustive  # its commands take seconds each
+
 SMALL = Settings(temperature=(0.5, 1, 10), top_p=(0.01, 1), seeds=(0, 1), samples=3, max_new_tokens=12)
 FILES = ("sweep.json", "sweep.csv", "texts.jsonl")
 ARGUMENTS = ("-n", "6", "--temperature", "0.5", "10", "--top-p", "0", "1", "--seeds", "0", "1", "--samples", "2")
