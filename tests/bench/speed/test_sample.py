@@ -16,6 +16,8 @@ from bench.peers.base import SEED, DrawTokens, Unavailable
 from bench.speed import goals, sample, timing
 from tests.bench.command import run, saved
 
+pytestmark = pytest.mark.exhaustive  # its commands take seconds each
+
 SMALL = Case(vocabulary=300, batch=2, filters="k50+p.9")
 
 
@@ -122,8 +124,6 @@ def test_nothing_is_timed_where_ours_is_wrong(monkeypatch):
 
 USERS = """
 import torch
-
-pytestmark = pytest.mark.exhaustive  # its commands take seconds each
 def right(logits, params, seed):
     import samplers
     return samplers.sample(logits, params, seed=seed).tokens.tolist()
