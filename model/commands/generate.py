@@ -29,6 +29,7 @@ from model.commands.prompts import add_prompt_arguments, read_prompts
 from model.commands.terminal import counted, progress, report_speed, show, tell
 from model.decoding.batches import by_prompt, generate_texts
 from model.decoding.options import GenerationOptions
+from model.decoding.prompts import encode_prompts
 from model.decoding.writer import Generation, OnText
 from model.llama import Llama
 from model.tokenizer import Tokenizer
@@ -125,7 +126,7 @@ class Job:
     ) -> None:
         self.arguments, self.prompts, self.beams = arguments, prompts, beams
         self.llama, self.tokenizer = llama, tokenizer
-        self.prompt_ids = [tokenizer.encode(prompt) for prompt in prompts]
+        self.prompt_ids = encode_prompts(prompts, tokenizer, llama.config.vocab_size)
         self.texts_per_prompt = arguments.num_return_sequences
         self.text_count = len(prompts) * self.texts_per_prompt
         self.seed = chosen_seed(arguments)

@@ -55,7 +55,7 @@ def page_data(trace: DecodingTrace, settings: dict[str, str]) -> dict[str, Any]:
 def slider(f: Filter) -> dict[str, Any]:
     """The values that the slider of a filter accepts."""
     accepted = {name: getattr(f.accepts, name) for name in ("text", "low", "high", "open_low", "open_high")}
-    return {"name": f.name, "off": f.off, "is_whole": isinstance(f.off, int)} | accepted
+    return {"name": f.name, "off": f.off, "is_whole": f.is_integer} | accepted
 
 
 def step_data(step: Trace) -> dict[str, Any]:

@@ -201,6 +201,16 @@ def test_many_prompts_are_drawn_in_batches_with_streams_of_their_own(capsys):
     assert [line["ids"] for line in lines] == [row[0].ids for row in together]
 
 
+@pytest.mark.parametrize("output", [(), ("--json",), ("--out", "texts.jsonl")])
+def test_a_tokenizer_with_more_pieces_than_the_model_is_named(capsys, monkeypatch, tmp_path, llama_folder, output):
+    monkeypatch.chdir(tmp_path)
+    folder = llama_folder()
+    (folder / "tokenizer.model").write_bytes((BUILT_IN / "tokenizer.model").read_bytes())
+    status, _, error = run(capsys, "generate", str(folder), "-p", "Tell me a story", "-n", "4", *output)
+    assert status == 2 and not list(tmp_path.glob("texts*"))
+    assert "prompts[0] must hold token ids in 0 .. 96, got" in error and "(the tokenizer has 4096 pieces)" in error
+
+
 def test_a_folder_that_says_greedy_is_greedy(capsys, llama_folder):
     folder = llama_folder(vocab_size=4096)
     (folder / "tokenizer.model").write_bytes((BUILT_IN / "tokenizer.model").read_bytes())
