@@ -104,7 +104,7 @@ def penalised(batch: Batch, x: torch.Tensor, numbers: torch.Tensor) -> torch.Ten
             packed.layout(biases, batch.vocabulary, device) if biased else None,
             batch.allowed_on(device),
             history,
-            batch.integers_on(device, "history_start"),
+            None if history is None else batch.integers_on(device, "history_start"),
         ),
         numbers,
     )
