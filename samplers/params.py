@@ -32,7 +32,7 @@ SLOTS = {slot: f for f in FILTERS for slot in f.slots}
 ROW = np.dtype(
     [(name, "f4") for name in ("temperature", "inverse_temperature", "repetition", "presence", "frequency", "padding")]
     + [("min_tokens_to_keep", "i8")]
-    + [(slot, "i8" if isinstance(f.off, int) else "u8") for slot, f in SLOTS.items()]
+    + [(slot, "i8" if f.is_integer else "u8") for slot, f in SLOTS.items()]
 )
 MAX_VOCABULARY = 1 << 20
 
@@ -105,7 +105,7 @@ class SamplingParams:
         assign(self, "temperature", temperature)
         for f in FILTERS:
             value = getattr(self, f.name)
-            if isinstance(f.off, int):
+            if f.is_integer:
                 assign(self, f.name, integer(f.name, value, int(f.accepts.low)))
             else:
                 assign(self, f.name, within(f.name, number(f.name, value, f.accepts.text), f.accepts))

@@ -16,6 +16,7 @@ import numpy as np
 from samplers.backends.reference import penalised, refuse_flushing
 from samplers.batch import Array, Batch, History, Integers, Params
 from samplers.cached_property import cached_property
+from samplers.params import PENALTIES as PENALTY_NAMES
 from samplers.params import SamplingParams, integer
 from samplers.reference.draw import draw
 from samplers.reference.filters import stages
@@ -127,7 +128,7 @@ class Trace:
 
         Bias, mask and penalties stay unchanged. Raises: as SamplingParams; ValueError for a parameter of step 0.
         """
-        fixed = sorted(set(params) & {"repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"})
+        fixed = sorted(set(params) & set(PENALTY_NAMES))
         if fixed:
             raise ValueError(f"what_if must name parameters of temperature and filters, got {', '.join(fixed)}")
         return self._followed(replace(self.params, **params), self.seed, self.position, self.stream)

@@ -87,7 +87,7 @@ def permitted(row: np.ndarray, p: SamplingParams) -> np.ndarray:
 
 
 def loosened(f: Filter, value: float) -> float:
-    if isinstance(f.off, int):
+    if f.is_integer:
         return value
     return min(value * (1 + LOOSER), f.off) if f.off else value * (1 - LOOSER)
 

@@ -139,7 +139,7 @@ def params(rng: np.random.Generator, vocabulary: int, busy: float) -> SamplingPa
 
 def filter_value(f: Filter, rng: np.random.Generator) -> float:
     """A value over the whole range of a filter, or one that users choose."""
-    if isinstance(f.off, int):
+    if f.is_integer:
         return int(rng.integers(1, 80))
     value = float(rng.choice([rng.random(), 0.9, 0.95, 0.0]) if f.off else 10 ** rng.uniform(-8, -0.01))
     return value if value in f.accepts else 1e-6

@@ -52,6 +52,10 @@ class Filter:
     slots: Mapping[str, Callable[[Any], int]]
     summary: str
 
+    @property
+    def is_integer(self) -> bool:
+        return isinstance(self.off, int)
+
     def is_on(self, value: float) -> bool:
         return value != self.off
 

@@ -45,7 +45,7 @@ def params(greedy: bool = True, extreme: bool = False, penalties: bool = False) 
 
 
 def filter_values(f: Filter, least: float) -> st.SearchStrategy[float]:
-    if isinstance(f.off, int):
+    if f.is_integer:
         return st.integers(1, 100)
     if f.off:
         return st.floats(least if f.accepts.open_low else 0, f.off)

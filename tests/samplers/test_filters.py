@@ -90,7 +90,7 @@ def test_order_in_javascript():
 
 def values(f: Filter) -> list[float]:
     """Values that switch the filter on, from strict to lenient."""
-    return [v for v in ((5, 50) if isinstance(f.off, int) else (0.01, 0.3, 0.9)) if v in f.accepts]
+    return [v for v in ((5, 50) if f.is_integer else (0.01, 0.3, 0.9)) if v in f.accepts]
 
 
 @pytest.mark.parametrize("filter_", FILTERS, ids=NAMES)

@@ -78,7 +78,7 @@ def test_accepted(name):
         SamplingParams(**{name: value})
 
 
-RANGES = PENALTY_RANGES | {f.name: f.accepts for f in FILTERS if isinstance(f.off, float)}
+RANGES = PENALTY_RANGES | {f.name: f.accepts for f in FILTERS if not f.is_integer}
 
 
 @pytest.mark.parametrize("name", RANGES)
