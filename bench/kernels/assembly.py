@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-STREAMING = ("write_maxima", "weigh")  # the functions of `samplers/kernels/` whose loops pass over a row
-SELDOM = "append"  # a function that few turns of such a loop call
+STREAMING = ("write_maxima", "write_masses")  # the functions of `samplers/kernels/` whose loops pass over a row
 
 
 def ptxas_figures(log: str) -> dict[str, int]:
@@ -155,21 +154,20 @@ def functions_of(path: str) -> list[tuple[int, int, str]]:
     return [(node.lineno, node.end_lineno or 0, node.name) for node in nodes if isinstance(node, ast.FunctionDef)]
 
 
-def instructions_a_logit(sass: Sass, itemsize: int, a_turn: int) -> dict[str, tuple[float, float]]:
-    """Machine instructions a logit of each loop over a row: the least and the most that a turn takes.
+def streaming_loops(sass: Sass, itemsize: int, a_turn: int) -> dict[str, dict[str, float]]:
+    """Of each loop over a row: its instructions a logit, and its barriers in 32 logits of a thread.
 
-    Counted from the loop's first instruction to its branch back, along the shortest way through and along the longest
-    that goes by SELDOM; over the logits that a thread loads in a turn. Left out where those are not a multiple of
-    `a_turn`, or a function is called: then the loop was not understood.
+    Left out if a thread does not load `a_turn` logits in a turn, or if the loop has another branch or a call: then it
+    was not understood.
     """
-    found: dict[str, tuple[float, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for loop in loops_of(sass):
         code = [sass.instructions[i] for i in loop]
         function = next((name for name in STREAMING if name in code[-1].functions), "")
-        n = sum(i.bytes_loaded for i in code if i.functions[:1] != (function,)) // itemsize  # the rest are parameters
-        if function and n and n % a_turn == 0 and not any(i.is_call for i in code):
-            least, most = ways_through(sass, loop)
-            found.setdefault(function, (round(least / n, 1), round(most / n, 1)))  # inner loops end first
+        logits = sum(i.bytes_loaded for i in code) // itemsize
+        if function and logits == a_turn and not any(i.label or i.is_call for i in code[:-1]):
+            barriers = sum(i.opcode.startswith("BAR") for i in code)
+            found[function] = {"instructions": round(len(code) / logits, 1), "barriers": 32 * barriers / logits}
     return found
 
 
@@ -179,26 +177,3 @@ def loops_of(sass: Sass) -> Iterator[range]:
         head = sass.labels.get(instruction.label, index + 1)
         if head <= index:
             yield range(head, index + 1)
-
-
-def ways_through(sass: Sass, loop: range) -> tuple[int, int]:
-    """Instructions from the loop's head to its last, by branches forward alone: the fewest, and the most that go by
-    SELDOM as far as a branch leads past it.
-    """
-    least, most = {loop[-1]: 1}, {loop[-1]: (0, 1)}  # most: of SELDOM, negative, and of all
-    for index in reversed(loop[:-1]):
-        after = [i for i in followers(sass, index) if i in least]
-        if after:
-            seldom, instructions = max(most[i] for i in after)
-            least[index] = 1 + min(least[i] for i in after)
-            most[index] = seldom - (SELDOM in sass.instructions[index].functions), instructions + 1
-    return least[loop[0]], most[loop[0]][1]
-
-
-def followers(sass: Sass, index: int) -> Iterator[int]:
-    """The instructions further on that can come next."""
-    instruction = sass.instructions[index]
-    if instruction.falls_through:
-        yield index + 1
-    if sass.labels.get(instruction.label, 0) > index:
-        yield sass.labels[instruction.label]

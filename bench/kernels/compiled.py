@@ -25,7 +25,8 @@ from samplers import SamplingParams
 from samplers.backends import triton
 from samplers.batch import Batch
 from samplers.kernels import launch
-from samplers.kernels.sampler import TILE
+from samplers.kernels.streaming import LANE
+from samplers.kernels.ways import WAYS, Division
 
 ROWS = 16
 
@@ -56,11 +57,10 @@ def launch_of(variant: Variant) -> Launch:
         if kernel.fn.__name__ == variant.kernel:
             raise Launched(kernel, arguments, options)
 
-    parts = 4 if variant.kernel in ("maxima_kernel", "choice_kernel") else 1
     with (
         mock.patch.object(JITFunction, "run", record),
         mock.patch.object(triton, "device_of", lambda _: torch.device("cpu")),
-        mock.patch.object(launch, "parts_of_a_row", lambda *_: parts),
+        mock.patch.object(launch, "division", lambda *_: Division(WAYS[0], tiles=4, parts=1)),
     ):
         try:
             enter(variant)
@@ -71,9 +71,9 @@ def launch_of(variant: Variant) -> Launch:
 
 def enter(variant: Variant) -> None:
     """Calls the function that launches the kernel."""
-    if variant.kernel == "weights_kernel":
-        launch.weights(torch.zeros(ROWS))
-    elif variant.kernel == "filtered_kernel":
+    if variant.kernel in ("weights_kernel", "floors_kernel"):
+        (launch.weights if variant.kernel == "weights_kernel" else launch.floors)(torch.zeros(ROWS))
+    elif variant.kernel == "filtered_kernel" or variant.purpose == "limits":
         triton.filter_logits(batch(variant))
     else:
         triton.sample(batch(variant), variant.details)
@@ -84,7 +84,11 @@ def batch(variant: Variant) -> Batch:
     has_bias, has_history = "bias" in variant.changes, "history" in variant.changes
     return Batch(
         torch.zeros((ROWS, variant.vocabulary), dtype=getattr(torch, variant.dtype)),
-        SamplingParams(logit_bias={1: 0.5} if has_bias else None, repetition_penalty=1.1 if has_history else 1.0),
+        SamplingParams(
+            top_p=1.0 if variant.purpose == "draw" else 0.9,
+            logit_bias={1: 0.5} if has_bias else None,
+            repetition_penalty=1.1 if has_history else 1.0,
+        ),
         history=[[1, 2]] * ROWS if has_history else None,
         allowed=torch.ones(variant.vocabulary, dtype=torch.bool) if "allowed" in variant.changes else None,
     )
@@ -112,9 +116,9 @@ def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
 def read_nvidia(kernel: Any, log: str, variant: Variant) -> Record:
     sass = assembly.disassembled(kernel.asm["cubin"], knobs.nvidia.nvdisasm.path)
     itemsize = getattr(torch, variant.dtype).itemsize
-    a_turn = TILE.value // (32 * kernel.metadata.num_warps)
+    a_turn = WAYS[0].steps * LANE.value // 32
     return {
         **assembly.ptxas_figures(log),
         **assembly.float32_in_ptx(kernel.asm["ptx"]),
-        "instructions_a_logit": assembly.instructions_a_logit(sass, itemsize, a_turn),
+        "loops": assembly.streaming_loops(sass, itemsize, a_turn),
     }

@@ -21,13 +21,13 @@ from bench.records import Record
 
 FAULTS = ("spill_stores", "spill_loads", "contractible", "approximate", "flushing")
 FUSED_IN_A_WEIGHT = 8
-WEIGHS_NOTHING = ("maxima_kernel", "count_kernel", "penalise_kernel")
+WEIGHS_NOTHING = ("maxima_kernel", "floors_kernel", "count_kernel", "penalise_kernel")
 CAPTION = (
     "Compiled as the launcher launches them, in an empty cache. Registers of a thread and bytes that it spills: ptxas "
     "-v of the very binary. Fused: float32 multiply-adds in the PTX, eight a weight, as the definition has them. "
     "Inexact: float32 operations that could be fused as well, that approximate or flush subnormals. "
-    "Instructions a logit: machine code of the loops over a row, along a turn's shortest way through and along its "
-    "longest that lists no token. AMD, where nothing has run yet, is shown and not judged."
+    "Instructions a logit: machine code of the loops over a row; in parentheses the barriers in 32 logits of a thread. "
+    "AMD, where nothing has run yet, is shown and not judged."
 )
 
 
@@ -134,9 +134,5 @@ def cells(record: Record) -> list[str]:
         return [*first, record["unavailable"]]
     spilled, inexact = (sum(record[name] for name in names) for names in (FAULTS[:2], FAULTS[2:]))
     figures = (record["registers"], spilled, record["shared"], record["fused"], inexact)
-    loops = [f"{name} {span(*ends)}" for name, ends in record.get("instructions_a_logit", {}).items()]
+    loops = [f"{n} {c['instructions']:g} ({c['barriers']:g})" for n, c in record.get("loops", {}).items()]
     return [*first, *(f"{value:,}" for value in figures), "\n".join(loops), f"{record['seconds']:.1f}"]
-
-
-def span(least: float, most: float) -> str:
-    return f"{least:g}" if least == most else f"{least:g} to {most:g}"

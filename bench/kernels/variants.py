@@ -25,20 +25,26 @@ class Variant:
     vocabulary: int = EVEN
     details: bool = False
     changes: tuple[str, ...] = ()
+    purpose: str = ""  # of weigh_kernel: to draw; of choose_kernel: to limit
 
     def __str__(self) -> str:
-        words = [self.dtype, *self.changes]
+        words = [self.dtype, *self.changes, *[self.purpose] * bool(self.purpose)]
         return ", ".join(words + ["details"] * self.details + ["odd V"] * (self.vocabulary % 16 > 0))
 
 
 def variants() -> list[Variant]:
     """All of them."""
     rows = list(product(DTYPES, (EVEN, ODD)))
-    drawing = product(("row_kernel", "choice_kernel"), rows, (False, True))
+    drawing = [(*row, details) for row in rows for details in (False, True)]
     return [
-        *(Variant(kernel, *row, details) for kernel, row, details in drawing),
-        *(Variant(kernel, *row) for kernel in ("maxima_kernel", "filtered_kernel") for row in rows),
+        *(Variant("maxima_kernel", *row) for row in rows),
+        *(Variant("weigh_kernel", *row) for row in rows),
+        *(Variant("weigh_kernel", *row, purpose="draw") for row in drawing),
+        *(Variant("choose_kernel", *row) for row in drawing),
+        *(Variant("choose_kernel", *row, purpose="limits") for row in rows),
+        *(Variant("filtered_kernel", *row) for row in rows),
         Variant("weights_kernel"),
+        Variant("floors_kernel"),
         *(Variant("count_kernel", vocabulary=vocabulary, changes=("history",)) for vocabulary in (EVEN, ODD)),
         *(Variant("penalise_kernel", *row, changes=changes) for row in rows for changes in CHANGES),
     ]
@@ -47,8 +53,10 @@ def variants() -> list[Variant]:
 def one_of_each(dtype: str = "float32") -> list[Variant]:
     """Each kernel once, with all that it can do."""
     return [
-        *(Variant(kernel, dtype, details=True) for kernel in ("row_kernel", "choice_kernel")),
-        *(Variant(kernel, dtype) for kernel in ("maxima_kernel", "filtered_kernel")),
+        Variant("maxima_kernel", dtype),
+        Variant("weigh_kernel", dtype, details=True, purpose="draw"),
+        Variant("choose_kernel", dtype, details=True),
+        Variant("filtered_kernel", dtype),
         *(Variant(kernel, dtype, changes=CHANGES[-1]) for kernel in ("count_kernel", "penalise_kernel")),
-        Variant("weights_kernel"),
+        *(Variant(kernel) for kernel in ("weights_kernel", "floors_kernel")),
     ]

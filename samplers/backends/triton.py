@@ -8,13 +8,14 @@ import torch
 import triton
 
 from samplers.backends.contract import Columns, Filtered
-from samplers.batch import Batch
+from samplers.batch import Array, Batch, on_device
 from samplers.kernels import launch
 from samplers.kernels.fixed_point import ONE
-from samplers.kernels.launch import Rows
+from samplers.kernels.launch import Number, Rows
 from samplers.kernels.penalties import Penalties, penalise
 from samplers.kernels.sampler import WIDTH
 from samplers.params import PLAIN, PackedParams
+from samplers.reference.filters import stages
 
 
 def sample(batch: Batch, details: bool) -> Columns:
@@ -22,10 +23,8 @@ def sample(batch: Batch, details: bool) -> Columns:
     device = device_of(batch)
     with current(device):
         rows = rows_of(batch, device)
-        out = launch.sample(rows, batch.size, details)
-        tokens, weight, total, kept = out.integers
-        logprobs, entropy, _ = out.floats
-        kept = kept.to(torch.int32)
+        out, _ = launch.sample(rows, details)
+        tokens, weight, total, kept, logprobs, entropy, _ = out
         if not details:
             return Columns(tokens, weight, total, kept, logprobs, None, None, None)
         return Columns(tokens, weight, total, kept, logprobs, model_logprobs(batch, rows, tokens), entropy, None)
@@ -34,16 +33,16 @@ def sample(batch: Batch, details: bool) -> Columns:
 def filter_logits(batch: Batch) -> Filtered:
     device = device_of(batch)
     with current(device):
-        filtered, out = launch.filter_logits(rows_of(batch, device), batch.size)
-        return filtered, out.integers[0] >= 0
+        filtered, out = launch.filter_logits(rows_of(batch, device))
+        return filtered, out.tokens >= 0
 
 
 def model_logprobs(batch: Batch, rows: Rows, tokens: torch.Tensor) -> torch.Tensor:
     """ln of each token's probability under softmax of the untouched logits (step 6): float32 [B]."""
     x = logits_of(batch, tokens.device)
-    plain = rows._replace(x=x, stride=x.stride(0), table=PLAIN.packed.layout(table, tokens.device), table_step=0)
-    out = launch.sample(plain, len(x), details=False)
-    total, m = out.integers[2].double(), out.floats[2].double()
+    plain = PLAIN.packed.layout(table, tokens.device)
+    out, _ = launch.sample(rows._replace(x=x, table=plain, has_totals=True, has_filters=False), details=False)
+    total, m = out.total.double(), out.m.double()
     logit = x.gather(1, tokens.clamp(min=0)[:, None])[:, 0].double()
     valid = (tokens >= 0) & (total > 0)
     return torch.where(valid, logit - m - torch.log(total / ONE.value), torch.nan).float()
@@ -51,7 +50,7 @@ def model_logprobs(batch: Batch, rows: Rows, tokens: torch.Tensor) -> torch.Tens
 
 def device_of(batch: Batch) -> torch.device:
     device = batch.rows.device if isinstance(batch.rows, torch.Tensor) else torch.device("cpu")
-    if device.type == "cpu" and isinstance(launch.row_kernel, triton.JITFunction):
+    if device.type == "cpu" and isinstance(launch.choose_kernel, triton.JITFunction):
         raise RuntimeError(
             "backend 'triton' must have its logits on a GPU, got them on the CPU; with TRITON_INTERPRET=1, set before "
             "Python starts, it runs there too"
@@ -67,22 +66,39 @@ def current(device: torch.device) -> AbstractContextManager[None]:
 def rows_of(batch: Batch, device: torch.device) -> Rows:
     """The batch after step 0, as the kernels read it."""
     packed = batch.params
-    numbers = packed.layout(table, device) if packed.device_table is None else packed.device_table
+    numbers, has_totals, has_filters = packed.layout(inputs, device)
     x = penalised(batch, logits_of(batch, device), numbers)
-    seed, position, stream = (batch.integers_on(device, name) for name in ("seed", "position", "stream"))
+    stream = Number(None, 0) if batch.stream is None else number_of(batch.stream, device)
     return Rows(
         x,
-        x.stride(0),
-        batch.vocabulary,
         numbers,
-        int(len(numbers) > 1),
-        seed,
-        int(len(seed) > 1),
-        position,
-        int(len(position) > 1),
+        None,
+        number_of(batch.seed, device),
+        number_of(batch.position, device),
         stream,
-        int(len(stream) > 1),
+        launch.STREAM_IS_ROW.value if batch.stream is None else 0,
+        has_totals,
+        has_filters,
     )
+
+
+def number_of(value: int | Array, device: torch.device) -> Number:
+    if isinstance(value, int):
+        return Number(None, value)
+    tensor = on_device(value, device)
+    return Number(tensor, int(len(tensor) > 1))
+
+
+def inputs(packed: PackedParams, device: torch.device) -> tuple[torch.Tensor, bool, bool]:
+    """The parameters on the device, whether any row needs its total mass, and whether any has a filter.
+
+    A table that the caller changes on the device may come to need both.
+    """
+    if packed.device_table is not None:
+        return packed.device_table, True, True
+    has_totals = any(p.temperature > 0 and not p.top_k for p in packed.rows)
+    has_filters = any(p.temperature == 0 or any(stages(p)) for p in packed.rows)
+    return table(packed, device), has_totals, has_filters
 
 
 def logits_of(batch: Batch, device: torch.device) -> torch.Tensor:

@@ -7,6 +7,7 @@ that Triton fuses only the operations that are written as fma.
 import triton
 import triton.language as tl
 from triton import knobs
+from triton.language.target_info import cuda_capability_geq
 
 ONE: tl.constexpr = tl.constexpr(1 << 40)  # the weight of the most probable token
 LOWEST: tl.constexpr = tl.constexpr(-60.0)  # e^-60 is far below one unit
@@ -30,11 +31,17 @@ FMA_ROUNDS_TWICE: tl.constexpr = tl.constexpr(
 
 
 @triton.jit
-def widened(x):
-    """Logits as float32, with -0 as 0. bfloat16 is converted by its bits: Triton's interpreter loses its subnormals."""
+def float32_of(x):
+    """Logits as float32. bfloat16 is converted by its bits: Triton's interpreter loses its subnormals."""
     if x.dtype == tl.bfloat16:
         x = (x.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
-    return x.to(tl.float32) + 0.0
+    return x.to(tl.float32)
+
+
+@triton.jit
+def widened(x):
+    """Logits as float32, with -0 as 0."""
+    return float32_of(x) + 0.0
 
 
 @triton.jit
@@ -66,7 +73,22 @@ def weight(d):
     e = fma(e, s, C0 * TWO_40)
     # 3. times 2^j through the exponent, rounded down: the shift keeps only the last bits of `shifted`, which hold j
     bits = e.to(tl.int32, bitcast=True) + (shifted.to(tl.int32, bitcast=True) << 23)
+    if converts_slowly():
+        return floor_by_shifts(bits)
     return bits.to(tl.float32, bitcast=True).to(tl.int64)
+
+
+@triton.jit
+def converts_slowly():
+    """Whether the GPU converts float32 to int64 at an eighth of the usual rate (compute capability 8.6, 8.9, 12)."""
+    return (cuda_capability_geq(8, 6) and not cuda_capability_geq(9, 0)) or cuda_capability_geq(12, 0)
+
+
+@triton.jit
+def floor_by_shifts(bits):
+    """The float32 in 0 .. 2^40 with these bits, rounded down: int64."""
+    significand = ((bits & 0x7FFFFF) | 0x800000).to(tl.int64)
+    return (significand << 17) >> tl.minimum(167 - (bits >> 23), 63).to(tl.int64)  # 167: the exponent of 2^40
 
 
 @triton.jit

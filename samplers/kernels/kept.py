@@ -9,9 +9,10 @@ import triton
 import triton.language as tl
 
 from samplers.kernels.fixed_point import distance, surprisal, weight, widened
-from samplers.kernels.keys import LAST, LAST_ID, key_of, order_of
+from samplers.kernels.keys import LAST, LAST_ID, LAST_KEY, key_of, order_of
+from samplers.kernels.scratch import LIMITS
 
-PART: tl.constexpr = tl.constexpr(256)  # tokens that a search reads at once
+PART: tl.constexpr = tl.constexpr(512)  # tokens that a search reads at once
 
 
 class Tokens(NamedTuple):
@@ -33,7 +34,6 @@ MEAN: tl.constexpr = tl.constexpr(4)  # typical: D̄,
 TYPICAL: tl.constexpr = tl.constexpr(5)  # and the last token by (|D - D̄|, id)
 EPSILON: tl.constexpr = tl.constexpr(6)
 ETA: tl.constexpr = tl.constexpr(8)
-LIMITS: tl.constexpr = tl.constexpr(10)
 
 
 @triton.jit
@@ -53,11 +53,14 @@ def set_cutoff(limits, WHICH: tl.constexpr, least, first):
 
 
 @triton.jit
-def keep_everything(limits, last_key):
-    """Keeps every token up to the int32 key; LAST_KEY keeps all above -inf.
+def keep_all(limits):
+    """Keeps every token above -inf."""
+    keep_up_to(limits, tl.full((), LAST_KEY, tl.int32))
 
-    Each number is stored once, so the programs of a row may do this at the same time.
-    """
+
+@triton.jit
+def keep_up_to(limits, last_key):
+    """Keeps every token up to the int32 key."""
     for which in tl.static_range(BY_MASS, LIMITS):
         tl.store(limits + which, LAST if which == TYPICAL else 0)
     set_limit(limits, PREFIX, order_of(last_key, LAST_ID))

@@ -1,203 +1,290 @@
 """The kernels and their launches.
 
-With many rows, one program per row does everything. With few rows, many programs share a row in two launches, to use
-the whole GPU; the last program that has weighed its part chooses. Both sum integers, so the results are identical.
+A batch takes up to three launches. `maxima_kernel` and `weigh_kernel` read the rows, with many programs a row if there
+are few rows. `choose_kernel` takes one program a row; it reads only what the first filter may keep. A batch without
+filters needs no third launch: the last program of a row to finish weighing draws. A batch in which every row has a
+top-k needs no second one.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from samplers.kernels.fixed_point import weight, widened
-from samplers.kernels.kept import LIMITS, Tokens, is_kept, mass
+from samplers.kernels.direct import OPTIONS, Kernel
+from samplers.kernels.fixed_point import floor_by_shifts, weight, widened
+from samplers.kernels.kept import Tokens, is_kept, keep_all
 from samplers.kernels.philox import random_bits
 from samplers.kernels.sampler import (
-    GROUP,
-    INFINITY,
-    TILE,
     WIDTH,
-    Scratch,
-    Shortlist,
+    Drawn,
     choose,
-    empty_shortlist,
-    entropy,
-    greatest,
+    choose_from_all,
     inverse_temperature_of,
     is_valid,
+    needs_total,
     temperature_of,
     weigh,
-    write_maxima,
 )
+from samplers.kernels.scratch import DONE, scratch_of, words_of
+from samplers.kernels.streaming import INFINITY, LANE, write_maxima
+from samplers.kernels.ways import CHOICE_WARPS, division
 
-CAPACITY = 4096  # of a row's list of ids; a row that needs more is read as a whole
-STATE: tl.constexpr = tl.constexpr(3)  # int64 numbers per row that its programs share
-PROGRAMS_PER_SM = 2
+FILTERED_TILE = 1024  # logits of a program that writes filtered logits
+BLOCK = 512  # weights of a program
 GREATEST: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffffep+127"))
-# Triton fuses only the operations that are written as fma.
-OPTIONS = {"num_warps": 16, "enable_fp_fusion": False}
+# Flags: how the seed and the stream of a row are found.
+SEED_BY_SLOT: tl.constexpr = tl.constexpr(1)  # in a tensor of slots, not of rows
+STREAM_BY_SLOT: tl.constexpr = tl.constexpr(2)
+STREAM_IS_ROW: tl.constexpr = tl.constexpr(4)  # the row's number
+# What Triton must not compile a variant for; a direct launch relies on it.
+TENSORS = ["table", "slots", "seeds", "positions", "streams"]
+UNSPECIALIZED = ["table_step", "seed", "position", "stream", "flags", "words", "parts", "tiles", "batch"]
+
+
+class Number(NamedTuple):
+    """A seed, position or stream: one for all rows, or a tensor."""
+
+    tensor: torch.Tensor | None  # int64
+    value: int  # the number; the step in the tensor
 
 
 class Rows(NamedTuple):
-    """The inputs: pointers, and the step from one row to the next (0: one entry for all rows)."""
+    """The inputs of a batch."""
 
-    x: torch.Tensor  # [B, V]
-    stride: int
-    vocabulary: int
+    x: torch.Tensor  # [B, V], the logits of a row adjacent in memory
     table: torch.Tensor  # int64 [R, WIDTH], parameters
-    table_step: int
-    seed: torch.Tensor  # int64; in memory, so each replay of a captured graph reads new values
-    seed_step: int
-    position: torch.Tensor
-    position_step: int
-    stream: torch.Tensor
-    stream_step: int
-
-
-class Workspace(NamedTuple):
-    """The memory of all rows: one `Scratch` after the other."""
-
-    maxima: torch.Tensor
-    masses: torch.Tensor
-    ids: torch.Tensor
-    capacity: int  # ids per row
-    limits: torch.Tensor
-    state: torch.Tensor
+    slots: torch.Tensor | None  # int64 [B], each row's place in the table; None: its own number, or 0 if R = 1
+    seed: Number
+    position: Number
+    stream: Number
+    flags: int  # SEED_BY_SLOT ...
+    has_totals: bool  # whether any row needs its total mass
+    has_filters: bool
 
 
 class Output(NamedTuple):
-    """The outputs: integers [4, B] (token, weight, total, kept), floats [3, B] (logprob, entropy, max)."""
+    """The outputs of a batch, [B] each: views of one tensor."""
 
-    integers: torch.Tensor
-    floats: torch.Tensor
-    batch: int
-
-
-@triton.jit
-def scratch_of(workspace, row, vocabulary):
-    tiles = tl.cdiv(vocabulary, TILE)
-    return Scratch(
-        workspace.maxima + row * tiles * (TILE // GROUP),
-        workspace.masses + row * tiles,
-        workspace.ids + row * workspace.capacity,
-        workspace.capacity,
-        workspace.limits + row * LIMITS,
-        workspace.state + row * STATE,
-    )
+    tokens: torch.Tensor  # int64
+    weight: torch.Tensor  # int64
+    total: torch.Tensor  # int64
+    kept: torch.Tensor  # int32
+    logprobs: torch.Tensor  # float32
+    entropy: torch.Tensor  # float32; only with details
+    m: torch.Tensor  # float32, the greatest logit
 
 
 @triton.jit
-def tokens_of(rows, row, scratch, m, inverse_temperature):
-    """All tokens of a row."""
-    return Tokens(rows.x + row * rows.stride, scratch.ids, False, rows.vocabulary, m, inverse_temperature)
+def number_of(tensor, value, at):
+    """A seed, position or stream, int64; see `Number`."""
+    number = value.to(tl.int64)
+    if tensor is not None:
+        number = tl.load(tensor + at * number)
+    return number
 
 
 @triton.jit
-def bits_of(rows, row):
-    seed = tl.load(rows.seed + row * rows.seed_step)
-    position = tl.load(rows.position + row * rows.position_step)
-    return random_bits(seed, position, tl.load(rows.stream + row * rows.stream_step))
+def bits_of(row, slot, seeds, seed, positions, position, streams, stream, flags):
+    """The 64 random bits of a row."""
+    seed_at = tl.where(flags & SEED_BY_SLOT != 0, slot, row)
+    stream_at = tl.where(flags & STREAM_BY_SLOT != 0, slot, row)
+    of_stream = number_of(streams, stream, stream_at) + tl.where(flags & STREAM_IS_ROW != 0, row, 0)
+    return random_bits(number_of(seeds, seed, seed_at), number_of(positions, position, row), of_stream)
 
 
 @triton.jit
-def weighed(rows, row, begin, end, scratch, SHARED: tl.constexpr):
-    """The row's tokens with their maximum, its parameters, and the shortlist of the tokens from begin to end."""
-    p = rows.table + row * rows.table_step * WIDTH
-    inverse_temperature = inverse_temperature_of(p)
-    tokens = tokens_of(rows, row, scratch, 0.0, inverse_temperature)
-    tokens = tokens_of(rows, row, scratch, greatest(tokens, scratch), inverse_temperature)
-    shortlist = empty_shortlist()
-    if is_valid(tokens):
-        shortlist = weigh(tokens, begin, end, p, scratch, SHARED)
-    return tokens, p, shortlist
+def slot_of(row, slots, table_step):
+    """A row's place in the table of parameters."""
+    slot = row * table_step
+    if slots is not None:
+        slot = tl.load(slots + row)
+    return slot
 
 
 @triton.jit
-def finish(rows, row, tokens, p, shortlist, scratch, out, DETAILS: tl.constexpr):
-    """Steps 4 to 6 of a weighed row; -1, zeros and NaN if it is invalid."""
-    token = tl.full((), -1, tl.int64)
-    w, total, kept = token * 0, token * 0, token * 0
-    logprob = tl.full((), float("nan"), tl.float32)
-    nats = logprob
-    if is_valid(tokens):
-        token, tokens, total, kept = choose(tokens, shortlist, p, bits_of(rows, row), scratch)
-        token = tl.minimum(token, rows.vocabulary - 1)  # greater only if another stream writes the row meanwhile
-        x = widened(tl.load(tokens.x + token))
-        w = mass(x, tokens)
-        logprob = tl.log(w.to(tl.float64) / total.to(tl.float64)).to(tl.float32)
-        if DETAILS:
-            nats = entropy(tokens, scratch.limits, total).to(tl.float32)
-    tl.store(out.integers + row, token)
-    tl.store(out.integers + out.batch + row, w)
-    tl.store(out.integers + 2 * out.batch + row, total)
-    tl.store(out.integers + 3 * out.batch + row, kept)
-    tl.store(out.floats + row, logprob)
-    tl.store(out.floats + out.batch + row, nats)
-    tl.store(out.floats + 2 * out.batch + row, tokens.m)
+def part_of_row(size, tiles, WARPS: tl.constexpr, STEPS: tl.constexpr):
+    """The ids that this program reads: begin, a multiple of the tile, and end."""
+    tile_size: tl.constexpr = WARPS * STEPS * LANE
+    begin = tl.program_id(1) * tiles * tile_size
+    return begin, tl.minimum(begin + tiles * tile_size, size)
 
 
 @triton.jit
-def row_kernel(rows, workspace, out, DETAILS: tl.constexpr):
-    """One program per row does everything. Grid (B,)."""
+def greatest_of(scratch, parts, WARPS: tl.constexpr):
+    """The greatest logit of the row, from those of its parts."""
+    m = tl.full((), -INFINITY, tl.float32)
+    for start in range(0, parts, WARPS * 32):
+        i = start + tl.arange(0, WARPS * 32)
+        m = tl.maximum(m, tl.max(tl.load(scratch.tops + i, mask=i < parts, other=-INFINITY)))
+    return m
+
+
+@triton.jit
+def no_draw(m):
+    """The result of an invalid row."""
+    zero = tl.full((), 0, tl.int64)
+    return Drawn(zero - 1, zero, zero, zero, tl.full((), float("nan"), tl.float64))
+
+
+@triton.jit
+def write(out, batch, row, drawn, m):
+    """Stores a row's results in the places that `Output` views."""
+    floats = out.to(tl.pointer_type(tl.float32), bitcast=True) + 6 * batch + row
+    tl.store(out + row, drawn.token)
+    tl.store(out + batch + row, drawn.w)
+    tl.store(out + 2 * batch + row, drawn.total)
+    tl.store(out.to(tl.pointer_type(tl.int32), bitcast=True) + 6 * batch + row, drawn.kept.to(tl.int32))
+    tl.store(floats + batch, tl.log(drawn.w.to(tl.float64) / drawn.total.to(tl.float64)).to(tl.float32))
+    tl.store(floats + 2 * batch, drawn.nats.to(tl.float32))
+    tl.store(floats + 3 * batch, m)
+
+
+@triton.jit(do_not_specialize=["words", "tiles"])
+def maxima_kernel(
+    x,
+    stride: tl.int64,
+    vocabulary: tl.int32,
+    scratch,
+    words: tl.int64,
+    tiles: tl.int32,
+    WARPS: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    """Step 1: the greatest logit of each group, and of this part of the row. Grid (B, parts)."""
     row = tl.program_id(0).to(tl.int64)
-    scratch = scratch_of(workspace, row, rows.vocabulary)
-    write_maxima(tokens_of(rows, row, scratch, 0.0, 1.0), 0, rows.vocabulary, scratch)
-    tl.debug_barrier()  # makes the stores of each thread visible to all
-    tokens, p, shortlist = weighed(rows, row, 0, rows.vocabulary, scratch, SHARED=False)
-    tl.debug_barrier()
-    finish(rows, row, tokens, p, shortlist, scratch, out, DETAILS)
-
-
-@triton.jit
-def maxima_kernel(rows, workspace, part):
-    """The first launch of two: the maxima of one part of a row. Grid (B, parts); part is a multiple of TILE."""
-    row, begin = tl.program_id(0).to(tl.int64), tl.program_id(1) * part
-    scratch = scratch_of(workspace, row, rows.vocabulary)
+    begin, end = part_of_row(vocabulary, tiles, WARPS, STEPS)
+    of_row = scratch_of(scratch, words, row, vocabulary, STEPS)
     if begin == 0:
-        for i in tl.static_range(STATE):
-            tl.store(scratch.state + i, 0)
-    end = tl.minimum(begin + part, rows.vocabulary)
-    write_maxima(tokens_of(rows, row, scratch, 0.0, 1.0), begin, end, scratch)
+        tl.store(of_row.counters + DONE, 0)
+    top = write_maxima(x + row * stride, begin, end, vocabulary, of_row.maxima, WARPS, STEPS)
+    tl.store(of_row.tops + tl.program_id(1), top)
+
+
+@triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=TENSORS)
+def weigh_kernel(
+    x,
+    stride: tl.int64,
+    vocabulary: tl.int32,
+    table,
+    table_step: tl.int32,
+    slots,
+    seeds,
+    seed: tl.int64,
+    positions,
+    position: tl.int64,
+    streams,
+    stream: tl.int64,
+    flags: tl.int32,
+    scratch,
+    words: tl.int64,
+    tiles: tl.int32,
+    out,
+    batch: tl.int64,
+    DETAILS: tl.constexpr,
+    DRAW: tl.constexpr,
+    WARPS: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    """Step 3: the mass of each chunk of this part of the row. Grid (B, parts).
+
+    DRAW: no row has a filter, and the last program of a row to get here draws.
+    """
+    row, parts = tl.program_id(0).to(tl.int64), tl.num_programs(1)
+    of_row = scratch_of(scratch, words, row, vocabulary, STEPS)
+    slot = slot_of(row, slots, table_step)
+    p = table + slot * WIDTH
+    m = greatest_of(of_row, parts, WARPS)
+    tokens = Tokens(x + row * stride, of_row.ids, False, vocabulary, m, inverse_temperature_of(p))
+    if is_valid(m) & needs_total(p):
+        begin, end = part_of_row(vocabulary, tiles, WARPS, STEPS)
+        weigh(tokens, begin, end, of_row, WARPS, STEPS)
+    if DRAW:
+        tl.debug_barrier()  # completes this program's stores before it counts itself done: Triton orders only scalars
+        done = tl.atomic_add(of_row.counters + DONE, 1)
+        tl.debug_barrier()
+        if done == parts - 1:
+            drawn = no_draw(m)
+            if is_valid(m):
+                keep_all(of_row.limits)
+                bits = bits_of(row, slot, seeds, seed, positions, position, streams, stream, flags)
+                drawn = choose_from_all(tokens, parts, bits, of_row, DETAILS, WARPS, STEPS)
+            write(out, batch, row, drawn, m)
+
+
+@triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=TENSORS)
+def choose_kernel(
+    x,
+    stride: tl.int64,
+    vocabulary: tl.int32,
+    table,
+    table_step: tl.int32,
+    slots,
+    seeds,
+    seed: tl.int64,
+    positions,
+    position: tl.int64,
+    streams,
+    stream: tl.int64,
+    flags: tl.int32,
+    scratch,
+    words: tl.int64,
+    parts: tl.int32,
+    out,
+    batch: tl.int64,
+    DETAILS: tl.constexpr,
+    WITH_LIMITS: tl.constexpr,
+    WARPS: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    """Steps 2 and 4 to 6. Grid (B,)."""
+    row = tl.program_id(0).to(tl.int64)
+    of_row = scratch_of(scratch, words, row, vocabulary, STEPS)
+    slot = slot_of(row, slots, table_step)
+    p = table + slot * WIDTH
+    m = greatest_of(of_row, parts, WARPS)
+    drawn = no_draw(m)
+    if is_valid(m):
+        tokens = Tokens(x + row * stride, of_row.ids, False, vocabulary, m, inverse_temperature_of(p))
+        bits = bits_of(row, slot, seeds, seed, positions, position, streams, stream, flags)
+        drawn = choose(tokens, parts, bits, of_row, p, DETAILS, WITH_LIMITS, WARPS, STEPS)
+    write(out, batch, row, drawn, m)
 
 
 @triton.jit
-def choice_kernel(rows, workspace, out, part, DETAILS: tl.constexpr):
-    """The second launch of two: weighs one part of a row; the last program to finish chooses. Grid (B, parts)."""
-    row, begin = tl.program_id(0).to(tl.int64), tl.program_id(1) * part
-    scratch = scratch_of(workspace, row, rows.vocabulary)
-    end = tl.minimum(begin + part, rows.vocabulary)
-    tokens, p, shortlist = weighed(rows, row, begin, end, scratch, SHARED=True)
-    tl.atomic_add(scratch.state + 1, shortlist.finite)
-    tl.debug_barrier()  # completes this program's stores before it counts itself done: Triton orders only scalars
-    done = tl.atomic_add(scratch.state + 2, 1)
-    tl.debug_barrier()
-    if done == tl.num_programs(1) - 1:
-        size, finite = tl.load(scratch.state, volatile=True), tl.load(scratch.state + 1, volatile=True)
-        shortlist = Shortlist(shortlist.last_key, size, finite)
-        finish(rows, row, tokens, p, shortlist, scratch, out, DETAILS)
-
-
-@triton.jit
-def filtered_kernel(rows, out, limits, filtered):
+def filtered_kernel(
+    x,
+    stride,
+    vocabulary,
+    table,
+    table_step,
+    slots,
+    scratch,
+    words,
+    out,
+    batch,
+    filtered,
+    TILE: tl.constexpr,
+    STEPS: tl.constexpr,
+):
     """filtered float32 [B, V]: x / T if kept, else -inf. Grid (B, tiles)."""
     row, start = tl.program_id(0).to(tl.int64), tl.program_id(1) * TILE
-    p = rows.table + row * rows.table_step * WIDTH
-    inverse_temperature = inverse_temperature_of(p)
-    m = tl.load(out.floats + 2 * out.batch + row)
+    p = table + slot_of(row, slots, table_step) * WIDTH
+    limits = scratch_of(scratch, words, row, vocabulary, STEPS).limits
+    m = tl.load(out.to(tl.pointer_type(tl.float32), bitcast=True) + 9 * batch + row)
     ids = start + tl.arange(0, TILE)
-    in_row = ids < rows.vocabulary
-    x = widened(tl.load(rows.x + row * rows.stride + ids, mask=in_row, other=-INFINITY))
+    in_row = ids < vocabulary
+    logits = widened(tl.load(x + row * stride + ids, mask=in_row, other=-INFINITY))
     kept = in_row & False
-    if tl.load(out.integers + row) >= 0:
-        tokens = Tokens(rows.x, rows.x, False, rows.vocabulary, m, inverse_temperature)
-        kept = is_kept(x, ids, tokens, limits + row * LIMITS)
-    scaled = tl.div_rn(x, temperature_of(p) + tl.zeros_like(x))
+    if tl.load(out + row) >= 0:
+        tokens = Tokens(x, x, False, vocabulary, m, inverse_temperature_of(p))
+        kept = is_kept(logits, ids, tokens, limits)
+    scaled = tl.div_rn(logits, temperature_of(p) + tl.zeros_like(logits))
     scaled = tl.minimum(tl.maximum(scaled, -GREATEST), GREATEST)
-    tl.store(filtered + row * rows.vocabulary + ids, tl.where(kept, scaled, -INFINITY), mask=in_row)
+    tl.store(filtered + row * vocabulary + ids, tl.where(kept, scaled, -INFINITY), mask=in_row)
 
 
 @triton.jit
@@ -207,61 +294,89 @@ def weights_kernel(d, w, size, BLOCK: tl.constexpr):
     tl.store(w + i, weight(tl.load(d + i, mask=i < size, other=0.0)), mask=i < size)
 
 
-def filter_logits(rows: Rows, size: int) -> tuple[torch.Tensor, Output]:
-    """Steps 1 to 4: x / T if kept, else -inf, float32 [B, V]; and the output of the draw."""
-    device = rows.x.device
-    limits = torch.empty((size, LIMITS.value), dtype=torch.int64, device=device)
-    out = sample(rows, size, details=False, limits=limits)
-    filtered = torch.empty((size, rows.vocabulary), dtype=torch.float32, device=device)
+@triton.jit
+def floors_kernel(x, w, size, BLOCK: tl.constexpr):
+    """Each float32 x [N] in 0 .. 2^40 rounded down, as GPUs do that convert slowly. Grid (N / BLOCK,)."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    bits = tl.load(x + i, mask=i < size, other=0.0).to(tl.int32, bitcast=True)
+    tl.store(w + i, floor_by_shifts(bits), mask=i < size)
+
+
+MAXIMA, WEIGH, CHOOSE = Kernel(maxima_kernel), Kernel(weigh_kernel), Kernel(choose_kernel)
+
+
+def sample(rows: Rows, details: bool, with_limits: bool = False) -> tuple[Output, torch.Tensor]:
+    """Steps 1 to 6, with entropy if details; and the scratch, with the limits of the kept tokens if asked for."""
+    x, device = rows.x, rows.x.device
+    size, vocabulary = x.shape
+    (warps, steps), tiles, parts = division(size, vocabulary, device)
+    words = words_of(vocabulary, steps)
+    scratch = torch.empty(size * words, dtype=torch.int64, device=device)
+    out = torch.empty((5, size), dtype=torch.int64, device=device)
     if size:
-        grid = (size, triton.cdiv(rows.vocabulary, TILE.value))
-        filtered_kernel[grid](rows, out, limits, filtered, **OPTIONS)
+        stride = x.stride(0)
+        key = (device, x.dtype, x.data_ptr() % 16, stride % 16, vocabulary % 16, warps, steps)
+        MAXIMA.launch(key, (size, parts, 1), warps, x, stride, vocabulary, scratch, words, tiles, warps, steps)
+        numbers = (*rows.seed, *rows.position, *rows.stream, rows.flags)
+        inputs = (x, stride, vocabulary, rows.table, int(len(rows.table) > 1), rows.slots, *numbers, scratch, words)
+        is_none = (rows.slots is None, rows.seed[0] is None, rows.position[0] is None, rows.stream[0] is None)
+        chooses = rows.has_filters or with_limits
+        if rows.has_totals:
+            constants = (details, not chooses, warps, steps)
+            weighed = (key, is_none, details, chooses)
+            WEIGH.launch(weighed, (size, parts, 1), warps, *inputs, tiles, out, size, *constants)
+        if chooses:
+            constants = (details, with_limits, CHOICE_WARPS, steps)
+            chosen = (key, is_none, details, with_limits)
+            CHOOSE.launch(chosen, (size, 1, 1), CHOICE_WARPS, *inputs, parts, out, size, *constants)
+    return output(out, size), scratch
+
+
+def output(out: torch.Tensor, size: int) -> Output:
+    tokens, weight, total, kept_and_logprobs, entropy_and_m = out.unbind()
+    floats = kept_and_logprobs.view(torch.float32)
+    more = entropy_and_m.view(torch.float32)
+    kept = kept_and_logprobs.view(torch.int32)[:size]
+    return Output(tokens, weight, total, kept, floats[size:], more[:size], more[size:])
+
+
+def filter_logits(rows: Rows) -> tuple[torch.Tensor, Output]:
+    """Steps 1 to 4: x / T if kept, else -inf, float32 [B, V]; and the output of the draw."""
+    size, vocabulary = rows.x.shape
+    out, scratch = sample(rows, details=False, with_limits=True)
+    filtered = torch.empty((size, vocabulary), dtype=torch.float32, device=rows.x.device)
+    if size:
+        steps, tile = division(size, vocabulary, rows.x.device).way.steps, FILTERED_TILE
+        filtered_kernel[(size, triton.cdiv(vocabulary, tile))](
+            rows.x,
+            rows.x.stride(0),
+            vocabulary,
+            rows.table,
+            int(len(rows.table) > 1),
+            rows.slots,
+            scratch,
+            words_of(vocabulary, steps),
+            out.tokens,
+            size,
+            filtered,
+            tile,
+            steps,
+            **OPTIONS,
+        )
     return filtered, out
 
 
 def weights(d: torch.Tensor) -> torch.Tensor:
     """As `samplers.reference.fixed_point.weights`: float32 d [N] in [-60, 0] -> int64 [N]."""
-    w = torch.empty(d.shape, dtype=torch.int64, device=d.device)
-    block = 32 * int(OPTIONS["num_warps"])  # one weight per thread
-    weights_kernel[(triton.cdiv(len(d), block),)](d, w, len(d), block, **OPTIONS)
+    return elementwise(weights_kernel, d)
+
+
+def floors(x: torch.Tensor) -> torch.Tensor:
+    """float32 x [N] in 0 .. 2^40, rounded down to int64 [N]."""
+    return elementwise(floors_kernel, x)
+
+
+def elementwise(kernel: Any, x: torch.Tensor) -> torch.Tensor:
+    w = torch.empty(x.shape, dtype=torch.int64, device=x.device)
+    kernel[(triton.cdiv(len(x), BLOCK),)](x, w, len(x), BLOCK, **OPTIONS)
     return w
-
-
-def sample(rows: Rows, size: int, details: bool, limits: torch.Tensor | None = None) -> Output:
-    """Steps 1 to 6; entropy only with details. limits: int64 [B, LIMITS], receives the limits of the kept tokens."""
-    device, tiles = rows.x.device, triton.cdiv(rows.vocabulary, TILE.value)
-    out = Output(
-        torch.empty((4, size), dtype=torch.int64, device=device),
-        torch.empty((3, size), dtype=torch.float32, device=device),
-        size,
-    )
-    workspace = Workspace(
-        torch.empty((size, tiles * TILE.value // GROUP.value), dtype=torch.float32, device=device),
-        torch.empty((size, tiles), dtype=torch.int64, device=device),
-        torch.empty((size, CAPACITY), dtype=torch.int32, device=device),
-        CAPACITY,
-        torch.empty((size, LIMITS.value), dtype=torch.int64, device=device) if limits is None else limits,
-        torch.empty((size, STATE.value), dtype=torch.int64, device=device),
-    )
-    parts = parts_of_a_row(size, tiles, device)
-    if size == 0:
-        return out
-    if parts == 1:
-        row_kernel[(size,)](rows, workspace, out, details, **OPTIONS)
-        return out
-    part = triton.cdiv(tiles, parts) * TILE.value
-    grid = (size, triton.cdiv(rows.vocabulary, part))
-    maxima_kernel[grid](rows, workspace, part, **OPTIONS)
-    choice_kernel[grid](rows, workspace, out, part, details, **OPTIONS)
-    return out
-
-
-def parts_of_a_row(size: int, tiles: int, device: torch.device) -> int:
-    """The number of programs that share a row: enough to fill the GPU, one if the rows alone fill it."""
-    wanted = PROGRAMS_PER_SM * multiprocessors(device.index) if device.type == "cuda" else 1
-    return max(1, min(tiles, wanted // max(1, size)))
-
-
-@functools.cache
-def multiprocessors(index: int) -> int:
-    return torch.cuda.get_device_properties(index).multi_processor_count

@@ -6,7 +6,7 @@ One integer represents a prefix of the order: the place of its last token (`keys
 import triton
 import triton.language as tl
 
-from samplers.kernels.kept import PREFIX, count
+from samplers.kernels.kept import BY_MASS, PREFIX, count
 from samplers.kernels.keys import ID_BITS, LAST_ID, key_of, logit_of, order_of
 from samplers.kernels.search import by_logit, by_order, least_reaching
 
@@ -20,7 +20,12 @@ def last_key(limits):
 @triton.jit
 def prefix_reaching(tokens, limits, target, quantity: tl.constexpr):
     """The last token of the shortest prefix in which the sum of the quantity reaches the target."""
-    low, high = key_of(tokens.m).to(tl.int64), last_key(limits)
+    return last_of_prefix(tokens, limits, target, key_of(tokens.m).to(tl.int64), last_key(limits), quantity)
+
+
+@triton.jit
+def last_of_prefix(tokens, limits, target, low, high, quantity: tl.constexpr):
+    """The same, if the last logit is known to have a key in low .. high."""
     key, reached = least_reaching(tokens, limits, target, low, high, by_logit, quantity)
     last = order_of(key, LAST_ID)
     if reached - quantity(logit_of(key.to(tl.int32)), tokens) >= target:  # without the last of the equal logits
@@ -37,6 +42,7 @@ def first_in_order(tokens, limits, n):
 @triton.jit
 def nth_greatest(tokens, limits, n):
     """The last token whose logit equals the n-th greatest, or the last of all if there are fewer: int64."""
-    low, high = key_of(tokens.m).to(tl.int64), last_key(limits)
-    key, _ = least_reaching(tokens, limits, n, low, high, by_logit, count)
+    key, high = key_of(tokens.m).to(tl.int64), last_key(limits)
+    if (n > 1) | (tl.load(limits + BY_MASS) != 0):  # else the greatest of all is kept
+        key, _ = least_reaching(tokens, limits, n, key, high, by_logit, count)
     return order_of(key, LAST_ID)

@@ -71,10 +71,11 @@ def test_packed_row_in_triton():
     assert (places["N"], places["WIDTH"]) == (ROW.fields["min_tokens_to_keep"][1] // 8, ROW.itemsize // 8)
 
 
-def test_order_in_triton():
-    keep = body("samplers/kernels/sampler.py", "def keep(", "\n\n\n")
-    stages = re.findall(r"if tl.load\(p \+ (\w+)\) (?:>|!=) \w+:\n +(\w+)\(", keep)
-    assert [(name.lower(), concept) for name, concept in stages] == CONCEPTS
+@pytest.mark.parametrize(("function", "suffix"), [("keep", ""), ("keep_counted", "_counted")])
+def test_order_in_triton(function, suffix):
+    keep = body("samplers/kernels/sampler.py", f"def {function}(", "\n\n\n")
+    stages = re.findall(r"if tl.load\(p \+ (\w+)\) (?:>|!=) \w+:\n(?: +total = .*\n)? +(?:kept = )?(\w+)\(", keep)
+    assert [(name.lower(), concept) for name, concept in stages] == [(name, c + suffix) for name, c in CONCEPTS]
 
 
 @pytest.mark.parametrize("name", NAMES)

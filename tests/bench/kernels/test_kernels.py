@@ -14,6 +14,7 @@ from tests.bench.command import run, saved
 pytest.importorskip("triton")
 
 EXHAUSTIVE = pytest.mark.exhaustive
+MOST_REGISTERS = {"maxima_kernel": 64, "weigh_kernel": 80, "choose_kernel": 168}  # the last: three programs an SM
 FAST = [Variant("weights_kernel"), Variant("penalise_kernel", changes=CHANGES[-1])]  # the others take minutes
 
 
@@ -25,27 +26,27 @@ def test_what_compiles_fast_is_exact_and_spills_nothing():
 @EXHAUSTIVE
 @pytest.mark.parametrize("target", ["sm_80", "sm_90", "sm_100"])
 def test_every_kernel_is_exact_and_spills_nothing(target: str):
-    records = list(kernels.measured(one_of_each(), [target]))
+    records = list(kernels.measured(one_of_each(), [target], processes=2))
     assert {record["kernel"] for record in records} == {variant.kernel for variant in variants()}
     for record in records:
         assert kernels.faults(record) == [], kernels.name_of(record)
-        assert 8 <= record["registers"] <= 128 and record["shared"] <= 48 << 10
+        assert 8 <= record["registers"] <= MOST_REGISTERS.get(record["kernel"], 128) and record["shared"] <= 48 << 10
     fused = {record["kernel"]: record["fused"] for record in records}
     assert fused["weights_kernel"] == 8
-    assert fused["row_kernel"] > 8 and fused["choice_kernel"] > 8 and fused["filtered_kernel"] >= 8
+    assert fused["weigh_kernel"] > 8 and fused["choose_kernel"] > 8 and fused["filtered_kernel"] >= 8
 
 
 @EXHAUSTIVE
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype: str):
     records = list(kernels.measured(one_of_each(dtype), ["sm_90"]))
-    assert [kernels.faults(record) for record in records] == [[]] * 7
+    assert [kernels.faults(record) for record in records] == [[]] * 8
 
 
 @EXHAUSTIVE
 def test_what_may_be_fused_would_be_seen():
     """The negative control: the same reader on the same kernels, compiled as Triton does by default."""
-    fusing = [Variant(kernel) for kernel in ("row_kernel", "filtered_kernel")]
+    fusing = [Variant(kernel) for kernel in ("weigh_kernel", "filtered_kernel")]
     for record in kernels.measured(fusing, ["sm_90"], enable_fp_fusion=True):
         assert record["contractible"] > 10, kernels.name_of(record)
         assert kernels.faults(record) == [f"contractible {record['contractible']}"]
@@ -68,11 +69,12 @@ def test_a_fault_fails(monkeypatch, capsys):
     clean = {"spill_stores": 0, "spill_loads": 0, "fused": 0, "contractible": 0, "approximate": 0, "flushing": 0}
     record = {
         "target": "sm_90",
-        "kernel": "row_kernel",
+        "kernel": "weigh_kernel",
         "dtype": "float32",
         "vocabulary": 1,
         "details": False,
         "changes": (),
+        "purpose": "",
     }
     record |= {"registers": 1, "shared": 0, "seconds": 0.0, **clean}
 
@@ -130,61 +132,51 @@ def test_inexact_float32_in_llvm():
 
 SOURCE = """
 def caller():
-    weigh()
+    write_masses()
 
-def weigh():
+def write_masses():
     for turn in row:
         load()
-        append()
 
 def load():
     tl.load(x)
-
-def append():
-    tl.store(x)
 """
 MACHINE_CODE = """
-	//## File "{path}", line 6
 .L_x_1:
-        /*0000*/              MOV R1, R2 ;
-	//## File "{path}", line 11 inlined at "{path}", line 7
+	//## File "{path}", line 10 inlined at "{path}", line 7
 	//## File "{path}", line 7
         /*0010*/              @!P0 LDG.E.128 R28, desc[UR14][R14.64] ;
+        /*0020*/              {between} ;
+        /*0030*/              FMUL R5, R6, R7 ;
+        /*0040*/              BAR.SYNC.DEFER_BLOCKING 0x0 ;
 	//## File "{path}", line 6
-        /*0020*/              LDG.E.64 R2, desc[UR14][R4.64+0x18] ;
-        /*0030*/              @P0 BRA `(.L_x_2) ;
-        /*0040*/              FMUL R5, R6, R7 ;
-        /*0050*/              FADD R5, R6, R7 ;
+        /*0050*/              @P2 BRA `(.L_x_1) ;
 .L_x_2:
-        /*0060*/              @P1 BRA `(.L_x_3) ;
-	//## File "{path}", line 14 inlined at "{path}", line 8
-	//## File "{path}", line 8
-        /*0070*/              STG.E desc[UR14][R4.64], R2 ;
-        /*0080*/              STG.E desc[UR14][R4.64], R2 ;
-.L_x_3:
-	//## File "{path}", line 6
-        /*0090*/              @P2 {leave} ;
-        /*00a0*/              BRA `(.L_x_1) ;
-.L_x_4:
         /*00b0*/              EXIT ;
 """
 
 
-def test_instructions_a_logit(tmp_path):
-    """By hand: 7 instructions at least, 9 with the arithmetic, 11 with what is seldom done; of 4 logits or 8."""
+@pytest.mark.parametrize(
+    ("between", "itemsize", "a_turn", "loops"),
+    [
+        ("FADD R5, R6, R7", 4, 4, {"write_masses": {"instructions": 1.2, "barriers": 8}}),
+        ("FADD R5, R6, R7", 2, 8, {"write_masses": {"instructions": 0.6, "barriers": 4}}),
+        ("FADD R5, R6, R7", 4, 8, {}),  # loads that it can't explain
+        ("@P1 BRA `(.L_x_2)", 4, 4, {}),
+        ("CALL.REL.NOINC `($write_masses$other)", 4, 4, {}),
+    ],
+)
+def test_loops_over_a_row(tmp_path, between, itemsize, a_turn, loops):
+    """By hand: 5 instructions and a barrier for 4 logits, or for 8 of half the size."""
     source = tmp_path / "source.py"
     source.write_text(SOURCE)
-    sass = assembly.parsed(MACHINE_CODE.format(path=source, leave="CALL.REL.NOINC `(.L_x_4)"))
-    assert assembly.instructions_a_logit(sass, itemsize=4, a_turn=4) == {"weigh": (1.8, 2.2)}
-    assert assembly.instructions_a_logit(sass, itemsize=2, a_turn=8) == {"weigh": (0.9, 1.1)}
-    assert assembly.instructions_a_logit(sass, itemsize=4, a_turn=8) == {}  # loads that it can't explain
-    calling = assembly.parsed(MACHINE_CODE.format(path=source, leave="CALL.REL.NOINC `($weigh$other)"))
-    assert assembly.instructions_a_logit(calling, itemsize=4, a_turn=4) == {}
+    sass = assembly.parsed(MACHINE_CODE.format(path=source, between=between))
+    assert assembly.streaming_loops(sass, itemsize, a_turn) == loops
 
 
 @pytest.mark.parametrize(
     ("kernel", "fused", "elsewhere"),
-    [("row_kernel", 408, 0), ("row_kernel", 409, 1), ("weights_kernel", 16, 8), ("maxima_kernel", 8, 8)],
+    [("weigh_kernel", 408, 0), ("weigh_kernel", 409, 1), ("weights_kernel", 16, 8), ("maxima_kernel", 8, 8)],
 )
 def test_fused_operations_that_are_no_weights(kernel: str, fused: int, elsewhere: int):
     """By hand: a weight has eight, and some kernels compute none."""
