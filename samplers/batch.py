@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeGuard
 
@@ -46,9 +47,30 @@ class Batch:
         self.history = None if history is None else history_of(history, self.size)
         self.history_start = starts_of(history_start, self.size)
         self.allowed = None if allowed is None else mask_of(allowed, self.size, self.vocabulary)
-        self.seed = integers("seed", seed, self.size)
+        slots = 0 if self.params.slots is None else len(self.params.params)
+        self.seed = integers("seed", seed, self.size, slots)
         self.position = integers("position", position, self.size)
-        self.stream = None if stream is None else integers("stream", stream, self.size)
+        self.stream = None if stream is None else integers("stream", stream, self.size, slots)
+
+    @property
+    def by_row(self) -> Batch:
+        """The same batch, with parameters, seed and stream for each row instead of each slot."""
+        if self.params.slots is None:
+            return self
+        batch = copy.copy(self)
+        slots = to_numpy("index", self.params.slots)
+        batch.params = PackedParams(tuple(self.params.row(i) for i in range(self.size)))
+        if self.is_by_slot(self.seed):
+            batch.seed = to_numpy("seed", self.seed)[slots]
+        if self.is_by_slot(self.stream):
+            batch.stream = to_numpy("stream", self.stream)[slots]
+        return batch
+
+    def is_by_slot(self, value: int | Array | None) -> bool:
+        """Whether a seed or stream has a number for each slot."""
+        if self.params.slots is None or value is None or isinstance(value, int):
+            return False
+        return len(value) == len(self.params.params) > 1
 
     @property
     def on_gpu(self) -> bool:
@@ -153,8 +175,11 @@ def holds_data(tensor: torch.Tensor) -> bool:
 
 def packed_for(params: Params, size: int, vocabulary: int) -> PackedParams:
     packed = pack(params)
-    if len(packed.rows) not in (1, size):
-        raise ValueError(f"params must be one or {size} (one a row), got {len(packed.rows)}")
+    if packed.slots is not None:
+        if len(packed.slots) != size:
+            raise ValueError(f"params must have an index for each of the {size} rows, got {len(packed.slots)}")
+    elif len(packed.params) not in (1, size):
+        raise ValueError(f"params must be one or {size} (one a row), got {len(packed.params)}")
     if packed.greatest_biased >= vocabulary:
         raise ValueError(f"logit_bias: a token id must be < {vocabulary}, got {packed.greatest_biased}")
     return packed
@@ -177,8 +202,8 @@ def mask_of(allowed: Any, size: int, vocabulary: int) -> Array:
     return mask
 
 
-def integers(name: str, value: Integers, size: int) -> int | Array:
-    """One int64 or B of them, taken mod 2^64. An int stays an int, and a GPU tensor stays on its GPU."""
+def integers(name: str, value: Integers, size: int, slots: int = 0) -> int | Array:
+    """One int64, or one for each row or slot, taken mod 2^64. An int stays an int, and a GPU tensor on its GPU."""
     if type(value) is int:
         return signed(value)
     accepted = f"an integer or int64 ({size},)"
@@ -198,7 +223,7 @@ def integers(name: str, value: Integers, size: int) -> int | Array:
         if has_bools or (array.dtype.kind not in "iu" and array.size):
             raise TypeError(f"{name} must be {accepted}, got {value!r}")
         array = array.astype(np.int64, copy=False)
-    if tuple(array.shape) not in ((), (size,)):
+    if tuple(array.shape) not in ((), (size,), (slots or size,)):
         raise ValueError(f"{name} must be an integer or of shape ({size},), got shape {tuple(array.shape)}")
     return array.reshape(1) if array.ndim == 0 else array
 

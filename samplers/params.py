@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from numbers import Integral, Real
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -157,30 +157,46 @@ class PackedParams:
     """The checked parameters of a batch; `pack` makes them, and every `params` argument accepts them.
 
     device_table: the table as int64 [R, ROW.itemsize / 8], if the caller keeps it on a GPU and changes it there between
-    replays of a captured graph; the rows then matter only for the history and the biases.
+    replays of a captured graph; `params` then matter only for the history and the biases.
+    slots: for each row of a batch, the index of its parameters; None: its own number, or 0 if there is only one.
     """
 
-    rows: tuple[SamplingParams, ...]
+    params: tuple[SamplingParams, ...]
     device: torch.device | None = None
     device_table: torch.Tensor | None = field(default=None, repr=False)
+    slots: NDArray[np.int64] | torch.Tensor | None = field(default=None, repr=False)
     _layouts: dict[Any, Any] = field(default_factory=dict, repr=False)
 
+    def rows(self, index: Any) -> PackedParams:
+        """Parameters for a batch in which row i has those at index[i]: a server keeps a table and chooses some slots.
+
+        index: integers (B,) in 0 .. R - 1, for R packed parameters. On a GPU they are not checked, and the kernels read
+        them there. A seed or stream of length R is then read by the same index.
+        Raises: TypeError for anything but integers; ValueError for another shape, or an index out of range.
+
+        >>> packed = pack([SamplingParams(), SamplingParams(top_k=5)])
+        >>> [packed.rows([1, 1, 0]).row(i).top_k for i in range(3)]
+        [5, 5, 0]
+        """
+        return replace(self, slots=slots_of(index, len(self.params)))
+
     def row(self, index: int) -> SamplingParams:
-        return self.rows[index if len(self.rows) > 1 else 0]
+        slot = index if self.slots is None else int(self.slots[index])
+        return self.params[slot if len(self.params) > 1 else 0]
 
     @cached_property
     def uses_history(self) -> bool:
-        return any(row.uses_history for row in self.rows)
+        return any(p.uses_history for p in self.params)
 
     @cached_property
     def greatest_biased(self) -> int:
         """The greatest token id that a logit_bias names, or -1."""
-        return max((token for row in self.rows for token in row.logit_bias or ()), default=-1)
+        return max((token for p in self.params for token in p.logit_bias or ()), default=-1)
 
     @cached_property
     def table(self) -> NDArray[np.void]:
         """The rows as the backends read them: ROW [R]."""
-        return np.array([numbers(row) for row in self.rows], ROW)
+        return np.array([numbers(p) for p in self.params], ROW)
 
     def layout(self, make: Callable[Concatenate[PackedParams, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """make(self, *args): the parameters in a backend's form, made once and cached for later steps.
@@ -196,7 +212,22 @@ class PackedParams:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle and copy: without the layouts, which other processes cannot read."""
-        return type(self), (self.rows, self.device)
+        return type(self), (self.params, self.device, None, self.slots)
+
+
+def slots_of(index: Any, size: int) -> NDArray[np.int64] | torch.Tensor:
+    accepted = f"integers (B,) in 0 .. {size - 1}"
+    if isinstance(index, torch.Tensor) and index.is_cuda:
+        if index.dtype not in (torch.int64, torch.int32) or index.ndim != 1:
+            raise TypeError(f"index must be {accepted}, got {index.dtype} of shape {tuple(index.shape)}")
+        return index.to(torch.int64).contiguous()
+    slots = np.asarray(index)
+    if slots.ndim != 1 or (slots.size and slots.dtype.kind not in "iu"):
+        raise TypeError(f"index must be {accepted}, got {slots.dtype} of shape {slots.shape}")
+    for slot in slots:
+        if not 0 <= slot < size:
+            raise ValueError(f"index must be {accepted}, got {slot}")
+    return slots.astype(np.int64)
 
 
 def pack(
@@ -208,11 +239,11 @@ def pack(
     device: where a GPU backend keeps them; by default the logits' device.
     Raises: TypeError for anything but SamplingParams, ValueError for an unknown device.
 
-    >>> len(pack([SamplingParams(), SamplingParams(top_k=5)]).rows)
+    >>> len(pack([SamplingParams(), SamplingParams(top_k=5)]).params)
     2
     """
     if device is not None:
-        return PackedParams(pack(params).rows, checked_device(device))
+        return PackedParams(pack(params).params, checked_device(device))
     if isinstance(params, PackedParams):
         return params
     if params is None or isinstance(params, SamplingParams):

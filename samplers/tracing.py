@@ -187,7 +187,7 @@ def trace(
     """
     refuse_flushing()
     integer("top", top, least=1)
-    batch = Batch(logits, params, history, history_start, allowed, seed, position, stream)
+    batch = Batch(logits, params, history, history_start, allowed, seed, position, stream).by_row
     seeds, positions, streams = (batch.host(name).tolist() for name in ("seed", "position", "stream"))
     changed = [penalised(batch, row) for row in range(batch.size)]
     invalid = [row for row, x in enumerate(changed) if not is_valid(x)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STREAMING = ("write_maxima", "write_masses")  # the functions of `samplers/kernels/` whose loops pass over a row
+SELDOM = "count_finite"  # the function of `one_read.py` that only rows with -inf need
 
 
 def ptxas_figures(log: str) -> dict[str, int]:
@@ -169,6 +170,15 @@ def streaming_loops(sass: Sass, itemsize: int, a_turn: int) -> dict[str, dict[st
             barriers = sum(i.opcode.startswith("BAR") for i in code)
             found[function] = {"instructions": round(len(code) / logits, 1), "barriers": 32 * barriers / logits}
     return found
+
+
+def whole_program(sass: Sass, logits: int) -> float:
+    """Instructions a logit of a program without loops, for which a thread loads so many logits.
+
+    All are counted but those of SELDOM, and the empty ones behind the end.
+    """
+    code = [i for i in sass.instructions if SELDOM not in i.functions and i.opcode != "NOP"]
+    return round(len(code) / logits, 1)
 
 
 def loops_of(sass: Sass) -> Iterator[range]:

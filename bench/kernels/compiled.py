@@ -24,9 +24,9 @@ from bench.records import Record, four_digits
 from samplers import SamplingParams
 from samplers.backends import triton
 from samplers.batch import Batch
-from samplers.kernels import launch
+from samplers.kernels import launch, one_read
 from samplers.kernels.streaming import LANE
-from samplers.kernels.ways import WAYS, Division
+from samplers.kernels.ways import ONE_READ, WAYS, Division, Way
 
 ROWS = 16
 
@@ -60,13 +60,18 @@ def launch_of(variant: Variant) -> Launch:
     with (
         mock.patch.object(JITFunction, "run", record),
         mock.patch.object(triton, "device_of", lambda _: torch.device("cpu")),
-        mock.patch.object(launch, "division", lambda *_: Division(WAYS[0], tiles=4, parts=1)),
+        mock.patch.object(launch, "division", lambda *_: Division(way_of(variant), tiles=4, parts=1, words=1 << 16)),
+        mock.patch.object(one_read, "is_used", lambda *_: variant.kernel == "one_read_kernel"),
     ):
         try:
             enter(variant)
         except Launched as launched:
             return cast(Launch, launched.args)
     raise RuntimeError(f"the launcher must launch {variant.kernel} for {variant}, got no such launch")
+
+
+def way_of(variant: Variant) -> Way:
+    return ONE_READ if variant.kernel == "one_read_kernel" else WAYS[0]
 
 
 def enter(variant: Variant) -> None:
@@ -116,9 +121,10 @@ def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
 def read_nvidia(kernel: Any, log: str, variant: Variant) -> Record:
     sass = assembly.disassembled(kernel.asm["cubin"], knobs.nvidia.nvdisasm.path)
     itemsize = getattr(torch, variant.dtype).itemsize
-    a_turn = WAYS[0].steps * LANE.value // 32
+    a_turn = way_of(variant).steps * LANE.value // 32
     return {
         **assembly.ptxas_figures(log),
         **assembly.float32_in_ptx(kernel.asm["ptx"]),
         "loops": assembly.streaming_loops(sass, itemsize, a_turn),
+        **({"whole": assembly.whole_program(sass, a_turn)} if variant.kernel == "one_read_kernel" else {}),
     }

@@ -135,4 +135,5 @@ def cells(record: Record) -> list[str]:
     spilled, inexact = (sum(record[name] for name in names) for names in (FAULTS[:2], FAULTS[2:]))
     figures = (record["registers"], spilled, record["shared"], record["fused"], inexact)
     loops = [f"{n} {c['instructions']:g} ({c['barriers']:g})" for n, c in record.get("loops", {}).items()]
+    loops += [f"in all {record['whole']:g}"] * ("whole" in record)
     return [*first, *(f"{value:,}" for value in figures), "\n".join(loops), f"{record['seconds']:.1f}"]

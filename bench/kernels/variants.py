@@ -38,7 +38,7 @@ def variants() -> list[Variant]:
     drawing = [(*row, details) for row in rows for details in (False, True)]
     return [
         *(Variant("maxima_kernel", *row) for row in rows),
-        *(Variant("weigh_kernel", *row) for row in rows),
+        *(Variant(kernel, *row) for kernel in ("weigh_kernel", "one_read_kernel") for row in rows),
         *(Variant("weigh_kernel", *row, purpose="draw") for row in drawing),
         *(Variant("choose_kernel", *row) for row in drawing),
         *(Variant("choose_kernel", *row, purpose="limits") for row in rows),
@@ -55,6 +55,7 @@ def one_of_each(dtype: str = "float32") -> list[Variant]:
     return [
         Variant("maxima_kernel", dtype),
         Variant("weigh_kernel", dtype, details=True, purpose="draw"),
+        Variant("one_read_kernel", dtype),
         Variant("choose_kernel", dtype, details=True),
         Variant("filtered_kernel", dtype),
         *(Variant(kernel, dtype, changes=CHANGES[-1]) for kernel in ("count_kernel", "penalise_kernel")),

@@ -32,12 +32,14 @@ def state() -> str:
 
 
 def sample(batch: Batch, details: bool) -> Columns:
+    batch = batch.by_row
     rows, params = logits_of(batch.rows), batch.params.layout(parameters)
     keys = on_host(batch.seed), on_host(batch.position), on_host(batch.stream)
     return Columns(*_native.sample(rows, params, penalties(batch), *keys, details, threads()))
 
 
 def filter_logits(batch: Batch) -> Filtered:
+    batch = batch.by_row
     return _native.filter_logits(logits_of(batch.rows), batch.params.layout(parameters), penalties(batch), threads())
 
 
@@ -78,7 +80,7 @@ def penalties(batch: Batch) -> _native.Penalties | None:
 
 def biases(packed: PackedParams) -> Biases:
     """The logit biases as ids, values and offsets."""
-    lists = [p.logit_bias or {} for p in packed.rows]
+    lists = [p.logit_bias or {} for p in packed.params]
     ids = concatenated([list(bias.keys()) for bias in lists], np.int64)
     values = concatenated([list(bias.values()) for bias in lists], np.float32)
     return ids, values, offsets(lists)

@@ -18,6 +18,7 @@ TYPES = (np.int64, np.int64, np.int64, np.int32, np.float32, np.float32)  # one 
 
 def sample(batch: Batch, details: bool) -> Columns:
     refuse_flushing()
+    batch = batch.by_row
     bits = random_bits(batch.host("seed"), batch.host("position"), batch.host("stream"))
     draws = [sample_row(penalised(batch, row), batch.params.row(row), int(bits[row])) for row in range(batch.size)]
     fields = zip(*draws, strict=True) if draws else [()] * len(TYPES)
@@ -35,6 +36,7 @@ def model_logprobs(batch: Batch, draws: list[Draw]) -> NDArray[np.float32]:
 
 
 def filter_logits(batch: Batch) -> Filtered:
+    batch = batch.by_row
     refuse_flushing()
     filtered = np.full((batch.size, batch.vocabulary), -np.inf, np.float32)
     valid = np.zeros(batch.size, bool)

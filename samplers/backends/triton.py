@@ -23,11 +23,10 @@ def sample(batch: Batch, details: bool) -> Columns:
     device = device_of(batch)
     with current(device):
         rows = rows_of(batch, device)
-        out, _ = launch.sample(rows, details)
-        tokens, weight, total, kept, logprobs, entropy, _ = out
-        if not details:
-            return Columns(tokens, weight, total, kept, logprobs, None, None, None)
-        return Columns(tokens, weight, total, kept, logprobs, model_logprobs(batch, rows, tokens), entropy, None)
+        out = launch.sample(rows, details).output
+        model = model_logprobs(batch, rows, out.tokens) if details else None
+        entropy = out.entropy if details else None
+        return Columns(out.tokens, out.weight, out.total, out.kept, out.logprobs, model, entropy, None)
 
 
 def filter_logits(batch: Batch) -> Filtered:
@@ -41,7 +40,8 @@ def model_logprobs(batch: Batch, rows: Rows, tokens: torch.Tensor) -> torch.Tens
     """ln of each token's probability under softmax of the untouched logits (step 6): float32 [B]."""
     x = logits_of(batch, tokens.device)
     plain = PLAIN.packed.layout(table, tokens.device)
-    out, _ = launch.sample(rows._replace(x=x, table=plain, has_totals=True, has_filters=False), details=False)
+    plain_rows = rows._replace(x=x, table=plain, slots=None, has_totals=True, has_filters=False)
+    out = launch.sample(plain_rows, details=False).output
     total, m = out.total.double(), out.m.double()
     logit = x.gather(1, tokens.clamp(min=0)[:, None])[:, 0].double()
     valid = (tokens >= 0) & (total > 0)
@@ -68,15 +68,14 @@ def rows_of(batch: Batch, device: torch.device) -> Rows:
     packed = batch.params
     numbers, has_totals, has_filters = packed.layout(inputs, device)
     x = penalised(batch, logits_of(batch, device), numbers)
-    stream = Number(None, 0) if batch.stream is None else number_of(batch.stream, device)
     return Rows(
         x,
         numbers,
-        None,
+        None if packed.slots is None else on_device(packed.slots, device),
         number_of(batch.seed, device),
         number_of(batch.position, device),
-        stream,
-        launch.STREAM_IS_ROW.value if batch.stream is None else 0,
+        number_of(0 if batch.stream is None else batch.stream, device),
+        flags_of(batch),
         has_totals,
         has_filters,
     )
@@ -89,6 +88,16 @@ def number_of(value: int | Array, device: torch.device) -> Number:
     return Number(tensor, int(len(tensor) > 1))
 
 
+def flags_of(batch: Batch) -> int:
+    """How the kernels find the seed and the stream of a row."""
+    flags: int = launch.SEED_BY_SLOT.value if batch.is_by_slot(batch.seed) else 0
+    if batch.stream is None:
+        flags |= launch.STREAM_IS_ROW.value
+    elif batch.is_by_slot(batch.stream):
+        flags |= launch.STREAM_BY_SLOT.value
+    return flags
+
+
 def inputs(packed: PackedParams, device: torch.device) -> tuple[torch.Tensor, bool, bool]:
     """The parameters on the device, whether any row needs its total mass, and whether any has a filter.
 
@@ -96,8 +105,8 @@ def inputs(packed: PackedParams, device: torch.device) -> tuple[torch.Tensor, bo
     """
     if packed.device_table is not None:
         return packed.device_table, True, True
-    has_totals = any(p.temperature > 0 and not p.top_k for p in packed.rows)
-    has_filters = any(p.temperature == 0 or any(stages(p)) for p in packed.rows)
+    has_totals = any(p.temperature > 0 and not p.top_k for p in packed.params)
+    has_filters = any(p.temperature == 0 or any(stages(p)) for p in packed.params)
     return table(packed, device), has_totals, has_filters
 
 
@@ -114,10 +123,14 @@ def penalised(batch: Batch, x: torch.Tensor, numbers: torch.Tensor) -> torch.Ten
     biased = packed.greatest_biased >= 0
     if batch.size == 0 or (history is None and batch.allowed is None and not biased):
         return x
+    bias = packed.layout(biases, batch.vocabulary, device) if biased else None
+    if packed.slots is not None:
+        slots = on_device(packed.slots, device)
+        numbers, bias = numbers[slots], None if bias is None else bias[slots]
     return penalise(
         x,
         Penalties(
-            packed.layout(biases, batch.vocabulary, device) if biased else None,
+            bias,
             batch.allowed_on(device),
             history,
             None if history is None else batch.integers_on(device, "history_start"),
@@ -128,14 +141,14 @@ def penalised(batch: Batch, x: torch.Tensor, numbers: torch.Tensor) -> torch.Ten
 
 def table(packed: PackedParams, device: torch.device) -> torch.Tensor:
     """The packed parameters as int64 [R, WIDTH]."""
-    numbers = torch.from_numpy(packed.table.view("int64").reshape(len(packed.rows), WIDTH.value))
+    numbers = torch.from_numpy(packed.table.view("int64").reshape(len(packed.params), WIDTH.value))
     return numbers.to(device, non_blocking=True)
 
 
 def biases(packed: PackedParams, vocabulary: int, device: torch.device) -> torch.Tensor:
     """The logit_bias of every token: float32 [R, V], 0 if it has none."""
-    added = torch.zeros((len(packed.rows), vocabulary))
-    for row, p in zip(added, packed.rows, strict=True):
+    added = torch.zeros((len(packed.params), vocabulary))
+    for row, p in zip(added, packed.params, strict=True):
         if p.logit_bias:
             row[list(p.logit_bias)] = torch.tensor(list(p.logit_bias.values()), dtype=torch.float32)
     return added.to(device, non_blocking=True)

@@ -128,7 +128,7 @@ class AleaLogitsProcessors(ContinuousBatchingLogitsProcessorList):
         asked = state.logit_processor_kwargs
         number = number_of(state)
         attached = self.options.params
-        params = self.config_params if attached is None else value_for("params", attached.rows, number)
+        params = self.config_params if attached is None else value_for("params", attached.params, number)
         if params.uses_history or params.logit_bias:
             raise ValueError("params must have no penalties and no logit_bias in continuous batching")
         options = {name: getattr(params, name) for name in OPTIONS} | {n: v for n, v in asked.items() if n in OPTIONS}

@@ -14,6 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
+from samplers.kernels import one_read
 from samplers.kernels.direct import OPTIONS, Kernel
 from samplers.kernels.fixed_point import floor_by_shifts, weight, widened
 from samplers.kernels.kept import Tokens, is_kept, keep_all
@@ -29,12 +30,12 @@ from samplers.kernels.sampler import (
     temperature_of,
     weigh,
 )
-from samplers.kernels.scratch import DONE, scratch_of, words_of
-from samplers.kernels.streaming import INFINITY, LANE, write_maxima
-from samplers.kernels.ways import CHOICE_WARPS, division
+from samplers.kernels.scratch import DONE, scratch_of
+from samplers.kernels.streaming import INFINITY, LANE, store_maxima, write_maxima
+from samplers.kernels.ways import CHOICE_WARPS, Division, division
 
 FILTERED_TILE = 1024  # logits of a program that writes filtered logits
-BLOCK = 512  # weights of a program
+BLOCK = 128  # weights of a program, one a thread
 GREATEST: tl.constexpr = tl.constexpr(float.fromhex("0x1.fffffep+127"))
 # Flags: how the seed and the stream of a row are found.
 SEED_BY_SLOT: tl.constexpr = tl.constexpr(1)  # in a tensor of slots, not of rows
@@ -66,16 +67,27 @@ class Rows(NamedTuple):
     has_filters: bool
 
 
-class Output(NamedTuple):
-    """The outputs of a batch, [B] each: views of one tensor."""
+class Output:
+    """The results of a batch: views of one tensor, int64 [5, B], as `write` fills it.
 
-    tokens: torch.Tensor  # int64
-    weight: torch.Tensor  # int64
-    total: torch.Tensor  # int64
-    kept: torch.Tensor  # int32
-    logprobs: torch.Tensor  # float32
-    entropy: torch.Tensor  # float32; only with details
-    m: torch.Tensor  # float32, the greatest logit
+    tokens, weight, total: int64 [B]. kept: int32 [B]. logprobs: float32 [B].
+    """
+
+    def __init__(self, out: torch.Tensor) -> None:
+        self.tokens, self.weight, self.total, rest, self._details = out.unbind()
+        size = len(rest)
+        self.kept = rest.view(torch.int32).narrow(0, 0, size)
+        self.logprobs = rest.view(torch.float32).narrow(0, size, size)
+
+    @property
+    def entropy(self) -> torch.Tensor:
+        """float32 [B]; only with details."""
+        return self._details.view(torch.float32)[: len(self.tokens)]
+
+    @property
+    def m(self) -> torch.Tensor:
+        """The greatest logit of each row: float32 [B]."""
+        return self._details.view(torch.float32)[len(self.tokens) :]
 
 
 @triton.jit
@@ -119,7 +131,7 @@ def greatest_of(scratch, parts, WARPS: tl.constexpr):
     m = tl.full((), -INFINITY, tl.float32)
     for start in range(0, parts, WARPS * 32):
         i = start + tl.arange(0, WARPS * 32)
-        m = tl.maximum(m, tl.max(tl.load(scratch.tops + i, mask=i < parts, other=-INFINITY)))
+        m = tl.maximum(m, tl.max(tl.load(scratch.tops + i, mask=i < parts, other=-INFINITY, volatile=True)))
     return m
 
 
@@ -216,6 +228,59 @@ def weigh_kernel(
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=TENSORS)
+def one_read_kernel(
+    x,
+    stride: tl.int64,
+    vocabulary: tl.int32,
+    table,
+    table_step: tl.int32,
+    slots,
+    seeds,
+    seed: tl.int64,
+    positions,
+    position: tl.int64,
+    streams,
+    stream: tl.int64,
+    flags: tl.int32,
+    scratch,
+    words: tl.int64,
+    parts: tl.int32,
+    out,
+    batch: tl.int64,
+    counters,
+    DETAILS: tl.constexpr,
+    DRAW: tl.constexpr,
+    WARPS: tl.constexpr,
+    STEPS: tl.constexpr,
+):
+    """Steps 1 and 3 in one launch, and the draw as in `weigh_kernel`. Grid (B · parts,); a part is one tile."""
+    row, part = one_read.take_part(counters, parts)
+    arrived = counters + one_read.ROWS + row
+    of_row = scratch_of(scratch, words, row, vocabulary, STEPS)
+    slot = slot_of(row, slots, table_step)
+    p = table + slot * WIDTH
+    start = part * (WARPS * STEPS * LANE)
+    logits, greatest = one_read.load_part(x + row * stride, start, vocabulary, WARPS, STEPS)
+    of_groups = store_maxima(greatest, of_row.maxima + part * (WARPS * STEPS), WARPS, STEPS)
+    tl.store(of_row.tops + part, tl.max(tl.max(of_groups, axis=1), axis=0))
+    one_read.wait_for_maxima(arrived, parts)
+    m = greatest_of(of_row, parts, WARPS)
+    if is_valid(m) & needs_total(p):
+        masses, finite = one_read.mass_of_part(logits, m, inverse_temperature_of(p), WARPS, STEPS)
+        tl.store(of_row.masses + part * WARPS + tl.arange(0, WARPS), masses)
+        tl.store(of_row.finite + part, finite)
+    is_last = one_read.is_last(arrived, parts)
+    if DRAW and is_last:
+        drawn = no_draw(m)
+        if is_valid(m):
+            keep_all(of_row.limits)
+            tokens = Tokens(x + row * stride, of_row.ids, False, vocabulary, m, inverse_temperature_of(p))
+            bits = bits_of(row, slot, seeds, seed, positions, position, streams, stream, flags)
+            drawn = choose_from_all(tokens, parts, bits, of_row, DETAILS, WARPS, STEPS)
+        write(out, batch, row, drawn, m)
+
+
+@triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=TENSORS)
 def choose_kernel(
     x,
     stride: tl.int64,
@@ -302,52 +367,57 @@ def floors_kernel(x, w, size, BLOCK: tl.constexpr):
     tl.store(w + i, floor_by_shifts(bits), mask=i < size)
 
 
-MAXIMA, WEIGH, CHOOSE = Kernel(maxima_kernel), Kernel(weigh_kernel), Kernel(choose_kernel)
+MAXIMA, WEIGH = Kernel(maxima_kernel), Kernel(weigh_kernel)
+ONE_READ, CHOOSE = Kernel(one_read_kernel), Kernel(choose_kernel)
 
 
-def sample(rows: Rows, details: bool, with_limits: bool = False) -> tuple[Output, torch.Tensor]:
-    """Steps 1 to 6, with entropy if details; and the scratch, with the limits of the kept tokens if asked for."""
+class Launched(NamedTuple):
+    """The results of a batch, and the memory in which its kernels left the limits of the kept tokens, if asked for."""
+
+    output: Output
+    scratch: torch.Tensor
+    division: Division
+
+
+def sample(rows: Rows, details: bool, with_limits: bool = False) -> Launched:
+    """Steps 1 to 6, with entropy if details."""
     x, device = rows.x, rows.x.device
     size, vocabulary = x.shape
-    (warps, steps), tiles, parts = division(size, vocabulary, device)
-    words = words_of(vocabulary, steps)
+    reads_once = rows.has_totals and one_read.is_used(device, x.dtype)
+    divided = division(size, vocabulary, device, reads_once)
+    (warps, steps), tiles, parts, words = divided
     scratch = torch.empty(size * words, dtype=torch.int64, device=device)
     out = torch.empty((5, size), dtype=torch.int64, device=device)
     if size:
-        stride = x.stride(0)
-        key = (device, x.dtype, x.data_ptr() % 16, stride % 16, vocabulary % 16, warps, steps)
-        MAXIMA.launch(key, (size, parts, 1), warps, x, stride, vocabulary, scratch, words, tiles, warps, steps)
-        numbers = (*rows.seed, *rows.position, *rows.stream, rows.flags)
-        inputs = (x, stride, vocabulary, rows.table, int(len(rows.table) > 1), rows.slots, *numbers, scratch, words)
-        is_none = (rows.slots is None, rows.seed[0] is None, rows.position[0] is None, rows.stream[0] is None)
+        stride, slots = x.stride(0), rows.slots
+        (seeds, seed), (positions, position), (streams, stream) = rows.seed, rows.position, rows.stream
+        key = (device.index, x.dtype, x.data_ptr() % 16, stride % 16, vocabulary % 16, warps, steps)
+        table = (rows.table, int(len(rows.table) > 1), slots)
+        numbers = (seeds, seed, positions, position, streams, stream, rows.flags)
+        inputs = (x, stride, vocabulary, *table, *numbers, scratch, words)
+        inputs_key = (key, slots is None, seeds is None, positions is None, streams is None, details)
         chooses = rows.has_filters or with_limits
-        if rows.has_totals:
-            constants = (details, not chooses, warps, steps)
-            weighed = (key, is_none, details, chooses)
-            WEIGH.launch(weighed, (size, parts, 1), warps, *inputs, tiles, out, size, *constants)
+        constants = (details, not chooses, warps, steps)
+        if reads_once:
+            arguments = (*inputs, parts, out, size, one_read.counters(device, size), *constants)
+            ONE_READ.launch((inputs_key, chooses), (size * parts, 1, 1), warps, *arguments)
+        else:
+            MAXIMA.launch(key, (size, parts, 1), warps, x, stride, vocabulary, scratch, words, tiles, warps, steps)
+            if rows.has_totals:
+                WEIGH.launch((inputs_key, chooses), (size, parts, 1), warps, *inputs, tiles, out, size, *constants)
         if chooses:
             constants = (details, with_limits, CHOICE_WARPS, steps)
-            chosen = (key, is_none, details, with_limits)
-            CHOOSE.launch(chosen, (size, 1, 1), CHOICE_WARPS, *inputs, parts, out, size, *constants)
-    return output(out, size), scratch
-
-
-def output(out: torch.Tensor, size: int) -> Output:
-    tokens, weight, total, kept_and_logprobs, entropy_and_m = out.unbind()
-    floats = kept_and_logprobs.view(torch.float32)
-    more = entropy_and_m.view(torch.float32)
-    kept = kept_and_logprobs.view(torch.int32)[:size]
-    return Output(tokens, weight, total, kept, floats[size:], more[:size], more[size:])
+            CHOOSE.launch((inputs_key, with_limits), (size, 1, 1), CHOICE_WARPS, *inputs, parts, out, size, *constants)
+    return Launched(Output(out), scratch, divided)
 
 
 def filter_logits(rows: Rows) -> tuple[torch.Tensor, Output]:
     """Steps 1 to 4: x / T if kept, else -inf, float32 [B, V]; and the output of the draw."""
     size, vocabulary = rows.x.shape
-    out, scratch = sample(rows, details=False, with_limits=True)
+    out, scratch, divided = sample(rows, details=False, with_limits=True)
     filtered = torch.empty((size, vocabulary), dtype=torch.float32, device=rows.x.device)
     if size:
-        steps, tile = division(size, vocabulary, rows.x.device).way.steps, FILTERED_TILE
-        filtered_kernel[(size, triton.cdiv(vocabulary, tile))](
+        filtered_kernel[(size, triton.cdiv(vocabulary, FILTERED_TILE))](
             rows.x,
             rows.x.stride(0),
             vocabulary,
@@ -355,12 +425,12 @@ def filter_logits(rows: Rows) -> tuple[torch.Tensor, Output]:
             int(len(rows.table) > 1),
             rows.slots,
             scratch,
-            words_of(vocabulary, steps),
+            divided.words,
             out.tokens,
             size,
             filtered,
-            tile,
-            steps,
+            FILTERED_TILE,
+            divided.way.steps,
             **OPTIONS,
         )
     return filtered, out

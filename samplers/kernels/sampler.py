@@ -344,7 +344,7 @@ def choose(
     return drawn
 
 
-@triton.jit
+@triton.jit(noinline=True)
 def entropy(tokens, limits, total):
     """Of the final distribution, in nats (step 6): float64."""
     surprisal = tl.full((), 0, tl.float64)

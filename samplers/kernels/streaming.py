@@ -61,11 +61,18 @@ def maxima_of_tile(x, start, size, maxima, top, WARPS: tl.constexpr, STEPS: tl.c
     for j in tl.static_range(STEPS):
         logits = load_step(x + start, j, size - start, WARPS, STEPS, WHOLE)
         greatest = greater_or_nan(greatest, logits)
+    of_groups = store_maxima(greatest, maxima + start // GROUP, WARPS, STEPS)
+    return tl.maximum(top, of_groups)
+
+
+@triton.jit
+def store_maxima(greatest, maxima, WARPS: tl.constexpr, STEPS: tl.constexpr):
+    """From the greatest logit of each place [WARPS, LANE] over all steps: that of each group [WARPS, STEPS]."""
     of_groups = tl.reduce(tl.reshape(greatest, [WARPS, STEPS, LANE // STEPS]), 2, greater_or_nan)
     of_groups = tl.where(of_groups < INFINITY, of_groups, INFINITY) + 0.0
     i = tl.arange(0, WARPS)[:, None] * STEPS + tl.arange(0, STEPS)[None, :]
-    tl.store(maxima + start // GROUP + i, of_groups)
-    return tl.maximum(top, of_groups)
+    tl.store(maxima + i, of_groups)
+    return of_groups
 
 
 @triton.jit

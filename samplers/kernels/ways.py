@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from samplers.kernels.scratch import words_of
 from samplers.kernels.streaming import LANE
 
 PROGRAMS_PER_SM = 8  # of a launch with many rows: some run while others wait for memory
@@ -26,6 +27,7 @@ class Way(NamedTuple):
 
 # The largest programs first: a batch takes the first way that gives every SM a program.
 WAYS = (Way(8, 8), Way(4, 8), Way(1, 8), Way(1, 2))
+ONE_READ = Way(4, 16)  # holds a tile in registers
 CHOICE_WARPS = 4  # of the program that chooses the token of a row: several fit an SM
 
 
@@ -35,16 +37,18 @@ class Division(NamedTuple):
     way: Way
     tiles: int  # of a program
     parts: int  # programs of a row
+    words: int  # int64 numbers of a row's scratch
 
 
 @functools.lru_cache(1024)
-def division(size: int, vocabulary: int, device: torch.device) -> Division:
-    """The division for a batch of `size` rows; the smallest programs where there is no GPU."""
+def division(size: int, vocabulary: int, device: torch.device, one_read: bool = False) -> Division:
+    """The division for a batch of `size` rows."""
     sms = multiprocessors(device)
-    way = next((way for way in WAYS if size * -(-vocabulary // way.tile) >= sms), WAYS[-1])
+    ways = (ONE_READ,) if one_read else WAYS
+    way = next((way for way in ways if size * -(-vocabulary // way.tile) >= sms), ways[-1])
     tiles = -(-vocabulary // way.tile)
-    tiles_of_a_part = max(1, size * tiles // (PROGRAMS_PER_SM * sms))
-    return Division(way, tiles_of_a_part, -(-tiles // tiles_of_a_part))
+    tiles_of_a_part = 1 if one_read else max(1, size * tiles // (PROGRAMS_PER_SM * sms))
+    return Division(way, tiles_of_a_part, -(-tiles // tiles_of_a_part), words_of(vocabulary, way.steps))
 
 
 def multiprocessors(device: torch.device) -> int:

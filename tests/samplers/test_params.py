@@ -157,7 +157,7 @@ def test_copies_of_packed_parameters(used, backend):
     if used:
         sample(x, packed, seed=1, backend=backend)
     for other in (pickle.loads(pickle.dumps(packed)), copy.deepcopy(packed), copy.copy(packed)):
-        assert other.rows == packed.rows and other.device == packed.device
+        assert other.params == packed.params and other.device == packed.device
         expected = sample(x, packed, seed=1, backend=backend)
         assert torch.equal(sample(x, other, seed=1, backend=backend).tokens, expected.tokens)
 
@@ -179,12 +179,12 @@ def test_from_generation_config():
 
 def test_pack():
     p, q = SamplingParams(), SamplingParams(top_k=3)
-    assert pack(p).rows == (p,) == pack(None).rows
+    assert pack(p).params == (p,) == pack(None).params
     assert pack([p, q]).row(1) == q
     packed = pack([p, q])
     assert isinstance(packed, PackedParams) and pack(packed) is packed
     assert pack(pack([p, q]), device="cpu").device.type == "cpu"
-    assert pack(packed, device="meta").rows == packed.rows
+    assert pack(packed, device="meta").params == packed.params
     with pytest.raises(ValueError, match="device must be a torch device such as 'cpu' or 'cuda:0', got 'gpu'"):
         pack(p, device="gpu")
     with pytest.raises(TypeError, match="SamplingParams or a sequence of them, got dict"):

@@ -14,7 +14,7 @@ from tests.bench.command import run, saved
 pytest.importorskip("triton")
 
 EXHAUSTIVE = pytest.mark.exhaustive
-MOST_REGISTERS = {"maxima_kernel": 64, "weigh_kernel": 80, "choose_kernel": 168}  # the last: three programs an SM
+MOST_REGISTERS = {"maxima_kernel": 64, "weigh_kernel": 80, "one_read_kernel": 255, "choose_kernel": 255}
 FAST = [Variant("weights_kernel"), Variant("penalise_kernel", changes=CHANGES[-1])]  # the others take minutes
 
 
@@ -40,7 +40,7 @@ def test_every_kernel_is_exact_and_spills_nothing(target: str):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype: str):
     records = list(kernels.measured(one_of_each(dtype), ["sm_90"]))
-    assert [kernels.faults(record) for record in records] == [[]] * 8
+    assert [kernels.faults(record) for record in records] == [[]] * 9
 
 
 @EXHAUSTIVE
