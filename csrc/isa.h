@@ -13,7 +13,7 @@ constexpr size_t kMargin = 16;  // entries after a list of ids that a pass may o
 
 // The results of the pass `maxima`.
 struct Extremes {
-  float greatest;  // NaN if a logit is NaN or +inf
+  float greatest;  // NaN or +inf if a logit is
   bool has_gaps;   // whether a logit is -inf
 };
 

@@ -26,7 +26,6 @@ namespace {
 constexpr size_t kLanes = ALEA_LANES;
 using Floats [[gnu::vector_size(4 * kLanes)]] = float;
 using Integers [[gnu::vector_size(4 * kLanes)]] = int32_t;
-using Masses [[gnu::vector_size(8 * kLanes)]] = int64_t;
 using Halves [[gnu::vector_size(2 * kLanes)]] = uint16_t;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -79,20 +78,37 @@ inline Floats load(const void* x, size_t i) {
   return Logits::widen(lanes);
 }
 
-// The last lanes of a row, padded with -inf, which has no mass and is never a maximum.
+// Writes the first `count` lanes, or all if there are fewer.
+template <typename Lanes, typename Number>
+inline void store(const Lanes& lanes, size_t count, Number* out) {
+  static_assert(sizeof lanes == kLanes * sizeof(Number));
+  if (count >= kLanes) {
+    std::memcpy(out, &lanes, sizeof lanes);
+  } else {
+    std::memcpy(out, &lanes, count * sizeof(Number));
+  }
+}
+
+// The last lanes of a row, padded; all are padding if count is 0.
 template <typename Logits>
-inline Floats load_last(const void* x, size_t i, size_t count) {
+inline Floats load_last(const void* x, size_t i, size_t count, float padding = -kInfinity) {
   typename Logits::Lanes lanes{};
   constexpr size_t size = sizeof lanes / kLanes;
   std::memcpy(&lanes, static_cast<const char*>(x) + i * size, least(count, kLanes) * size);
   Floats logits = Logits::widen(lanes);
-  for (size_t lane = count; lane < kLanes; ++lane) logits[lane] = -kInfinity;
+  for (size_t lane = count; lane < kLanes; ++lane) logits[lane] = padding;
   return logits;
 }
 
-// Calls visit(logits, i) for the logits from begin to end, kLanes at a time.
+template <typename Logits>
+inline float load_one(const void* x, size_t i) {
+  return load_last<Logits>(x, i, 1)[0];
+}
+
+// Calls visit(logits, i) for the logits from begin to end, kLanes at a time. By default those beyond the end are -inf,
+// which has no mass and is never a maximum.
 template <typename Logits, typename Visit>
-inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit) {
+inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit, float padding = -kInfinity) {
   size_t i = begin;
   if (end - begin == kBlock) {
 #pragma GCC unroll 32
@@ -100,7 +116,7 @@ inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit) {
     return;
   }
   for (; i + kLanes <= end; i += kLanes) visit(load<Logits>(x, i), i);
-  if (i < end) visit(load_last<Logits>(x, i, end - i), i);
+  if (i < end) visit(load_last<Logits>(x, i, end - i, padding), i);
 }
 
 // Folds the lanes in half until one is left.
@@ -130,10 +146,6 @@ inline bool any(Integers lanes) {
   return folded<int32_t, kLanes>(lanes, [](auto a, auto b) { return a | b; }) != 0;
 }
 
-inline Floats distance(Floats x, float m, float inverse_temperature, float lowest) {
-  return greater((x - m) * inverse_temperature, fill(lowest));
-}
-
 // a b + c, rounded once. Without the instruction it goes through float64, which gives the same weights
 // (docs/definition.md step 3).
 inline Floats fma(Floats a, Floats b, Floats c) {
@@ -150,28 +162,87 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
+// Plus or minus 0 as long as every x is finite, then NaN.
+inline Floats add_zero_times(Floats x, Floats sum) {
+#if defined(__AVX512F__) || defined(__FMA__) || defined(__aarch64__)
+  return fma(x, Floats{}, sum);
+#else
+  return (Floats)((Integers)(x * Floats{}) | (Integers)sum);
+#endif
+}
+
+// Vectors that are computed side by side. In a long computation each step waits for the one before it; the same step of
+// the other vectors fills the time.
+struct Group {
+  static constexpr size_t kSize = 8;
+  Floats of[kSize];
+
+  template <typename Step>
+  Group each(Step step) const {
+    Group results;
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kSize; ++i) results.of[i] = step(of[i]);
+    return results;
+  }
+
+  template <typename Step>
+  Group each(const Group& other, Step step) const {
+    Group results;
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kSize; ++i) results.of[i] = step(of[i], other.of[i]);
+    return results;
+  }
+};
+
+// Calls visit(group, i) for the logits of a block from begin to end; those beyond the end are -inf.
+template <typename Logits, typename Visit>
+inline void for_groups(const void* x, size_t begin, size_t end, Visit visit) {
+  constexpr size_t kStep = Group::kSize * kLanes;
+  Group group;
+  if (end - begin == kBlock) {
+    for (size_t i = begin; i < begin + kBlock; i += kStep) {
+#pragma GCC unroll 8
+      for (size_t j = 0; j < Group::kSize; ++j) group.of[j] = load<Logits>(x, i + j * kLanes);
+      visit(group, i);
+    }
+    return;
+  }
+  for (size_t i = begin; i < end; i += kStep) {
+    for (size_t j = 0, at = i; j < Group::kSize; ++j, at += kLanes) {
+      group.of[j] = load_last<Logits>(x, at, at < end ? end - at : 0);
+    }
+    visit(group, i);
+  }
+}
+
+inline Group distance(const Group& x, float m, float inverse_temperature, float lowest) {
+  return x.each([&](Floats x) { return x - m; })
+      .each([&](Floats d) { return d * inverse_temperature; })
+      .each([&](Floats d) { return greater(d, fill(lowest)); });
+}
+
 // From here down every weight is 0, so distances are clamped here.
 constexpr float kWeightless = -32.0f;
 
 // scale e^d, for a scale that is a power of two; d from 0 down to kWeightless.
-inline Floats exponential(Floats d, float scale) {
+inline Group exponential(const Group& d, float scale) {
   constexpr float kRound = 0x1.8p+23f;
   // 1. d = j ln 2 + s
-  const Floats shifted = fma(d, fill(0x1.715476p+0f), fill(kRound));
-  const Floats j = shifted - kRound;
-  const Floats s = fma(-j, fill(0x1.7f7d1cp-20f), fma(-j, fill(0x1.62e400p-1f), d));
+  const Group shifted = d.each([](Floats d) { return fma(d, fill(0x1.715476p+0f), fill(kRound)); });
+  const Group j = shifted.each([](Floats shifted) { return shifted - kRound; });
+  const Group s = j.each(d, [](Floats j, Floats d) {
+                     return fma(j, fill(-0x1.62e400p-1f), d);
+                   }).each(j, [](Floats s, Floats j) { return fma(j, fill(-0x1.7f7d1cp-20f), s); });
   // 2. scale e^s: scaling each constant changes no rounding
-  Floats e = fill(0x1.0fa834p-7f * scale);
-  e = fma(e, s, fill(0x1.573a54p-5f * scale));
-  e = fma(e, s, fill(0x1.555a6ap-3f * scale));
-  e = fma(e, s, fill(0x1.fffdc6p-2f * scale));
-  e = fma(e, s, fill(0x1.fffff6p-1f * scale));
-  e = fma(e, s, fill(scale));
+  Group e = s.each([&](Floats s) { return fma(fill(0x1.0fa834p-7f * scale), s, fill(0x1.573a54p-5f * scale)); });
+  for (const float c : {0x1.555a6ap-3f, 0x1.fffdc6p-2f, 0x1.fffff6p-1f, 1.0f}) {
+    e = e.each(s, [&](Floats e, Floats s) { return fma(e, s, fill(c * scale)); });
+  }
   // 3. times 2^j through the exponent: the shift keeps only the last bits of `shifted`, which hold j
-  return (Floats)((Integers)e + ((Integers)shifted << 23));
+  return e.each(shifted, [](Floats e, Floats shifted) { return (Floats)((Integers)e + ((Integers)shifted << 23)); });
 }
 
-// A mass as two pieces of 32 bits, high 2^20 + low; the masses of a block can be added in them.
+// Masses as two pieces of 32 bits, high 2^20 + low; those of a block can be added in them.
 struct Pieces {
   Integers high, low;
 
@@ -181,16 +252,16 @@ struct Pieces {
   }
 };
 
-// W(d), exactly: splitting a float at a whole number rounds nothing.
-inline Pieces weight(Floats d) {
-  const Floats x = exponential(d, 0x1p+20f);
-  const Integers high = __builtin_convertvector(x, Integers);
-  const Floats rest = x - __builtin_convertvector(high, Floats);
-  return {high, __builtin_convertvector(rest * 0x1p+20f, Integers)};
-}
-
 // The sum of at most kBlock masses, whose pieces stay within 2^27.
 inline int64_t sum(Pieces mass) { return (sum(mass.high) << 20) + sum(mass.low); }
+
+// The masses of a scaled exponential, 2^20 e^d, exactly: splitting a float at a whole number rounds nothing.
+constexpr float kPieces = 0x1p+20f;
+inline Pieces cut(Floats e) {
+  const Integers high = __builtin_convertvector(e, Integers);
+  const Floats rest = e - __builtin_convertvector(high, Floats);
+  return {high, __builtin_convertvector(rest * 0x1p+20f, Integers)};
+}
 
 // One bit per lane that is set.
 inline uint32_t bits_of(Integers lanes) {
@@ -222,34 +293,39 @@ inline size_t append(uint32_t bits, int32_t first, int32_t* ids) {
 }
 
 template <typename Logits>
+bool has_nan(const void* x, size_t n) {
+  Integers is_nan{};
+  for_lanes<Logits>(x, 0, n, [&](Floats lanes, size_t) { is_nan |= lanes != lanes; });
+  return any(is_nan);
+}
+
+template <typename Logits>
 Extremes maxima(const void* x, size_t n, float* blocks) {
-  Integers invalid{};
-  Integers has_gap{};
+  const float last = load_one<Logits>(x, n - 1);  // as padding it changes no maximum
   Floats highest = fill(-kInfinity);
+  Floats zeros{};
   for (size_t begin = 0; begin < n; begin += kBlock) {
-    Floats top = fill(-kInfinity);
-    const size_t end = least(n, begin + kBlock);
-    for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t i) {
-      invalid |= ~(lanes < kInfinity);  // NaN and +inf
-      top = greater(lanes, top);
-      if (i + kLanes > end) return;  // padded
-      has_gap |= lanes == -kInfinity;
-    });
+    Floats top = fill(-kInfinity), zero{};
+    const auto visit = [&](Floats lanes, size_t) {
+      top = greater(lanes, top);  // a NaN is passed over
+      zero = add_zero_times(lanes, zero);
+    };
+    for_lanes<Logits>(x, begin, least(n, begin + kBlock), visit, last);
     highest = greater(top, highest);
+    zeros += zero;
     *blocks++ = greatest(top);
   }
-  bool has_gaps = any(has_gap);
-  for (size_t i = n - n % kLanes; i < n; ++i) has_gaps |= load_last<Logits>(x, i, 1)[0] == -kInfinity;
-  return {any(invalid) ? kNaN : greatest(highest), has_gaps};
+  if (!any(zeros != zeros)) return {greatest(highest), false};
+  return {has_nan<Logits>(x, n) ? kNaN : greatest(highest), true};
 }
 
 // The mass of one block, if it fits 32 bits.
 template <typename Logits>
 inline int64_t light_mass(const void* x, size_t begin, size_t end, float m, float inverse_temperature) {
   Integers mass{};
-  for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t) {
-    const Floats d = distance(lanes, m, inverse_temperature, kWeightless);
-    mass += __builtin_convertvector(exponential(d, 0x1p+40f), Integers);
+  for_groups<Logits>(x, begin, end, [&](const Group& logits, size_t) {
+    const Group e = exponential(distance(logits, m, inverse_temperature, kWeightless), 0x1p+40f);
+    for (const Floats& lanes : e.of) mass += __builtin_convertvector(lanes, Integers);
   });
   return sum(mass);
 }
@@ -257,8 +333,9 @@ inline int64_t light_mass(const void* x, size_t begin, size_t end, float m, floa
 template <typename Logits>
 inline int64_t heavy_mass(const void* x, size_t begin, size_t end, float m, float inverse_temperature) {
   Pieces mass{};
-  for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t) {
-    mass.add(weight(distance(lanes, m, inverse_temperature, kWeightless)));
+  for_groups<Logits>(x, begin, end, [&](const Group& logits, size_t) {
+    const Group e = exponential(distance(logits, m, inverse_temperature, kWeightless), kPieces);
+    for (const Floats& lanes : e.of) mass.add(cut(lanes));
   });
   return sum(mass);
 }
@@ -290,11 +367,13 @@ Above masses_above(const void* x, size_t n, float m, float inverse_temperature, 
     Pieces mass{};
     Integers count{};
     if (*maxima++ > limit) {
-      for_lanes<Logits>(x, begin, least(n, begin + kBlock), [&](Floats lanes, size_t) {
-        const Integers is_above = lanes > limit;
-        const Pieces w = weight(distance(lanes, m, inverse_temperature, kWeightless));
-        mass.add({w.high & is_above, w.low & is_above});
-        count -= is_above;
+      for_groups<Logits>(x, begin, least(n, begin + kBlock), [&](const Group& logits, size_t) {
+        const Group e = exponential(distance(logits, m, inverse_temperature, kWeightless), kPieces);
+        for (size_t j = 0; j < Group::kSize; ++j) {
+          const Integers is_above = logits.of[j] > limit;
+          mass.add(cut((Floats)((Integers)e.of[j] & is_above)));
+          count -= is_above;
+        }
       });
     }
     *blocks = sum(mass);
@@ -326,8 +405,7 @@ size_t collect(const void* x, size_t n, const float* maxima, float lowest, float
 
 template <typename Logits>
 void widen(const void* x, size_t n, float* out) {
-  for_lanes<Logits>(
-      x, 0, n, [&](Floats lanes, size_t i) { std::memcpy(out + i, &lanes, least(kLanes, n - i) * sizeof(float)); });
+  for_lanes<Logits>(x, 0, n, [&](Floats lanes, size_t i) { store(lanes, n - i, out + i); });
 }
 
 template <typename Logits>
@@ -335,20 +413,24 @@ void gather(const void* x, const int32_t* ids, size_t count, float* out) {
   if constexpr (sizeof(typename Logits::Lanes) == sizeof(Floats)) {
     for (size_t i = 0; i < count; ++i) out[i] = static_cast<const float*>(x)[ids[i]];
   } else {
-    for (size_t i = 0; i < count; ++i) out[i] = load_last<Logits>(x, static_cast<size_t>(ids[i]), 1)[0];
+    for (size_t i = 0; i < count; ++i) out[i] = load_one<Logits>(x, static_cast<size_t>(ids[i]));
   }
 }
 
 void weigh(const float* x, size_t n, float m, float inverse_temperature, float* d, int64_t* w) {
-  for_lanes<Float32>(x, 0, n, [&](Floats lanes, size_t i) {
-    const size_t count = least(kLanes, n - i);
-    const Floats below = distance(lanes, m, inverse_temperature, -60.0f);
-    const Pieces pieces = weight(greater(below, fill(kWeightless)));
-    const Masses mass =
-        (__builtin_convertvector(pieces.high, Masses) << 20) + __builtin_convertvector(pieces.low, Masses);
-    std::memcpy(d + i, &below, count * sizeof(float));
-    std::memcpy(w + i, &mass, count * sizeof(int64_t));
-  });
+  using Masses [[gnu::vector_size(8 * kLanes)]] = int64_t;
+  const auto visit = [&](const Group& logits, size_t i) {
+    const Group distances = distance(logits, m, inverse_temperature, -60.0f);
+    const Group e = exponential(distances.each([](Floats d) { return greater(d, fill(kWeightless)); }), kPieces);
+    for (size_t j = 0; j < Group::kSize && i < n; ++j, i += kLanes) {
+      const Pieces pieces = cut(e.of[j]);
+      const Masses mass =
+          (__builtin_convertvector(pieces.high, Masses) << 20) + __builtin_convertvector(pieces.low, Masses);
+      store(distances.of[j], n - i, d + i);
+      store(mass, n - i, w + i);
+    }
+  };
+  for (size_t begin = 0; begin < n; begin += kBlock) for_groups<Float32>(x, begin, least(n, begin + kBlock), visit);
 }
 
 template <typename Logits>
