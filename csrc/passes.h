@@ -26,6 +26,7 @@ namespace {
 constexpr size_t kLanes = ALEA_LANES;
 using Floats [[gnu::vector_size(4 * kLanes)]] = float;
 using Integers [[gnu::vector_size(4 * kLanes)]] = int32_t;
+using Masses [[gnu::vector_size(4 * kLanes)]] = int64_t;  // of half of the lanes
 using Halves [[gnu::vector_size(2 * kLanes)]] = uint16_t;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -142,6 +143,10 @@ inline int64_t sum(Integers lanes) {
   return folded<int32_t, kLanes>(lanes, [](auto a, auto b) { return a + b; });
 }
 
+inline int64_t sum(Masses lanes) {
+  return folded<int64_t, kLanes / 2>(lanes, [](auto a, auto b) { return a + b; });
+}
+
 inline bool any(Integers lanes) {
   return folded<int32_t, kLanes>(lanes, [](auto a, auto b) { return a | b; }) != 0;
 }
@@ -252,6 +257,9 @@ struct Pieces {
   }
 };
 
+// The masses where the mask is set, elsewhere 0.
+inline Pieces only(Integers mask, Pieces mass) { return {mass.high & mask, mass.low & mask}; }
+
 // The sum of at most kBlock masses, whose pieces stay within 2^27.
 inline int64_t sum(Pieces mass) { return (sum(mass.high) << 20) + sum(mass.low); }
 
@@ -278,17 +286,46 @@ inline uint32_t bits_of(Integers lanes) {
 #endif
 }
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+// For each set of 8 lanes, their numbers one after another.
+struct SetLanes {
+  uint8_t of[256][8] = {};
+
+  constexpr SetLanes() {
+    for (int bits = 0; bits < 256; ++bits) {
+      for (int lane = 0, count = 0; lane < 8; ++lane) {
+        if (bits >> lane & 1) of[bits][count++] = static_cast<uint8_t>(lane);
+      }
+    }
+  }
+  __m256i operator[](uint32_t bits) const { return _mm256_cvtepu8_epi32(_mm_loadu_si64(of[bits])); }
+};
+constexpr SetLanes kSetLanes;
+#endif
+
 // Writes the ids of the set lanes, where lane 0 is `first`; returns their number. May overwrite kLanes entries.
 inline size_t append(uint32_t bits, int32_t first, int32_t* ids) {
 #if defined(__AVX512F__)
   const __m512i all = _mm512_add_epi32(_mm512_set1_epi32(first),
                                        _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
   _mm512_storeu_si512(ids, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), all));
-  return static_cast<size_t>(__builtin_popcount(bits));
+#elif defined(__AVX2__)
+  const __m256i set = _mm256_add_epi32(_mm256_set1_epi32(first), kSetLanes[bits]);
+  std::memcpy(ids, &set, sizeof set);
 #else
-  size_t count = 0;
-  for (; bits; bits &= bits - 1) ids[count++] = first + __builtin_ctz(bits);
-  return count;
+  for (uint32_t left = bits; left; left &= left - 1) *ids++ = first + __builtin_ctz(left);
+#endif
+  return static_cast<size_t>(__builtin_popcount(bits));
+}
+
+// Writes the set lanes. May overwrite kLanes entries.
+inline void append(uint32_t bits, Floats lanes, float* x) {
+#if defined(__AVX512F__)
+  _mm512_storeu_ps(x, _mm512_maskz_compress_ps(static_cast<__mmask16>(bits), (__m512)lanes));
+#elif defined(__AVX2__)
+  _mm256_storeu_ps(x, _mm256_permutevar8x32_ps((__m256)lanes, kSetLanes[bits]));
+#else
+  for (; bits; bits &= bits - 1) *x++ = lanes[__builtin_ctz(bits)];
 #endif
 }
 
@@ -341,46 +378,94 @@ inline int64_t heavy_mass(const void* x, size_t begin, size_t end, float m, floa
 }
 
 template <typename Logits>
-int64_t masses(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, int64_t* blocks) {
+inline int64_t block_mass(const void* x, size_t begin, size_t end, float m, float inverse_temperature, float top) {
   constexpr float kLight = -11.25f;  // from here down the mass of a block is below 2^31
+  const float d = (top - m) * inverse_temperature;
+  if (d <= kWeightless) return 0;
+  if (d <= kLight) return light_mass<Logits>(x, begin, end, m, inverse_temperature);
+  return heavy_mass<Logits>(x, begin, end, m, inverse_temperature);
+}
+
+template <typename Logits>
+int64_t masses(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, int64_t* blocks) {
   int64_t total = 0;
-  for (size_t begin = 0; begin < n; begin += kBlock, ++blocks, ++maxima) {
-    const float top = (*maxima - m) * inverse_temperature;
-    const size_t end = least(n, begin + kBlock);
-    if (top <= kWeightless) {
-      *blocks = 0;
-    } else if (top <= kLight) {
-      *blocks = light_mass<Logits>(x, begin, end, m, inverse_temperature);
-    } else {
-      *blocks = heavy_mass<Logits>(x, begin, end, m, inverse_temperature);
-    }
+  for (size_t begin = 0; begin < n; begin += kBlock, ++blocks) {
+    *blocks = block_mass<Logits>(x, begin, least(n, begin + kBlock), m, inverse_temperature, *maxima++);
     total += *blocks;
   }
   return total;
 }
 
 template <typename Logits>
-Above masses_above(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, float limit,
-                   int64_t* blocks) {
-  Above above{0, 0};
-  for (size_t begin = 0; begin < n; begin += kBlock, ++blocks) {
-    Pieces mass{};
-    Integers count{};
-    if (*maxima++ > limit) {
-      for_groups<Logits>(x, begin, least(n, begin + kBlock), [&](const Group& logits, size_t) {
-        const Group e = exponential(distance(logits, m, inverse_temperature, kWeightless), kPieces);
-        for (size_t j = 0; j < Group::kSize; ++j) {
-          const Integers is_above = logits.of[j] > limit;
-          mass.add(cut((Floats)((Integers)e.of[j] & is_above)));
-          count -= is_above;
-        }
-      });
+Split split(const void* x, size_t n, float m, float inverse_temperature, const float* maxima, Limits limits,
+            int64_t* blocks, int32_t* ids, float* between) {
+  Split found{};
+  for (size_t begin = 0; begin < n; begin += kBlock, ++blocks, ++maxima) {
+    const size_t end = least(n, begin + kBlock);
+    if (*maxima < limits.lowest) {
+      *blocks = 0;
+      found.total += block_mass<Logits>(x, begin, end, m, inverse_temperature, *maxima);
+      continue;
     }
-    *blocks = sum(mass);
-    above.mass += *blocks;
-    above.count += static_cast<size_t>(sum(count));
+    Pieces all{}, above{};
+    Integers count{};
+    for_groups<Logits>(x, begin, end, [&](const Group& logits, size_t i) {
+      const Group e = exponential(distance(logits, m, inverse_temperature, kWeightless), kPieces);
+      for (size_t j = 0; j < Group::kSize; ++j, i += kLanes) {
+        const Integers is_above = logits.of[j] > limits.highest;
+        const Pieces mass = cut(e.of[j]);
+        all.add(mass);
+        above.add(only(is_above, mass));
+        count -= is_above;
+        const uint32_t bits = bits_of((logits.of[j] >= limits.lowest) & ~is_above);
+        append(bits, logits.of[j], between + found.between);
+        found.between += append(bits, static_cast<int32_t>(i), ids + found.between);
+      }
+    });
+    *blocks = sum(above);
+    found.total += sum(all);
+    found.mass += *blocks;
+    found.above += static_cast<size_t>(sum(count));
   }
-  return above;
+  return found;
+}
+
+// The masses w[kLanes] where the mask is set, elsewhere 0; the two halves of the lanes added.
+inline Masses only(Integers mask, const int64_t* w) {
+#if defined(__AVX512F__)
+  const uint32_t bits = bits_of(mask);
+  return (Masses)_mm512_maskz_loadu_epi64(static_cast<__mmask8>(bits), w) +
+         (Masses)_mm512_maskz_loadu_epi64(static_cast<__mmask8>(bits >> 8), w + 8);
+#else
+  using Half [[gnu::vector_size(2 * kLanes)]] = int32_t;
+  Half masks[2];
+  Masses first, last;
+  std::memcpy(masks, &mask, sizeof masks);
+  std::memcpy(&first, w, sizeof first);
+  std::memcpy(&last, w + kLanes / 2, sizeof last);
+  return (first & __builtin_convertvector(masks[0], Masses)) + (last & __builtin_convertvector(masks[1], Masses));
+#endif
+}
+
+Above above(const float* x, const int64_t* w, size_t n, float limit) {
+  Masses mass{};
+  Integers count{};
+  Floats least_above = fill(kInfinity), next = fill(-kInfinity);
+  const auto visit = [&](Floats lanes, const int64_t* w) {
+    const Integers is_above = lanes > limit;
+    mass += only(is_above, w);
+    count -= is_above;
+    least_above = -greater(is_above ? -lanes : fill(-kInfinity), -least_above);
+    next = greater(is_above ? fill(-kInfinity) : lanes, next);
+  };
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) visit(load<Float32>(x, i), w + i);
+  if (i < n) {
+    int64_t last[kLanes]{};
+    std::memcpy(last, w + i, (n - i) * sizeof *w);
+    visit(load_last<Float32>(x, i, n - i), last);
+  }
+  return {sum(mass), static_cast<size_t>(sum(count)), -greatest(-least_above), greatest(next)};
 }
 
 template <typename Logits>
@@ -435,9 +520,8 @@ void weigh(const float* x, size_t n, float m, float inverse_temperature, float* 
 
 template <typename Logits>
 constexpr Passes passes_over() {
-  return {maxima<Logits>,       masses<Logits>,  masses_above<Logits>,
-          count_finite<Logits>, collect<Logits>, widen<Logits>,
-          gather<Logits>,       weigh,           sizeof(typename Logits::Lanes) / kLanes};
+  return {maxima<Logits>,  masses<Logits>, split<Logits>,  above, count_finite<Logits>,
+          collect<Logits>, widen<Logits>,  gather<Logits>, weigh, sizeof(typename Logits::Lanes) / kLanes};
 }
 
 }  // namespace
