@@ -3,10 +3,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
 namespace alea {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kGreatest = std::numeric_limits<float>::max();
 
 constexpr size_t kBlock = 128;  // logits in a block
 constexpr size_t kMargin = 16;  // entries after a list of ids that a pass may overwrite

@@ -29,7 +29,6 @@ using Integers [[gnu::vector_size(4 * kLanes)]] = int32_t;
 using Masses [[gnu::vector_size(4 * kLanes)]] = int64_t;  // of half of the lanes
 using Halves [[gnu::vector_size(2 * kLanes)]] = uint16_t;
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 inline size_t least(size_t a, size_t b) { return a < b ? a : b; }

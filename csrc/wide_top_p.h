@@ -13,8 +13,8 @@
 #include <optional>
 
 #include "draw.h"
-#include "edge.h"
 #include "fixed_point.h"
+#include "order.h"
 #include "params.h"
 #include "row.h"
 
@@ -29,8 +29,7 @@ constexpr double kDeviations = 3.0;  // standard errors of the sample, on either
 class Sample {
  public:
   // `weights` of the greatest logit of each block, and their sum.
-  Sample(Row row, const float* maxima, const Buffer<int64_t>& weights, int64_t sum, float inverse_temperature)
-      : passes_(*row.passes) {
+  Sample(Row row, const float* maxima, const Buffer<int64_t>& weights, int64_t sum, float inverse_temperature) {
     int64_t passed = 0;
     size_t number = 0;
     for (size_t probe = 0; probe < kProbes; ++probe) {
@@ -42,7 +41,9 @@ class Sample {
         shares_[probe * kBlock + i] = i < block.size ? block.w[i] : 0;
       }
     }
-    all_ = above(-kInfinity);
+    const Above all = tokens().above(-kInfinity);
+    mass_ = all.mass;
+    within_ = {all.least, tokens().above(kGreatest).next};
   }
 
   // Limits around the edge of the prefix that holds this fraction of all mass; wider if the blocks differ more.
@@ -53,36 +54,34 @@ class Sample {
   }
 
  private:
-  static constexpr size_t kSize = kProbes * kBlock;
-
-  Above above(float limit) const { return passes_.above(x_, shares_, kSize, limit); }
+  // The tokens of some blocks, by default of all.
+  Tokens tokens(size_t first = 0, size_t blocks = kProbes) const {
+    return {nullptr, x_ + first * kBlock, shares_ + first * kBlock, blocks * kBlock};
+  }
 
   // The logit at which this fraction of the mass is reached.
   float at(double fraction) const {
-    const auto target = static_cast<int64_t>(fraction * static_cast<double>(all_.mass));
-    const Limits all{all_.least, above(kGreatest).next};
-    return level_reaching(passes_, {nullptr, x_, shares_, kSize}, all, std::max<int64_t>(1, target)).x;
+    const auto target = std::max<int64_t>(1, static_cast<int64_t>(fraction * static_cast<double>(mass_)));
+    return level_reaching(tokens(), within_, target, kMass).x;
   }
 
   // The standard error of the fraction that reaches a logit: a quotient of two sums over the probes.
   double deviation(float x) const {
     const float below = std::nextafter(x, -kInfinity);
-    const double fraction = static_cast<double>(above(below).mass) / static_cast<double>(all_.mass);
+    const double fraction = static_cast<double>(tokens().above(below).mass) / static_cast<double>(mass_);
     double squares = 0;
-    for (size_t begin = 0; begin < kSize; begin += kBlock) {
-      const auto mass = [&](float limit) {
-        return static_cast<double>(passes_.above(x_ + begin, shares_ + begin, kBlock, limit).mass);
-      };
+    for (size_t probe = 0; probe < kProbes; ++probe) {
+      const auto mass = [&](float limit) { return static_cast<double>(tokens(probe, 1).above(limit).mass); };
       const double excess = mass(below) - fraction * mass(-kInfinity);
       squares += excess * excess;
     }
-    return std::sqrt(squares * kProbes / (kProbes - 1)) / static_cast<double>(all_.mass);
+    return std::sqrt(squares * kProbes / (kProbes - 1)) / static_cast<double>(mass_);
   }
 
-  const Passes& passes_;
-  float x_[kSize];
-  int64_t shares_[kSize];
-  Above all_;
+  float x_[kProbes * kBlock];
+  int64_t shares_[kProbes * kBlock];
+  int64_t mass_;   // sum of the shares
+  Limits within_;  // of the logits
 };
 
 // The weights of the greatest logit of each block; returns their sum, which is at most the mass of all tokens.
@@ -133,9 +132,8 @@ inline std::optional<Nucleus> nucleus_of(Workspace& work, Row row, float m, cons
   row.passes->weigh(kept.x.data(), split.between, m, p.inverse_temperature, kept.d.data(), kept.w.data());
   const Tokens between{kept.ids.data(), kept.x.data(), kept.w.data(), split.between};
   const int64_t missing = std::max<int64_t>(1, bound(split.total, p.top_p)) - split.mass;
-  const Above all = row.passes->above(between.x, between.w, between.size, -kInfinity);
-  if (missing < 1 || missing > all.mass) return {};
-  const Edge edge = edge_reaching(*row.passes, between, limits, missing);
+  if (missing < 1 || missing > between.above(-kInfinity).mass) return {};
+  const Edge edge = edge_reaching(between, limits, missing, kMass);
   return Nucleus{between, edge, split.mass + edge.mass, split.above + edge.count};
 }
 
@@ -155,7 +153,7 @@ inline Chunk chunk_of(const Workspace& work, Row row, const Nucleus& nucleus, in
     chunk.end = static_cast<size_t>(
         std::lower_bound(ids + chunk.begin, ids_end, static_cast<int32_t>(chunk.last * kBlock)) - ids);
     const int64_t mass = std::accumulate(work.masses.data() + chunk.first, work.masses.data() + chunk.last,
-                                         held_mass(*row.passes, nucleus.between, chunk.begin, chunk.end, nucleus.edge));
+                                         held_mass(nucleus.between, chunk.begin, chunk.end, nucleus.edge));
     if (u < mass || chunk.last == row.blocks()) return chunk;
     u -= mass;
   }

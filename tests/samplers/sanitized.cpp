@@ -11,8 +11,8 @@
 #include <random>
 #include <vector>
 
-#include "edge.h"
 #include "isa.h"
+#include "order.h"
 #include "penalties.h"
 #include "sampler.h"
 
@@ -93,9 +93,9 @@ void check_list(const alea::Passes& passes, const List& list, float limit) {
   while (mass < target) mass += list.w[order[count++]];
   const alea::Tokens tokens{list.ids.data(), list.x.data(), list.w.data(), list.ids.size()};
   const alea::Limits limits{*std::min_element(list.x.begin(), list.x.end()), alea::kGreatest};
-  const alea::Edge edge = alea::edge_reaching(passes, tokens, limits, target);
+  const alea::Edge edge = alea::edge_reaching(tokens, limits, target, alea::kMass);
   require(edge.mass == mass && edge.count == count && edge.id == list.ids[order[count - 1]], "edge of a prefix");
-  require(alea::held_mass(passes, tokens, 0, tokens.size, edge) == mass, "mass of a prefix");
+  require(alea::held_mass(tokens, 0, tokens.size, edge) == mass, "mass of a prefix");
 }
 
 // Each pass over a row, compared with plain loops over its logits as float32.

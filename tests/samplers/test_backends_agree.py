@@ -110,6 +110,15 @@ def test_every_instruction_set_finds_the_same_set(native_isa, name: str):
             )
 
 
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_logits_beside_zero(native_isa, name: str):
+    """Between 0 and the greatest logit below it lies -0, which equals 0: a search by halving must get past it."""
+    x = np.float32([0, -1e-45, -0.0, 1e-45, -1e-45, 0])
+    ours, theirs = (sample(x, FILTERS[name], seed=1, backend=b) for b in ("native", "reference"))
+    for a, b in zip(columns(ours), columns(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_wide_rows_of_every_type(native_isa, dtype: torch.dtype):
     """Rows long enough for the sample of top-p, whose last block is full, of one logit, or nearly full."""
