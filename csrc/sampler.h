@@ -31,13 +31,6 @@ inline void keep_maximum(Workspace& work, Row row, float m) {
   work.kept.sum_up();
 }
 
-// A logit below which every token has less than this mass, with a margin for the rounding of d and w.
-inline float logit_below(int64_t mass, float m, float temperature) {
-  if (mass <= 0) return kLowestFinite;
-  const double d = std::log(static_cast<double>(mass) / kOne) - 1e-3;
-  return std::max(kLowestFinite, std::nextafter(static_cast<float>(m + d * temperature), -kInfinity));
-}
-
 // The n-th greatest maximum of groups of tokens, which at least n tokens reach. The groups are blocks, or single tokens
 // if there are fewer than n blocks. Groups are joined in pairs while at least 2 n remain, which leaves fewer
 // maxima to select from and lets few more tokens pass.
@@ -67,8 +60,7 @@ inline float threshold(Workspace& work, Row row, float m, const Params& p) {
     return k > row.n ? kLowestFinite : std::max(kLowestFinite, nth_greatest_maximum(work, row, k));
   }
   if (p.use_top_p()) {
-    // Top-p leaves out more than all tokens of less mass than this hold together.
-    return logit_below((total - bound(total, p.top_p)) / static_cast<int64_t>(row.n), m, p.temperature);
+    return top_p_threshold(total, row.n, m, p);
   }
   if (p.use_min_p()) return logit_below(bound(kOne, p.min_p), m, p.temperature);
   if (p.use_epsilon_cutoff() && !p.use_typical_p())
@@ -146,12 +138,12 @@ inline Draw sample_row(Workspace& work, Row row, const Params& p, uint64_t bits,
   const Extremes of_row = extremes(work, row);
   const float m = of_row.greatest;
   if (!std::isfinite(m)) return {};
-  weigh_all(work, row, m, p);
-  if (!details && p.keeps_all()) return draw_from_all(work, row, of_row, p, bits);
-  if (!details && p.only_top_p() && is_wide(row, threshold(work, row, m, p))) {
-    const auto draw = draw_from_wide_top_p(work, row, m, p.inverse_temperature, p.top_p, bits);
+  if (!details && p.only_top_p()) {
+    const auto draw = draw_from_wide_top_p(work, row, m, p, bits);
     if (draw) return *draw;
   }
+  weigh_all(work, row, m, p);
+  if (!details && p.keeps_all()) return draw_from_all(work, row, of_row, p, bits);
   if (!keep_weighed(work, row, m, p)) return {};
   const Kept& kept = work.kept;
   int64_t u = scaled(bits, kept.total);

@@ -13,11 +13,11 @@ import torch
 from bench import runner
 from bench.cases import FILTERS, STORYTELLERS, Case
 from bench.exactness.verify import kept, verify
-from bench.peers import OURS, PEERS, READING
+from bench.peers import OURS, PEERS, READING, TWO_THREADS
 from bench.peers.base import DrawTokens, Peer, Unavailable
 from bench.peers.user import imported
 from bench.records import Record
-from bench.speed import goals
+from bench.speed import goals, threads
 from bench.speed.counters import counted, under_its_name
 from bench.speed.timing import cold_seconds, microseconds, seconds_a_call
 
@@ -34,7 +34,7 @@ CAPTION = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = "of rows: peaked, flat, tied, normal, real; default peaked, with --check peaked flat tied"
+    kinds = "of rows: peaked, flat, tied, normal, real; default peaked, with --check all but real"
     parser.add_argument("--kinds", nargs="+", metavar="KIND", help=kinds)
     sizes = "default 32000 128256; real rows have the storyteller's 4096"
     parser.add_argument("--vocabulary", type=int, nargs="+", default=[32000, 128256], metavar="V", help=sizes)
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def cases(arguments: argparse.Namespace) -> list[Case]:
-    kinds = arguments.kinds or (("peaked", "flat", "tied") if arguments.check else ("peaked",))
+    kinds = arguments.kinds or (("peaked", "flat", "tied", "normal") if arguments.check else ("peaked",))
     chosen = []
     for kind in kinds:
         vocabularies = [STORYTELLERS] if kind == "real" else arguments.vocabulary
@@ -82,6 +82,7 @@ def measured(case: Case, rounds: int, peers: Mapping[str, Peer] = PEERS) -> Reco
     failed = verify(case, draws, compared)
     timed = prepared(READING, case)[0] | {name: draw for name, draw in draws.items() if name not in failed}
     named = timed | {"alea": under_its_name(timed["alea"])}
+    spread = {name: timed[name] for name in ("kernel", TWO_THREADS) if TWO_THREADS in timed}
     counts = {name: counted(named[name]) for name in COUNTED if name in named}
     return {
         **asdict(case),
@@ -89,6 +90,7 @@ def measured(case: Case, rounds: int, peers: Mapping[str, Peer] = PEERS) -> Reco
         "kept": kept(case),
         "rounds": rounds,
         "microseconds": microseconds(seconds_a_call(timed, rounds)),
+        "two_threads": threads.on_free_cores(spread, rounds) if spread else None,
         "cold_microseconds": microseconds(cold_seconds(timed, min(rounds, COLD_ROUNDS))),
         **{figure: {name: count[figure] for name, count in counts.items()} for figure in FIGURES},
         "skipped": skipped,

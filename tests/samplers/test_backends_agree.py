@@ -110,6 +110,31 @@ def test_every_instruction_set_finds_the_same_set(native_isa, name: str):
             )
 
 
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_logits_beside_zero(native_isa, name: str):
+    """Between 0 and the greatest logit below it lies -0, which equals 0: a search by halving must get past it."""
+    x = np.float32([0, -1e-45, -0.0, 1e-45, -1e-45, 0])
+    ours, theirs = (sample(x, FILTERS[name], seed=1, backend=b) for b in ("native", "reference"))
+    for a, b in zip(columns(ours), columns(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_wide_rows_of_every_type(native_isa, dtype: torch.dtype):
+    """Rows long enough for the sample of top-p, whose last block is full, of one logit, or nearly full."""
+    rng = np.random.default_rng(7)
+    for vocabulary in (8192, 8193, 8319):
+        for kind in KINDS:
+            with np.errstate(over="ignore"):
+                x = torch.from_numpy(row(kind, vocabulary, rng)).to(dtype)
+            for p in (SamplingParams(temperature=3, top_p=0.9), SamplingParams(top_p=0.3)):
+                arguments = dict(seed=vocabulary, on_invalid="mark")
+                ours = sample(x, p, backend="native", **arguments)
+                theirs = sample(x.float().numpy(), p, backend="reference", **arguments)
+                for a, b in zip(columns(ours), columns(theirs), strict=True):
+                    np.testing.assert_array_equal(a, b, err_msg=f"{kind}, V = {vocabulary}, {p}")
+
+
 def test_a_bad_logit_is_seen_at_every_place(native_isa):
     for vocabulary in (1, 17, 128, 300):
         for at in range(vocabulary):

@@ -13,7 +13,7 @@ from bench import peers, runner
 from bench.cases import FILTERS, Case
 from bench.exactness.verify import verify
 from bench.peers.base import SEED, DrawTokens, Unavailable
-from bench.speed import goals, sample, timing
+from bench.speed import goals, sample, threads, timing
 from tests.bench.command import run, saved
 
 pytestmark = pytest.mark.exhaustive  # its commands take seconds each
@@ -193,21 +193,49 @@ def test_fast_calls_are_repeated():
 
 
 def test_goals():
-    def record(filters: str, **microseconds: float) -> dict[str, Any]:
+    def record(filters: str, vocabulary: int = 128256, **microseconds: float) -> dict[str, Any]:
         times = {name.replace("llama", "llama.cpp"): {"p50": value} for name, value in microseconds.items()}
-        return {"kind": "peaked", "vocabulary": 32000, "batch": 1, "filters": filters, "microseconds": times}
+        case = {"kind": "peaked", "vocabulary": vocabulary, "batch": 1, "filters": filters}
+        return {**case, "microseconds": times, "two_threads": None}
 
     records = [record("k50+p.9", kernel=10.0, max=5.0, llama=40.0), record("p.9", kernel=10.0, llama=119.0)]
+    records.append(record("none", 32000, kernel=10.0, max=1.0))  # too short for this goal
     verdicts = list(goals.verdicts(goals.GOALS["sample"], records))
     for expected in (
         "holds: llama.cpp / kernel >= 4 (kind peaked, filters k50+p.9, batch 1); got 4 in one case",
         "missed: llama.cpp / kernel >= 12 (kind peaked, filters p.9, batch 1); got 11.9 in one case",
-        "missed: kernel / max <= 1.5 (kind peaked, filters k50+p.9, batch 1); got 2 in one case",
-        "not measured: kernel / max <= 15 (kind flat and tied)",
+        "missed: kernel / max <= 0.5 (kind peaked, filters k50+p.9, batch 1, vocabulary 128256); got 2 in one case",
+        "not measured: kernel / max <= 2.2 (kind peaked, filters none, batch 1, vocabulary 128256)",
+        "not measured: kernel / max <= 8 (kind flat and tied, vocabulary 128256, batch 1)",
+        "not measured: kernel / kernel, 2 threads >= 0.95 (batch 16)",
     ):
         assert expected in verdicts
     assert goals.check("sample", records) == 1
     assert goals.check("sample", []) == 0
+
+
+def test_two_threads_are_judged_where_cores_were_free():
+    """By the rounds that count, and the greater bound in longer calls alone."""
+
+    def record(one: float, two: float) -> dict[str, Any]:
+        counted = {"kernel": {"p50": one}, peers.TWO_THREADS: {"p50": two}}
+        all_rounds = {"kernel": {"p50": 9.0}, peers.TWO_THREADS: {"p50": 1.0}}
+        return {"batch": 16, "microseconds": all_rounds, "two_threads": {"rounds": 2, "microseconds": counted}}
+
+    found = [goal for goal in goals.GOALS["sample"] if goal.below == peers.TWO_THREADS]
+    records = [record(199, 200), record(201, 120), {"batch": 16, "two_threads": {"rounds": 0, "microseconds": {}}}]
+    assert [verdict.split("; got ")[1] for verdict in goals.verdicts(found, records)] == [
+        "0.995 in the worst of 2 cases",
+        "1.68 in one case",
+    ]
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_a_round_counts_where_plain_work_gains_from_two_threads(monkeypatch, free: bool):
+    monkeypatch.setattr(threads, "speed_up", lambda *_: 1.8 if free else 1.7)
+    record = threads.on_free_cores({"kernel": lambda step: None, peers.TWO_THREADS: lambda step: None}, rounds=3)
+    assert record["rounds"] == (3 if free else 0)
+    assert list(record["microseconds"]) == (["kernel", peers.TWO_THREADS] if free else [])
 
 
 @pytest.mark.parametrize(
