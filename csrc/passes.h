@@ -7,6 +7,7 @@
 // for AVX-512, and use it everywhere.
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "isa.h"
 
@@ -50,18 +51,27 @@ inline Floats greater(Floats a, Floats b) {
 #endif
 }
 
+// Where the logits lie, unless a mask goes with them.
+struct Plain {
+  static constexpr bool kMasked = false;
+  static const char* memory(const void* x) { return static_cast<const char*>(x); }
+  static bool allows(const void*, size_t) { return true; }
+  static bool allows_none(const void*, size_t) { return false; }
+  static Floats masked(Floats lanes, const void*, size_t) { return lanes; }
+};
+
 // The types of logits in memory, and their conversion to float32.
-struct Float32 {
+struct Float32 : Plain {
   using Lanes = Floats;
   static Floats widen(Lanes lanes) { return lanes; }
 };
 
-struct Bfloat16 {
+struct Bfloat16 : Plain {
   using Lanes = Halves;
   static Floats widen(Lanes lanes) { return (Floats)(__builtin_convertvector(lanes, Integers) << 16); }
 };
 
-struct Float16 {
+struct Float16 : Plain {
   using Lanes = Halves;
   static Floats widen(Lanes lanes) {
     const Integers bits = __builtin_convertvector(lanes, Integers);
@@ -72,11 +82,45 @@ struct Float16 {
   }
 };
 
+// Any of these types with a mask: x points at a `Masked`.
+template <typename Logits>
+struct MaskedLogits : Logits {
+  using Unmasked = Logits;
+  static constexpr bool kMasked = true;
+  static const Masked& both(const void* x) { return *static_cast<const Masked*>(x); }
+  static const char* memory(const void* x) { return static_cast<const char*>(both(x).x); }
+  static bool allows(const void* x, size_t i) { return both(x).words[i / 32] >> i % 32 & 1; }
+
+  // Whether a block is allowed as a whole, or nothing of it: so are most, and they take less time.
+  static bool allows_all(const void* x, size_t begin) {
+    const uint32_t* const words = both(x).words + begin / 32;
+    return (words[0] & words[1] & words[2] & words[3]) == ~uint32_t{0};
+  }
+  static bool allows_none(const void* x, size_t begin) {
+    const uint32_t* const words = both(x).words + begin / 32;
+    return (words[0] | words[1] | words[2] | words[3]) == 0;
+  }
+
+  // For kLanes logits from i on, a multiple of kLanes.
+  static Floats masked(Floats lanes, const void* x, size_t i) {
+#if defined(__AVX512F__)
+    uint16_t bits;
+    std::memcpy(&bits, reinterpret_cast<const char*>(both(x).words) + i / 8, sizeof bits);
+    return (Floats)_mm512_mask_blend_ps(bits, (__m512)fill(-kInfinity), (__m512)lanes);
+#else
+    Integers bit_of_lane{};
+    for (size_t lane = 0; lane < kLanes; ++lane) bit_of_lane[lane] = int32_t{1} << lane;
+    const auto bits = static_cast<int32_t>(both(x).words[i / 32] >> i % 32);
+    return (bit_of_lane & bits) != 0 ? lanes : fill(-kInfinity);
+#endif
+  }
+};
+
 template <typename Logits>
 inline Floats load(const void* x, size_t i) {
   typename Logits::Lanes lanes;
-  std::memcpy(&lanes, static_cast<const char*>(x) + i * (sizeof lanes / kLanes), sizeof lanes);
-  return Logits::widen(lanes);
+  std::memcpy(&lanes, Logits::memory(x) + i * (sizeof lanes / kLanes), sizeof lanes);
+  return Logits::masked(Logits::widen(lanes), x, i);
 }
 
 // The last lanes of a row, padded with -inf, which has no mass and is never a maximum.
@@ -84,9 +128,11 @@ template <typename Logits>
 inline Floats load_last(const void* x, size_t i, size_t count) {
   typename Logits::Lanes lanes{};
   constexpr size_t size = sizeof lanes / kLanes;
-  std::memcpy(&lanes, static_cast<const char*>(x) + i * size, least(count, kLanes) * size);
+  std::memcpy(&lanes, Logits::memory(x) + i * size, least(count, kLanes) * size);
   Floats logits = Logits::widen(lanes);
-  for (size_t lane = count; lane < kLanes; ++lane) logits[lane] = -kInfinity;
+  for (size_t lane = 0; lane < kLanes; ++lane) {
+    if (lane >= count || !Logits::allows(x, i + lane)) logits[lane] = -kInfinity;
+  }
   return logits;
 }
 
@@ -95,6 +141,10 @@ template <typename Logits, typename Visit>
 inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit) {
   size_t i = begin;
   if (end - begin == kBlock) {
+    if constexpr (Logits::kMasked) {
+      if (Logits::allows_all(x, begin))
+        return for_lanes<typename Logits::Unmasked>(Logits::memory(x), begin, end, visit);
+    }
 #pragma GCC unroll 32
     for (size_t j = 0; j < kBlock; j += kLanes) visit(load<Logits>(x, begin + j), begin + j);
     return;
@@ -229,6 +279,11 @@ Extremes maxima(const void* x, size_t n, float* blocks) {
   for (size_t begin = 0; begin < n; begin += kBlock) {
     Floats top = fill(-kInfinity);
     const size_t end = least(n, begin + kBlock);
+    if (end - begin == kBlock && Logits::allows_none(x, begin)) {
+      has_gap = ~Integers{};
+      *blocks++ = -kInfinity;
+      continue;
+    }
     for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t i) {
       invalid |= ~(lanes < kInfinity);  // NaN and +inf
       top = greater(lanes, top);
@@ -332,7 +387,7 @@ void widen(const void* x, size_t n, float* out) {
 
 template <typename Logits>
 void gather(const void* x, const int32_t* ids, size_t count, float* out) {
-  if constexpr (sizeof(typename Logits::Lanes) == sizeof(Floats)) {
+  if constexpr (std::is_same_v<Logits, Float32>) {
     for (size_t i = 0; i < count; ++i) out[i] = static_cast<const float*>(x)[ids[i]];
   } else {
     for (size_t i = 0; i < count; ++i) out[i] = load_last<Logits>(x, static_cast<size_t>(ids[i]), 1)[0];
@@ -360,7 +415,14 @@ constexpr Passes passes_over() {
 
 }  // namespace
 
-extern const Passes kPasses[kTypes] = {passes_over<Float32>(), passes_over<Float16>(), passes_over<Bfloat16>()};
+extern const Passes kPasses[2 * kTypes] = {
+    passes_over<Float32>(),
+    passes_over<Float16>(),
+    passes_over<Bfloat16>(),
+    passes_over<MaskedLogits<Float32>>(),
+    passes_over<MaskedLogits<Float16>>(),
+    passes_over<MaskedLogits<Bfloat16>>(),
+};
 
 }  // namespace ALEA_NAMESPACE(ALEA_ISA)
 }  // namespace alea

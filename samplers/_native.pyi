@@ -23,7 +23,7 @@ class Penalties:
         history: NDArray[np.int64] | None,
         history_offsets: NDArray[np.int64] | None,
         history_start: NDArray[np.int64],
-        allowed: NDArray[np.bool_] | None,
+        allowed: NDArray[np.bool_ | np.int32] | None,
     ) -> None: ...
 
 def sample(

@@ -94,7 +94,8 @@ def sample(
             requests (default: the row number).
         history: ids for the penalties, (B, L) padded with -1, or a list of sequences. history_start: int or (B,), the
             index in it at which the generated part begins.
-        allowed: bool (B, V) or (V,); all other tokens get no mass.
+        allowed: bool (B, V) or (V,); all other tokens get no mass. Or bits, as grammar libraries fill them: int32
+            (B, W) or (W,), W = ceil(V / 32); token v is bit v mod 32 of word v div 32, and bits beyond V are ignored.
         details: also return model_logprobs and entropy.
         backend: "auto", "reference", "native" or "triton".
         on_invalid: "raise", or "mark": an invalid row gets token -1, integers 0 and logprob NaN; the others are drawn.
