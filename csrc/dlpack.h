@@ -11,7 +11,7 @@ constexpr const char* kCapsule = "dlpack_exchange_api";          // the name of 
 constexpr uint32_t kMajorVersion = 1;                            // of the structures below
 
 enum DeviceType : int32_t { kCpu = 1 };
-enum TypeCode : uint8_t { kInt = 0, kFloat = 2, kBfloat = 4 };
+enum TypeCode : uint8_t { kInt = 0, kFloat = 2, kBfloat = 4, kBool = 6 };
 
 struct Tensor {
   void* data;

@@ -20,6 +20,7 @@
 #include "dlpack.h"
 #include "isa.h"
 #include "params.h"
+#include "penalties.h"
 #include "philox.h"
 #include "sampler.h"
 #include "threads.h"
@@ -33,37 +34,49 @@ inline py::object steal(PyObject* result) {
   return py::reinterpret_steal<py::object>(result);
 }
 
-// The logits (B, V) in their own memory.
-struct Rows {
+// A tensor (B, n) or (n,) whose rows lie in the host's memory, each aligned and its numbers adjacent.
+struct Plane {
   const char* first;
-  int64_t stride;  // bytes from row to row
-  size_t size, vocabulary;
-  const alea::Passes* passes;
-  alea::Row operator[](size_t i) const { return {first + static_cast<int64_t>(i) * stride, vocabulary, passes}; }
+  int64_t stride;  // bytes from row to row; 0 if there is one for all
+  size_t size, width;
+  bool is_row;  // (n,)
+
+  const char* row(size_t i) const { return first + static_cast<int64_t>(i) * stride; }
 };
 
+inline std::optional<Plane> plane_of(const dlpack::Tensor& x) {
+  if (x.lanes != 1 || x.bits % 8 != 0 || x.device != dlpack::kCpu || !x.data) return {};
+  if (x.dimensions != 1 && x.dimensions != 2) return {};
+  const bool is_row = x.dimensions == 1;
+  const int64_t width = x.shape[x.dimensions - 1], step = x.strides[x.dimensions - 1];
+  const int64_t size = is_row ? 1 : x.shape[0], stride = is_row ? 0 : x.strides[0];
+  if (size < 1 || width < 1 || (step != 1 && width != 1)) return {};
+  const char* const first = static_cast<const char*>(x.data) + x.byte_offset;
+  if (reinterpret_cast<uintptr_t>(first) % (x.bits / 8) != 0) return {};
+  return Plane{first, stride * (x.bits / 8), static_cast<size_t>(size), static_cast<size_t>(width), is_row};
+}
+
 inline std::optional<alea::Type> type_of(const dlpack::Tensor& x) {
-  if (x.lanes != 1) return {};
   if (x.code == dlpack::kFloat && x.bits == 32) return alea::kFloat32;
   if (x.code == dlpack::kFloat && x.bits == 16) return alea::kFloat16;
   if (x.code == dlpack::kBfloat && x.bits == 16) return alea::kBfloat16;
   return {};
 }
 
-// The rows of a tensor (B, V) or (V,), if they lie in the host's memory, each aligned and its logits adjacent.
-inline std::optional<Rows> rows_of(const dlpack::Tensor& x) {
-  const std::optional<alea::Type> type = type_of(x);
-  if (!type || x.device != dlpack::kCpu || !x.data || x.dimensions < 1 || x.dimensions > 2) return {};
-  const bool is_row = x.dimensions == 1;
-  const int64_t size = is_row ? 1 : x.shape[0], stride = is_row ? 0 : x.strides[0];
-  const int64_t vocabulary = x.shape[x.dimensions - 1], step = x.strides[x.dimensions - 1];
-  if (size < 1 || vocabulary < 1 || vocabulary > int64_t{1} << 20 || (step != 1 && vocabulary != 1)) return {};
-  const alea::Passes& passes = alea::passes(*type);
-  const char* const first = static_cast<const char*>(x.data) + x.byte_offset;
-  if (reinterpret_cast<uintptr_t>(first) % passes.size != 0) return {};
-  return Rows{first, stride * static_cast<int64_t>(passes.size), static_cast<size_t>(size),
-              static_cast<size_t>(vocabulary), &passes};
-}
+// The logits and, where there is one, the mask.
+struct Rows {
+  Plane logits;
+  alea::Type type;
+  std::optional<Plane> bools, words;
+
+  // The row after step 0, of which only the mask is usual.
+  alea::Row operator()(size_t i, alea::Workspace& work, const alea::Params& p) const {
+    alea::Penalties mask{};
+    if (bools) mask.allowed = reinterpret_cast<const bool*>(bools->row(i));
+    if (words) mask.allowed_bits = reinterpret_cast<const uint32_t*>(words->row(i));
+    return alea::penalise(work, {logits.row(i), logits.width, &alea::passes(type)}, mask, p);
+  }
+};
 
 // The columns of an output in one piece of memory, which the last of their tensors frees.
 class Columns {
@@ -137,32 +150,49 @@ class OneStep {
         packed_(std::move(packed)) {}
 
   // The output, or None if anything is unusual.
-  py::object operator()(py::handle logits, py::handle params, py::handle seed, py::handle position) const {
+  py::object operator()(py::handle logits, py::handle params, py::handle seed, py::handle position,
+                        py::handle allowed) const {
     if (!PyLong_CheckExact(seed.ptr()) || !PyLong_CheckExact(position.ptr())) return py::none();
-    const std::optional<Rows> rows = rows_in(logits);
-    if (!rows) return py::none();
-    const py::object table = table_of(params, rows->size);
+    std::optional<Rows> rows = rows_of(logits);
+    if (!rows || !(allowed.is_none() || add_mask(*rows, allowed))) return py::none();
+    const py::object table = table_of(params, rows->logits.size);
     if (table.is_none()) return table;
-    auto columns = std::make_unique<Columns>(rows->size);
+    auto columns = std::make_unique<Columns>(rows->logits.size);
     const uint64_t key = PyLong_AsUnsignedLongLongMask(seed.ptr());
     const uint64_t step = PyLong_AsUnsignedLongLongMask(position.ptr());
     return draw(*rows, table, key, step, *columns) ? output_of(columns.release()) : py::none();
   }
 
  private:
-  std::optional<Rows> rows_in(py::handle logits) const {
-    if (!is(logits, tensor_)) return {};
+  std::optional<dlpack::Tensor> shown(py::handle object) const {
     dlpack::Tensor x;
-    if (exchange_->view(logits.ptr(), &x) != 0) {
-      PyErr_Clear();
-      return {};
-    }
-    const std::optional<Rows> rows = rows_of(x);
-    if (!rows) return {};
+    if (!is(object, tensor_)) return {};
+    if (exchange_->view(object.ptr(), &x) == 0) return x;
+    PyErr_Clear();
+    return {};
+  }
+
+  std::optional<Rows> rows_of(py::handle logits) const {
+    const std::optional<dlpack::Tensor> x = shown(logits);
+    const std::optional<Plane> plane = x ? plane_of(*x) : std::nullopt;
+    const std::optional<alea::Type> type = x ? type_of(*x) : std::nullopt;
+    if (!plane || !type || plane->width > size_t{1} << 20) return {};
     // What the view does not show: that the values are to be negated, or that something intercepts torch's operators.
     const py::object is_negated = steal(PyObject_CallOneArg(is_negated_.ptr(), logits.ptr()));
     const py::object modes = steal(PyObject_CallNoArgs(modes_.ptr()));
-    return is_negated.ptr() == Py_False && PyLong_AsLong(modes.ptr()) == 0 ? rows : std::nullopt;
+    if (is_negated.ptr() != Py_False || PyLong_AsLong(modes.ptr()) != 0) return {};
+    return Rows{*plane, *type, {}, {}};
+  }
+
+  // Whether the mask fits: bool (V,) or (B, V), or int32 (W,) or (B, W).
+  bool add_mask(Rows& rows, py::handle allowed) const {
+    const std::optional<dlpack::Tensor> x = shown(allowed);
+    const std::optional<Plane> plane = x ? plane_of(*x) : std::nullopt;
+    if (!plane || !(plane->is_row || plane->size == rows.logits.size)) return false;
+    const size_t vocabulary = rows.logits.width;
+    if (x->code == dlpack::kBool && plane->width == vocabulary) rows.bools = plane;
+    if (x->code == dlpack::kInt && x->bits == 32 && plane->width == (vocabulary + 31) / 32) rows.words = plane;
+    return rows.bools || rows.words;
   }
 
   // The parameters of all rows or of each, as bytes; None if they do not fit.
@@ -183,12 +213,14 @@ class OneStep {
   bool draw(const Rows& rows, py::handle table, uint64_t seed, uint64_t position, Columns& columns) const {
     const auto* const params = reinterpret_cast<const alea::Params*>(PyBytes_AS_STRING(table.ptr()));
     const size_t step = length(table) == 1 ? 0 : 1;
-    const size_t threads = rows.size == 1 ? 1 : PyLong_AsSize_t(steal(PyObject_CallNoArgs(threads_.ptr())).ptr());
+    const size_t size = rows.logits.size;
+    const size_t threads = size == 1 ? 1 : PyLong_AsSize_t(steal(PyObject_CallNoArgs(threads_.ptr())).ptr());
     std::atomic<bool> valid{true};
     const py::gil_scoped_release release;
-    alea::for_rows(rows.size, rows.vocabulary, threads, [&](size_t row, alea::Workspace& work) {
+    alea::for_rows(size, rows.logits.width, threads, [&](size_t row, alea::Workspace& work) {
       const uint64_t bits = alea::random_bits(seed, position, row);
-      const alea::Draw draw = alea::sample_row(work, rows[row], params[row * step], bits, false);
+      const alea::Params& p = params[row * step];
+      const alea::Draw draw = alea::sample_row(work, rows(row, work, p), p, bits, false);
       columns.set(row, draw);
       if (draw.token < 0) valid = false;
     });
@@ -224,10 +256,10 @@ class OneStep {
 
 // OneStep as Python calls it.
 inline PyObject* call(PyObject* self, PyObject* const* arguments, Py_ssize_t count) {
-  if (count != 4) return PyErr_Format(PyExc_TypeError, "samplers._native: expected 4 arguments, got %zd", count);
+  if (count != 5) return PyErr_Format(PyExc_TypeError, "samplers._native: expected 5 arguments, got %zd", count);
   try {
     const auto& one_step = *static_cast<const OneStep*>(PyCapsule_GetPointer(self, nullptr));
-    return one_step(arguments[0], arguments[1], arguments[2], arguments[3]).release().ptr();
+    return one_step(arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]).release().ptr();
   } catch (py::error_already_set& error) {
     error.restore();
   } catch (const std::bad_alloc&) {
@@ -239,9 +271,9 @@ inline PyObject* call(PyObject* self, PyObject* const* arguments, Py_ssize_t cou
 }
 
 inline PyMethodDef method = {"sample", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call)), METH_FASTCALL,
-                             "sample(logits, params, seed, position): the output, or None"};
+                             "sample(logits, params, seed, position, allowed): the output, or None"};
 
-// A function of logits, parameters, seed and position; None if torch has no table.
+// A function of logits, parameters, seed, position and allowed; None if torch has no table.
 inline py::object make(py::type output, py::type params, py::type packed) {
   const auto torch = py::module_::import("torch");
   const dlpack::Exchange* const exchange = exchange_of(torch.attr("Tensor"));

@@ -110,10 +110,10 @@ def sample(
     >>> int(out.tokens[0]), int(out.kept[0]), round(float(out.weight[0] / out.total[0]), 3)
     (3, 6, 0.118)
     """
-    is_plain = stream is None and history is None and allowed is None and details is False
+    is_plain = stream is None and history is None and details is False
     is_plain = is_plain and type(history_start) is int and history_start == 0
     if is_plain and backend in ON_CPU and on_invalid in ON_INVALID and not torch.compiler.is_dynamo_compiling():
-        out = in_one_step(logits, PLAIN if params is None else params, seed, position)
+        out = in_one_step(logits, PLAIN if params is None else params, seed, position, allowed)
         if out is not None:
             return out
     return between_graphs(in_general)(

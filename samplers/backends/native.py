@@ -38,13 +38,13 @@ def sample(batch: Batch, details: bool) -> Columns:
     return Columns(*_native.sample(rows, params, penalties(batch), *keys, details, threads()))
 
 
-def one_step(output: type[Output]) -> Callable[[object, object, object, object], Output | None]:
-    """`samplers.sample` for a plain tensor, parameters and two integers, in one step: csrc/one_step.h.
+def one_step(output: type[Output]) -> Callable[[object, object, object, object, object], Output | None]:
+    """`samplers.sample` for plain tensors, parameters and two integers, in one step: csrc/one_step.h.
 
     output: SampleOutput. The function returns one, or None if the arguments are anything else or a row is invalid.
     """
     found = _native.one_step(output, SamplingParams, PackedParams) if _reason == "ok" else None
-    return found or (lambda logits, params, seed, position: None)
+    return found or (lambda logits, params, seed, position, allowed: None)
 
 
 def filter_logits(batch: Batch) -> Filtered:

@@ -40,9 +40,9 @@ def logits(batch: int = 3, vocabulary: int = 11, seed: int = 0) -> torch.Tensor:
 
 
 def by_the_general_path(
-    logits: Any, params: Any = None, seed: Any = 1, position: Any = 0, on_invalid: str = "raise"
+    logits: Any, params: Any = None, seed: Any = 1, position: Any = 0, on_invalid: str = "raise", allowed: Any = None
 ) -> SampleOutput:
-    return in_general(logits, params, seed, position, None, None, 0, None, False, "auto", on_invalid)
+    return in_general(logits, params, seed, position, None, None, 0, allowed, False, "auto", on_invalid)
 
 
 def facts(call: Callable[[], Any]) -> Any:
@@ -58,9 +58,12 @@ def facts(call: Callable[[], Any]) -> Any:
     return described, kinds, [c.numpy().tobytes() for c in columns if type(c) is torch.Tensor], out[5:]
 
 
-def assert_same(logits: Any, params: Any = P, seed: Any = 1, position: Any = 0, on_invalid: str = "raise") -> None:
-    ours = facts(lambda: sample(logits, params, seed=seed, position=position, on_invalid=on_invalid))
-    assert ours == facts(lambda: by_the_general_path(logits, params, seed, position, on_invalid))
+def assert_same(
+    logits: Any, params: Any = P, seed: Any = 1, position: Any = 0, on_invalid: str = "raise", allowed: Any = None
+) -> None:
+    more = dict(on_invalid=on_invalid, allowed=allowed)
+    ours = facts(lambda: sample(logits, params, seed=seed, position=position, **more))
+    assert ours == facts(lambda: by_the_general_path(logits, params, seed, position, **more))
 
 
 def strided(x: torch.Tensor, layout: str) -> torch.Tensor:
@@ -100,18 +103,63 @@ def test_what_is_usual_takes_one_step():
     x = logits()
     for rows in (x, x[1], x[:, :1], x[1:, 2:], x[:1].expand(3, -1), *(x.to(dtype) for dtype in DTYPES)):
         for p in (P, pack(P), SamplingParams(repetition_penalty=1.3)):
-            assert in_one_step(rows, p, 2**70, -1) is not None
+            assert in_one_step(rows, p, 2**70, -1, None) is not None
             assert_same(rows, p, 2**70, -1)
-    assert in_one_step(x, pack([P, SamplingParams(), P]), 1, 2) is not None
+    assert in_one_step(x, pack([P, SamplingParams(), P]), 1, 2, None) is not None
     grown = x.clone().requires_grad_()
-    assert in_one_step(grown, P, 1, 2) is not None and in_one_step(2 * grown, P, 1, 2) is not None
+    assert in_one_step(grown, P, 1, 2, None) is not None and in_one_step(2 * grown, P, 1, 2, None) is not None
     assert_same(2 * grown)
+
+
+def test_a_mask_takes_one_step():
+    x = logits(3, 40)
+    bools = logits(3, 40, seed=1) > 0
+    words = torch.tensor([[0b1011, 0xF5], [-1, 1], [7, -1]], dtype=torch.int32)
+    for allowed in (
+        bools,
+        bools[0],
+        bools.T.contiguous().T[:, :],
+        words,
+        words[2],
+        torch.cat([words, words], 1)[:, :2],
+    ):
+        assert (in_one_step(x, P, 1, 2, allowed) is not None) == (allowed.stride(-1) == 1)
+        assert_same(x, allowed=allowed)
+        assert_same(x.bfloat16(), None, allowed=allowed)
+    for usual in (bools[:1], words[:1]):
+        assert in_one_step(x[:1], P, 1, 2, usual) is not None
+        assert_same(x[1], allowed=usual)
+
+
+UNUSUAL_MASKS = {
+    "NumPy": lambda: np.ones(11, bool),
+    "a list": lambda: [True] * 11,
+    "a subclass": lambda: torch.ones(11, dtype=torch.bool).as_subclass(Mine),
+    "meta": lambda: torch.ones(11, dtype=torch.bool, device="meta"),
+    "int64": lambda: torch.ones(1, dtype=torch.int64),
+    "uint8": lambda: torch.ones(11, dtype=torch.uint8),
+    "float": lambda: torch.ones(11),
+    "one row for three": lambda: torch.ones(1, 11, dtype=torch.bool),
+    "bits, one row for three": lambda: torch.ones(1, 1, dtype=torch.int32),
+    "too short": lambda: torch.ones(10, dtype=torch.bool),
+    "too many words": lambda: torch.ones(2, dtype=torch.int32),
+    "three dimensions": lambda: torch.ones(1, 3, 11, dtype=torch.bool),
+    "nothing allowed": lambda: torch.zeros(1, dtype=torch.int32),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL_MASKS)
+def test_unusual_masks_take_the_general_path(kind):
+    allowed = UNUSUAL_MASKS[kind]()
+    assert in_one_step(logits(), P, 1, 0, allowed) is None
+    for on_invalid in ("raise", "mark"):
+        assert_same(logits(), allowed=allowed, on_invalid=on_invalid)
 
 
 def test_in_inference_mode():
     with torch.inference_mode():
         made = 2 * logits()
-        assert in_one_step(made, P, 1, 0) is not None
+        assert in_one_step(made, P, 1, 0, None) is not None
         assert_same(made)
     assert_same(made)
 
@@ -170,7 +218,7 @@ UNUSUAL_LOGITS = {
 @pytest.mark.parametrize("kind", UNUSUAL_LOGITS)
 def test_unusual_logits_take_the_general_path(kind):
     x = UNUSUAL_LOGITS[kind]()
-    assert in_one_step(x, P, 1, 0) is None
+    assert in_one_step(x, P, 1, 0, None) is None
     assert_same(x)
 
 
@@ -196,7 +244,7 @@ UNUSUAL_ARGUMENTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", UNUSUAL_ARGUMENTS)
 def test_unusual_arguments_take_the_general_path(kind):
     given = dict(params=P, seed=1, position=0) | UNUSUAL_ARGUMENTS[kind]
-    assert in_one_step(logits(), given["params"], given["seed"], given["position"]) is None
+    assert in_one_step(logits(), given["params"], given["seed"], given["position"], None) is None
     assert_same(logits(), **given)
 
 
@@ -207,7 +255,6 @@ def test_the_other_arguments_take_the_general_path(monkeypatch):
     for more in (
         dict(stream=0),
         dict(history=[[1]] * 3),
-        dict(allowed=np.ones(11, bool)),
         dict(details=True),
         dict(backend="reference"),
     ):
@@ -229,7 +276,7 @@ def test_invalid_rows_take_the_general_path(batch, bad):
     x = logits(batch)
     x[-1, 3:] = -np.inf if bad == "no logit" else bad
     x[-1, :3] = -np.inf if bad == "no logit" else 0
-    assert in_one_step(x, P, 1, 0) is None
+    assert in_one_step(x, P, 1, 0, None) is None
     for on_invalid in ("raise", "mark"):
         assert_same(x, on_invalid=on_invalid)
 
@@ -238,7 +285,7 @@ def test_invalid_rows_take_the_general_path(batch, bad):
 def test_under_a_mode_that_intercepts_operators(mode):
     """A fake mode makes fake columns, of which only the kinds can be compared."""
     with mode():
-        assert in_one_step(logits(), P, 1, 0) is None
+        assert in_one_step(logits(), P, 1, 0, None) is None
         seen = [facts_of_kind(lambda call=call: call(logits())) for call in (lambda x: sample(x, P, seed=1), by_p)]
     assert seen[0] == seen[1]
 
@@ -259,7 +306,7 @@ def test_under_a_transform(transform):
     seen = []
 
     def traced(x: torch.Tensor) -> torch.Tensor:
-        seen.append(in_one_step(x, P, 1, 0))
+        seen.append(in_one_step(x, P, 1, 0, None))
         with pytest.raises(TypeError, match="logits must be a dense tensor that holds data"):
             sample(x, P, seed=1)
         return x
@@ -271,24 +318,24 @@ def test_under_a_transform(transform):
 def test_without_the_table(monkeypatch):
     for found in (None, "no capsule"):
         monkeypatch.setattr(torch.Tensor, "__dlpack_c_exchange_api__", found)
-        assert native.one_step(SampleOutput)(logits(), P, 1, 0) is None
+        assert native.one_step(SampleOutput)(logits(), P, 1, 0, None) is None
     monkeypatch.delattr(torch.Tensor, "__dlpack_c_exchange_api__")
-    assert native.one_step(SampleOutput)(logits(), P, 1, 0) is None
+    assert native.one_step(SampleOutput)(logits(), P, 1, 0, None) is None
 
 
 def test_without_the_extension(monkeypatch):
     monkeypatch.setattr(native, "_reason", "not built")
-    assert native.one_step(SampleOutput)(logits(), P, 1, 0) is None
+    assert native.one_step(SampleOutput)(logits(), P, 1, 0, None) is None
 
 
 def test_wrong_arguments_do_no_harm():
-    for count in (0, 3, 5):
-        with pytest.raises(TypeError, match=f"expected 4 arguments, got {count}"):
+    for count in (0, 4, 6):
+        with pytest.raises(TypeError, match=f"expected 5 arguments, got {count}"):
             in_one_step(*[logits()] * count)
     forged = PackedParams((P,))
     for table in (b"", b"short", bytes(ROW.itemsize - 1), None, 7):
         vars(forged)["unbiased"] = table
-        assert in_one_step(logits(), forged, 1, 0) is None
+        assert in_one_step(logits(), forged, 1, 0, None) is None
 
 
 def test_threads_draw_the_same():
