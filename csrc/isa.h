@@ -40,6 +40,12 @@ struct Split {
   size_t above, between;  // tokens
 };
 
+// Logits and a bit for each, bit i mod 32 of word i div 32; where it is not set, the logit counts as -inf.
+struct Masked {
+  const void* x;
+  const uint32_t* words;
+};
+
 // The passes of passes.h over logits x[n] of one type; `blocks` has one entry per block, and the last block may be
 // short.
 struct Passes {
@@ -63,9 +69,14 @@ struct Passes {
   // d and w of each of n float32 logits.
   void (*weigh)(const float* x, size_t n, float m, float inverse_temperature, float* d, int64_t* w);
   size_t size;  // bytes of a logit
+
+  // Those that take a `Masked` for x, with logits of the same type.
+  const Passes* masked() const;
 };
 
 enum Type { kFloat32, kFloat16, kBfloat16, kTypes };
+
+inline const Passes* Passes::masked() const { return this + kTypes; }  // the second half of each kPasses
 
 // The instruction sets of this processor, best first: "avx512", "avx2", "generic".
 std::vector<std::string> available_isas();

@@ -7,6 +7,7 @@
 // for AVX-512, and use it everywhere.
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "isa.h"
 
@@ -49,18 +50,27 @@ inline Floats greater(Floats a, Floats b) {
 #endif
 }
 
+// Where the logits lie, unless a mask goes with them.
+struct Plain {
+  static constexpr bool kMasked = false;
+  static const char* memory(const void* x) { return static_cast<const char*>(x); }
+  static bool allows(const void*, size_t) { return true; }
+  static bool allows_none(const void*, size_t) { return false; }
+  static Floats masked(Floats lanes, const void*, size_t) { return lanes; }
+};
+
 // The types of logits in memory, and their conversion to float32.
-struct Float32 {
+struct Float32 : Plain {
   using Lanes = Floats;
   static Floats widen(Lanes lanes) { return lanes; }
 };
 
-struct Bfloat16 {
+struct Bfloat16 : Plain {
   using Lanes = Halves;
   static Floats widen(Lanes lanes) { return (Floats)(__builtin_convertvector(lanes, Integers) << 16); }
 };
 
-struct Float16 {
+struct Float16 : Plain {
   using Lanes = Halves;
   static Floats widen(Lanes lanes) {
     const Integers bits = __builtin_convertvector(lanes, Integers);
@@ -71,11 +81,45 @@ struct Float16 {
   }
 };
 
+// Any of these types with a mask: x points at a `Masked`.
+template <typename Logits>
+struct MaskedLogits : Logits {
+  using Unmasked = Logits;
+  static constexpr bool kMasked = true;
+  static const Masked& both(const void* x) { return *static_cast<const Masked*>(x); }
+  static const char* memory(const void* x) { return static_cast<const char*>(both(x).x); }
+  static bool allows(const void* x, size_t i) { return both(x).words[i / 32] >> i % 32 & 1; }
+
+  // Whether a block is allowed as a whole, or nothing of it: so are most, and they take less time.
+  static bool allows_all(const void* x, size_t begin) {
+    const uint32_t* const words = both(x).words + begin / 32;
+    return (words[0] & words[1] & words[2] & words[3]) == ~uint32_t{0};
+  }
+  static bool allows_none(const void* x, size_t begin) {
+    const uint32_t* const words = both(x).words + begin / 32;
+    return (words[0] | words[1] | words[2] | words[3]) == 0;
+  }
+
+  // For kLanes logits from i on, a multiple of kLanes.
+  static Floats masked(Floats lanes, const void* x, size_t i) {
+#if defined(__AVX512F__)
+    uint16_t bits;
+    std::memcpy(&bits, reinterpret_cast<const char*>(both(x).words) + i / 8, sizeof bits);
+    return (Floats)_mm512_mask_blend_ps(bits, (__m512)fill(-kInfinity), (__m512)lanes);
+#else
+    Integers bit_of_lane{};
+    for (size_t lane = 0; lane < kLanes; ++lane) bit_of_lane[lane] = int32_t{1} << lane;
+    const auto bits = static_cast<int32_t>(both(x).words[i / 32] >> i % 32);
+    return (bit_of_lane & bits) != 0 ? lanes : fill(-kInfinity);
+#endif
+  }
+};
+
 template <typename Logits>
 inline Floats load(const void* x, size_t i) {
   typename Logits::Lanes lanes;
-  std::memcpy(&lanes, static_cast<const char*>(x) + i * (sizeof lanes / kLanes), sizeof lanes);
-  return Logits::widen(lanes);
+  std::memcpy(&lanes, Logits::memory(x) + i * (sizeof lanes / kLanes), sizeof lanes);
+  return Logits::masked(Logits::widen(lanes), x, i);
 }
 
 // Writes the first `count` lanes, or all if there are fewer.
@@ -94,9 +138,15 @@ template <typename Logits>
 inline Floats load_last(const void* x, size_t i, size_t count, float padding = -kInfinity) {
   typename Logits::Lanes lanes{};
   constexpr size_t size = sizeof lanes / kLanes;
-  std::memcpy(&lanes, static_cast<const char*>(x) + i * size, least(count, kLanes) * size);
+  std::memcpy(&lanes, Logits::memory(x) + i * size, least(count, kLanes) * size);
   Floats logits = Logits::widen(lanes);
-  for (size_t lane = count; lane < kLanes; ++lane) logits[lane] = padding;
+  for (size_t lane = 0; lane < kLanes; ++lane) {
+    if (lane >= count) {
+      logits[lane] = padding;
+    } else if (!Logits::allows(x, i + lane)) {
+      logits[lane] = -kInfinity;
+    }
+  }
   return logits;
 }
 
@@ -111,6 +161,10 @@ template <typename Logits, typename Visit>
 inline void for_lanes(const void* x, size_t begin, size_t end, Visit visit, float padding = -kInfinity) {
   size_t i = begin;
   if (end - begin == kBlock) {
+    if constexpr (Logits::kMasked) {
+      if (Logits::allows_all(x, begin))
+        return for_lanes<typename Logits::Unmasked>(Logits::memory(x), begin, end, visit);
+    }
 #pragma GCC unroll 32
     for (size_t j = 0; j < kBlock; j += kLanes) visit(load<Logits>(x, begin + j), begin + j);
     return;
@@ -331,7 +385,11 @@ inline void append(uint32_t bits, Floats lanes, float* x) {
 template <typename Logits>
 bool has_nan(const void* x, size_t n) {
   Integers is_nan{};
-  for_lanes<Logits>(x, 0, n, [&](Floats lanes, size_t) { is_nan |= lanes != lanes; });
+  for (size_t begin = 0; begin < n; begin += kBlock) {
+    const size_t end = least(n, begin + kBlock);
+    if (end - begin == kBlock && Logits::allows_none(x, begin)) continue;
+    for_lanes<Logits>(x, begin, end, [&](Floats lanes, size_t) { is_nan |= lanes != lanes; });
+  }
   return any(is_nan);
 }
 
@@ -341,12 +399,18 @@ Extremes maxima(const void* x, size_t n, float* blocks) {
   Floats highest = fill(-kInfinity);
   Floats zeros{};
   for (size_t begin = 0; begin < n; begin += kBlock) {
+    const size_t end = least(n, begin + kBlock);
+    if (end - begin == kBlock && Logits::allows_none(x, begin)) {
+      zeros += kNaN;
+      *blocks++ = -kInfinity;
+      continue;
+    }
     Floats top = fill(-kInfinity), zero{};
     const auto visit = [&](Floats lanes, size_t) {
       top = greater(lanes, top);  // a NaN is passed over
       zero = add_zero_times(lanes, zero);
     };
-    for_lanes<Logits>(x, begin, least(n, begin + kBlock), visit, last);
+    for_lanes<Logits>(x, begin, end, visit, last);
     highest = greater(top, highest);
     zeros += zero;
     *blocks++ = greatest(top);
@@ -494,7 +558,7 @@ void widen(const void* x, size_t n, float* out) {
 
 template <typename Logits>
 void gather(const void* x, const int32_t* ids, size_t count, float* out) {
-  if constexpr (sizeof(typename Logits::Lanes) == sizeof(Floats)) {
+  if constexpr (std::is_same_v<Logits, Float32>) {
     for (size_t i = 0; i < count; ++i) out[i] = static_cast<const float*>(x)[ids[i]];
   } else {
     for (size_t i = 0; i < count; ++i) out[i] = load_one<Logits>(x, static_cast<size_t>(ids[i]));
@@ -525,7 +589,14 @@ constexpr Passes passes_over() {
 
 }  // namespace
 
-extern const Passes kPasses[kTypes] = {passes_over<Float32>(), passes_over<Float16>(), passes_over<Bfloat16>()};
+extern const Passes kPasses[2 * kTypes] = {
+    passes_over<Float32>(),
+    passes_over<Float16>(),
+    passes_over<Bfloat16>(),
+    passes_over<MaskedLogits<Float32>>(),
+    passes_over<MaskedLogits<Float16>>(),
+    passes_over<MaskedLogits<Bfloat16>>(),
+};
 
 }  // namespace ALEA_NAMESPACE(ALEA_ISA)
 }  // namespace alea

@@ -1,8 +1,14 @@
 """The C++ extension; csrc/bindings.cpp defines it."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
+from samplers.params import PackedParams, SamplingParams
+
+Output = TypeVar("Output")
 Ints = int | NDArray[np.int64] | None
 
 class Parameters:
@@ -17,7 +23,7 @@ class Penalties:
         history: NDArray[np.int64] | None,
         history_offsets: NDArray[np.int64] | None,
         history_start: NDArray[np.int64],
-        allowed: NDArray[np.bool_] | None,
+        allowed: NDArray[np.bool_ | np.int32] | None,
     ) -> None: ...
 
 def sample(
@@ -42,6 +48,9 @@ def sample(
 def filter_logits(
     logits: NDArray[np.generic], params: Parameters, penalties: Penalties | None, threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]: ...
+def one_step(
+    output: type[Output], params: type[SamplingParams], packed: type[PackedParams]
+) -> Callable[[object, object, object, object, object], Output | None] | None: ...
 def available_isas() -> list[str]: ...
 def isa_in_use() -> str: ...
 def use_isa(name: str) -> None: ...

@@ -26,8 +26,9 @@ class Batch:
 
     Only type and shape of tensors on a GPU are checked: reading their values would wait for the GPU.
 
-    rows: [B, V], the caller's memory, read and never written. allowed: bool [V] or [B, V], or None. seed, position,
-    history_start: int, or int64 [1] or [B]. stream: the same, or None for the row numbers.
+    rows: [B, V], the caller's memory, read and never written. allowed: bool [V] or [B, V], or bits in int32 [W] or
+    [B, W] with W = ceil(V / 32), or None. seed, position, history_start: int, or int64 [1] or [B]. stream: the same, or
+    None for the row numbers.
     """
 
     def __init__(
@@ -91,11 +92,9 @@ class Batch:
         return list(to_numpy("history", history)) if isinstance(history, torch.Tensor) else history
 
     @cached_property
-    def mask(self) -> NDArray[np.bool_] | None:
-        """bool [B, V], or None."""
-        if self.allowed is None:
-            return None
-        return np.broadcast_to(to_numpy("allowed", self.allowed), (self.size, self.vocabulary))
+    def mask(self) -> NDArray[np.bool_ | np.int32] | None:
+        """`allowed` on the host, with one row or B."""
+        return None if self.allowed is None else np.atleast_2d(to_numpy("allowed", self.allowed))
 
     def host(self, name: str) -> NDArray[Any]:
         """`seed`, `position`, `stream` (uint64) or `history_start` (int64): [B]."""
@@ -115,7 +114,7 @@ class Batch:
         return None if self.history_rows is None else on_device(padded(self.history_rows), device)
 
     def allowed_on(self, device: torch.device) -> torch.Tensor | None:
-        """bool [V] or [B, V], or None."""
+        """bool or int32, as `allowed`."""
         return None if self.allowed is None else on_device(self.allowed, device)
 
     def integers_on(self, device: torch.device, name: str) -> torch.Tensor:
@@ -194,11 +193,14 @@ def starts_of(history_start: Integers, size: int) -> int | Array:
 
 
 def mask_of(allowed: Any, size: int, vocabulary: int) -> Array:
-    mask = allowed if on_gpu(allowed) else to_numpy("allowed", allowed, "bool (B, V) or (V,)")
-    if mask.dtype not in (torch.bool, bool):
-        raise TypeError(f"allowed must be of dtype bool, got {mask.dtype}")
-    if tuple(mask.shape) not in ((vocabulary,), (size, vocabulary)):
-        raise ValueError(f"allowed must have shape ({vocabulary},) or ({size}, {vocabulary}), got {tuple(mask.shape)}")
+    words = -(-vocabulary // 32)
+    accepted = f"bool ({vocabulary},) or ({size}, {vocabulary}), or bits in int32 ({words},) or ({size}, {words})"
+    mask = allowed if on_gpu(allowed) else to_numpy("allowed", allowed, accepted)
+    if mask.dtype not in (torch.bool, bool, torch.int32, np.int32):
+        raise TypeError(f"allowed must be {accepted}, got {mask.dtype}")
+    width = vocabulary if mask.dtype in (torch.bool, bool) else words
+    if tuple(mask.shape) not in ((width,), (size, width)):
+        raise ValueError(f"allowed must be {accepted}, got {mask.dtype} {tuple(mask.shape)}")
     return mask
 
 

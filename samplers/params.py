@@ -198,6 +198,11 @@ class PackedParams:
         """The rows as the backends read them: ROW [R]."""
         return np.array([numbers(p) for p in self.params], ROW)
 
+    @cached_property
+    def unbiased(self) -> bytes | None:
+        """The table in the form that the C++ backend's call in one step reads; None if a row has a bias."""
+        return self.table.tobytes() if self.greatest_biased < 0 else None
+
     def layout(self, make: Callable[Concatenate[PackedParams, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """make(self, *args): the parameters in a backend's form, made once and cached for later steps.
 

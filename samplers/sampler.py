@@ -9,11 +9,14 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 import torch
 
-from samplers.backends import implementation
+from samplers.backends import implementation, native
 from samplers.batch import Array, Batch, History, Integers, Params, to_numpy
+from samplers.params import PLAIN
 
 P = ParamSpec("P")
 R = TypeVar("R")
+ON_INVALID = ("raise", "mark")
+ON_CPU = ("auto", "native")  # backends that mean C++ for a tensor on the CPU
 
 
 class InvalidLogits(ValueError):
@@ -49,19 +52,24 @@ class SampleOutput(NamedTuple):
     entropy: Any = None
 
 
-def untraced(function: Callable[P, R]) -> Callable[P, R]:
+in_one_step = native.one_step(SampleOutput)
+
+
+def between_graphs(function: Callable[P, R]) -> Callable[P, R]:
     """torch.compile cannot trace the engine, so it calls the function between two graphs."""
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function
+
+
+def untraced(function: Callable[P, R]) -> Callable[P, R]:
+    """A decorator: every call is `between_graphs`."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)
-        return function(*args, **kwargs)
+        return between_graphs(function)(*args, **kwargs)
 
     return call
 
 
-@untraced
 def sample(
     logits: Array,
     params: Params = None,
@@ -86,7 +94,8 @@ def sample(
             requests (default: the row number).
         history: ids for the penalties, (B, L) padded with -1, or a list of sequences. history_start: int or (B,), the
             index in it at which the generated part begins.
-        allowed: bool (B, V) or (V,); all other tokens get no mass.
+        allowed: bool (B, V) or (V,); all other tokens get no mass. Or bits, as grammar libraries fill them: int32
+            (B, W) or (W,), W = ceil(V / 32); token v is bit v mod 32 of word v div 32, and bits beyond V are ignored.
         details: also return model_logprobs and entropy.
         backend: "auto", "reference", "native" or "triton".
         on_invalid: "raise", or "mark": an invalid row gets token -1, integers 0 and logprob NaN; the others are drawn.
@@ -101,6 +110,31 @@ def sample(
     >>> int(out.tokens[0]), int(out.kept[0]), round(float(out.weight[0] / out.total[0]), 3)
     (3, 6, 0.118)
     """
+    is_plain = stream is None and history is None and details is False
+    is_plain = is_plain and type(history_start) is int and history_start == 0
+    if is_plain and backend in ON_CPU and on_invalid in ON_INVALID and not torch.compiler.is_dynamo_compiling():
+        out = in_one_step(logits, PLAIN if params is None else params, seed, position, allowed)
+        if out is not None:
+            return out
+    return between_graphs(in_general)(
+        logits, params, seed, position, stream, history, history_start, allowed, details, backend, on_invalid
+    )
+
+
+def in_general(
+    logits: Array,
+    params: Params,
+    seed: Integers,
+    position: Integers,
+    stream: Integers | None,
+    history: History,
+    history_start: Integers,
+    allowed: Array | None,
+    details: bool,
+    backend: str,
+    on_invalid: str,
+) -> SampleOutput:
+    """`sample` for any arguments."""
     if not isinstance(details, bool):
         raise TypeError(f"details must be True or False, got {details!r}")
     raises = raises_on_invalid(on_invalid)
@@ -141,7 +175,7 @@ def filter_logits(
 
 
 def raises_on_invalid(on_invalid: str) -> bool:
-    if on_invalid not in ("raise", "mark"):
+    if on_invalid not in ON_INVALID:
         raise ValueError(f"on_invalid must be 'raise' or 'mark', got {on_invalid!r}")
     return on_invalid == "raise"
 

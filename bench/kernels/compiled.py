@@ -87,6 +87,10 @@ def enter(variant: Variant) -> None:
 def batch(variant: Variant) -> Batch:
     """Rows for which the launcher launches the kernel: the same parameters for all, a stream for each."""
     has_bias, has_history = "bias" in variant.changes, "history" in variant.changes
+    masks = {
+        "allowed": torch.ones(variant.vocabulary, dtype=torch.bool),
+        "allowed bits": torch.ones(-(-variant.vocabulary // 32), dtype=torch.int32),
+    }
     return Batch(
         torch.zeros((ROWS, variant.vocabulary), dtype=getattr(torch, variant.dtype)),
         SamplingParams(
@@ -95,7 +99,7 @@ def batch(variant: Variant) -> Batch:
             repetition_penalty=1.1 if has_history else 1.0,
         ),
         history=[[1, 2]] * ROWS if has_history else None,
-        allowed=torch.ones(variant.vocabulary, dtype=torch.bool) if "allowed" in variant.changes else None,
+        allowed=next((mask for name, mask in masks.items() if name in variant.changes), None),
     )
 
 

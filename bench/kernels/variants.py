@@ -13,7 +13,13 @@ TARGETS: dict[str, tuple[str, int | str, int]] = {  # backend, architecture, thr
 }
 DTYPES = ("float32", "float16", "bfloat16")
 EVEN, ODD = 32_000, 32_001  # vocabularies: where rows are divisible by 16, loads are of 16 bytes
-CHANGES = (("bias",), ("allowed",), ("history",), ("bias", "allowed", "history"))  # that step 0 makes to the logits
+CHANGES = (  # that step 0 makes to the logits
+    ("bias",),
+    ("allowed",),
+    ("allowed bits",),
+    ("history",),
+    ("bias", "allowed", "history"),
+)
 
 
 @dataclass(frozen=True)

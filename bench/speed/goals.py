@@ -1,4 +1,4 @@
-"""Goals of speed: bounds on quotients of medians, in the records of a benchmark; `--check` of sample and hf."""
+"""Goals of speed: bounds on medians, their quotients and differences, in records; `--check` of sample and hf."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ HOLDS, MISSED, UNKNOWN = "holds", "missed", "not measured"
 class Goal:
     """A bound on `above` / `below` in every record that has the values of `where`; a tuple lists several.
 
+    figure: of the record, the times that it bounds. by: "/", "-" for the microseconds of the difference, or "" for
+    those of `above` alone. longer_than: the microseconds of `above` in the cases that it covers.
     Two threads are judged by the rounds in which two cores were free.
     """
 
@@ -26,32 +28,38 @@ class Goal:
     sign: str  # >= or <=
     bound: float
     where: Mapping[str, Any]
-    longer_than: float = 0  # microseconds of `above`
+    figure: str = "microseconds"
+    by: str = "/"
+    longer_than: float = 0
 
     def covers(self, record: Record) -> bool:
         matches = (record[name] in several(values) for name, values in self.where.items())
         times = self.times(record)
-        return all(matches) and {self.above, self.below} <= times.keys() and times[self.above]["p50"] > self.longer_than
+        measured = {self.above, self.below} - {""} <= times.keys()
+        return all(matches) and measured and times[self.above]["p50"] > self.longer_than
 
     def times(self, record: Record) -> Mapping[str, Any]:
         if self.below != TWO_THREADS:
-            return record["microseconds"]
+            return record.get(self.figure) or {}
         return record["two_threads"]["microseconds"] if record["two_threads"] else {}
 
-    def quotient(self, record: Record) -> float:
-        times = self.times(record)
-        return times[self.above]["p50"] / times[self.below]["p50"]
+    def value(self, record: Record) -> float:
+        times = {name: q["p50"] for name, q in self.times(record).items()}
+        above, below = times[self.above], times.get(self.below, 0.0)
+        return above / below if self.by == "/" else above - below
 
-    def worst(self, quotients: list[float]) -> float:
-        return min(quotients) if self.sign == ">=" else max(quotients)
+    def worst(self, values: list[float]) -> float:
+        return min(values) if self.sign == ">=" else max(values)
 
-    def holds(self, quotient: float) -> bool:
-        return quotient >= self.bound if self.sign == ">=" else quotient <= self.bound
+    def holds(self, value: float) -> bool:
+        return value >= self.bound if self.sign == ">=" else value <= self.bound
 
     def __str__(self) -> str:
         where = [f"{name} {' and '.join(map(str, several(values)))}" for name, values in self.where.items()]
         where += [f"above {self.longer_than:g} µs"] if self.longer_than else []
-        return f"{self.above} / {self.below} {self.sign} {self.bound:g} ({', '.join(where)})"
+        times = "" if self.figure == "microseconds" else f"{self.figure}: "
+        bounded = f"{self.above} {self.by} {self.below}".strip()
+        return f"{times}{bounded} {self.sign} {self.bound:g} ({', '.join(where)})"
 
 
 def several(values: Any) -> tuple[Any, ...]:
@@ -65,17 +73,32 @@ def on_peaked_rows(filters: str, llama_cpp: float, limit: float, transformers: d
     return [Goal("llama.cpp", "kernel", ">=", llama_cpp, where), reading, *faster]
 
 
+def of_the_public_call() -> list[Goal]:
+    """Beyond the kernel: on its own, between the peers, and with cold caches."""
+    where = dict(kind="peaked", filters="k50+p.9", batch=1)
+    long, short = where | {"vocabulary": LONG}, where | {"vocabulary": 32000}
+    return [
+        Goal("alea", "kernel", "<=", 2.5, long, "alone_microseconds", by="-"),
+        Goal("alea", "kernel", "<=", 4, long, by="-"),
+        Goal("alea", "max", "<=", 3, short, "cold_microseconds"),
+    ]
+
+
 GOALS = {
     "sample": [
         *on_peaked_rows("k50+p.9", llama_cpp=4, limit=0.5, transformers={32000: 60, 128256: 150}),
         *on_peaked_rows("p.9", llama_cpp=12, limit=2.5, transformers={32000: 60, 128256: 100}),
         *on_peaked_rows("none", llama_cpp=12, limit=2.2, transformers={32000: 20, 128256: 30}),
+        *of_the_public_call(),
         Goal("kernel", "max", "<=", 8, dict(kind=("flat", "tied"), vocabulary=LONG, batch=1)),
         Goal("kernel", "max", "<=", 6, dict(kind="normal", vocabulary=LONG, batch=1)),
         Goal("kernel", TWO_THREADS, ">=", 0.95, dict(batch=16)),
         Goal("kernel", TWO_THREADS, ">=", 1.6, dict(batch=16), longer_than=200),
     ],
-    "hf": [Goal("stock", "attached", ">=", 50, dict(chain="T+k+p"))],
+    "hf": [
+        Goal("stock", "attached", ">=", 50, dict(chain="T+k+p")),
+        Goal("attached", "", "<=", 40, dict(chain="T+k+p", vocabulary=32000, batch=1), "microseconds_inside", by=""),
+    ],
 }
 
 
@@ -90,10 +113,10 @@ def check(benchmark: str, records: list[Record]) -> int:
 def verdicts(goals: list[Goal], records: list[Record]) -> Iterator[str]:
     """A line a goal: whether it holds in every case that it covers."""
     for goal in goals:
-        quotients = [goal.quotient(record) for record in records if goal.covers(record)]
-        if not quotients:
+        values = [goal.value(record) for record in records if goal.covers(record)]
+        if not values:
             yield f"{UNKNOWN}: {goal}"
             continue
-        worst = goal.worst(quotients)
-        cases = f"the worst of {len(quotients)} cases" if len(quotients) > 1 else "one case"
+        worst = goal.worst(values)
+        cases = f"the worst of {len(values)} cases" if len(values) > 1 else "one case"
         yield f"{HOLDS if goal.holds(worst) else MISSED}: {goal}; got {worst:.3g} in {cases}"

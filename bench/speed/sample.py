@@ -22,6 +22,7 @@ from bench.speed.counters import counted, under_its_name
 from bench.speed.timing import cold_seconds, microseconds, seconds_a_call
 
 COLD_ROUNDS = 7
+ALONE, ALONE_SECONDS = ("kernel", "alea"), 5e-3  # timed in long loops too, undisturbed by the peers
 COUNTED = ("alea", "torch", "torch.compile", "transformers")  # by torch's profiler; of alea, its torch part
 FIGURES = ("operators", "computing_operators", "host_syncs", "allocated_bytes")
 CAPTION = (
@@ -91,6 +92,9 @@ def measured(case: Case, rounds: int, peers: Mapping[str, Peer] = PEERS) -> Reco
         "rounds": rounds,
         "microseconds": microseconds(seconds_a_call(timed, rounds)),
         "two_threads": threads.on_free_cores(spread, rounds) if spread else None,
+        "alone_microseconds": microseconds(
+            seconds_a_call({name: timed[name] for name in ALONE if name in timed}, rounds, ALONE_SECONDS)
+        ),
         "cold_microseconds": microseconds(cold_seconds(timed, min(rounds, COLD_ROUNDS))),
         **{figure: {name: count[figure] for name, count in counts.items()} for figure in FIGURES},
         "skipped": skipped,

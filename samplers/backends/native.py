@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from samplers.backends.contract import Columns, Filtered
 from samplers.batch import Array, Batch
-from samplers.params import PackedParams
+from samplers.params import PackedParams, SamplingParams
 
 try:
     import samplers._native as _native
@@ -23,6 +23,7 @@ except ImportError as error:
     _reason = f"built, but can't be loaded: {error}"
 
 N = TypeVar("N", bound=np.generic)
+Output = TypeVar("Output")
 Biases: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -36,6 +37,15 @@ def sample(batch: Batch, details: bool) -> Columns:
     rows, params = logits_of(batch.rows), batch.params.layout(parameters)
     keys = on_host(batch.seed), on_host(batch.position), on_host(batch.stream)
     return Columns(*_native.sample(rows, params, penalties(batch), *keys, details, threads()))
+
+
+def one_step(output: type[Output]) -> Callable[[object, object, object, object, object], Output | None]:
+    """`samplers.sample` for plain tensors, parameters and two integers, in one step: csrc/one_step.h.
+
+    output: SampleOutput. The function returns one, or None if the arguments are anything else or a row is invalid.
+    """
+    found = _native.one_step(output, SamplingParams, PackedParams) if _reason == "ok" else None
+    return found or (lambda logits, params, seed, position, allowed: None)
 
 
 def filter_logits(batch: Batch) -> Filtered:

@@ -54,7 +54,7 @@ def penalised(batch: Batch, row: int) -> NDArray[np.float32]:
     return penalise(
         batch.x[row],
         p.logit_bias,
-        None if batch.mask is None else batch.mask[row],
+        None if batch.mask is None else batch.mask[row if len(batch.mask) > 1 else 0],
         batch.history_rows[row] if batch.history_rows is not None and p.uses_history else None,
         int(batch.host("history_start")[row]),
         p.repetition_penalty,

@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from samplers.backends import implementation
-from samplers.batch import Batch, Integers, integers, packed_for
+from samplers.batch import Integers, integers, packed_for
 from samplers.hf.chain import Chain
 from samplers.hf.options import Options
 from samplers.params import MAX_VOCABULARY, PLAIN
-from samplers.sampler import InvalidLogits, filter_logits
+from samplers.sampler import InvalidLogits, filter_logits, sample
 
 ARGMAX = (torch.argmax, torch.Tensor.argmax)
 
@@ -34,9 +33,12 @@ class Drawn(torch.Tensor):
     @staticmethod
     def of(scores: torch.Tensor, tokens: torch.Tensor) -> Drawn:
         """A view of the scores, not a copy."""
-        drawn = scores.as_subclass(Drawn)
-        drawn.tokens, drawn.taken = tokens, False
-        return drawn
+        return scores.as_subclass(Drawn).renewed(tokens)
+
+    def renewed(self, tokens: torch.Tensor) -> Drawn:
+        """The same scores with other tokens, which nobody has taken yet."""
+        self.tokens, self.taken = tokens, False
+        return self
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -91,20 +93,22 @@ class FusedSampler(LogitsProcessor):
             if self.chain.reshaped:  # an invalid row stays invalid: `drawn` reports it with its step
                 scores = visible.masked_fill(filtered.amax(-1, keepdim=True) == -torch.inf, -torch.inf)
         tokens = self.drawn(input_ids, scores, step)
-        self.last = Drawn.of(visible, tokens)
+        if self.scores or self.last is None:
+            self.last = Drawn.of(visible, tokens)
+        else:  # nobody looks at the scores, so those of the first step serve: a new view takes as long as an arg max
+            self.last.renewed(tokens)
         return self.last
 
     def drawn(self, input_ids: torch.Tensor, scores: torch.Tensor, step: int) -> torch.Tensor:
-        """The tokens of `samplers.sample`, without its other columns."""
+        """The tokens of `samplers.sample`."""
         params, text = (PLAIN, {}) if self.chain.reshaped else (self.params, self.text(input_ids))
-        batch = Batch(scores, params, **text, seed=self.seed, position=step, stream=self.stream)
-        columns = implementation(self.backend, batch.on_gpu).sample(batch, details=False)
-        tokens = batch.outputs([columns.tokens])[0]
-        if batch.on_gpu:
-            return self.invalid.record(tokens, step)
-        if not columns.all_valid and (tokens < 0).any():
-            raise InvalidLogits((tokens < 0).nonzero()[:, 0].tolist(), step)
-        return tokens
+        keys: dict[str, Any] = dict(seed=self.seed, position=step, stream=self.stream, backend=self.backend)
+        if scores.is_cuda:
+            return self.invalid.record(sample(scores, params, on_invalid="mark", **keys, **text).tokens, step)
+        try:
+            return sample(scores, params, **keys, **text).tokens
+        except InvalidLogits as error:
+            raise InvalidLogits(error.rows, step) from None
 
     def text(self, input_ids: torch.Tensor) -> dict[str, Any]:
         """The history that penalties count, without padding."""
@@ -129,7 +133,8 @@ class FusedSampler(LogitsProcessor):
 class FusedList(LogitsProcessorList):
     """generate's list: the processors that stay, then the fused call.
 
-    transformers' own list inspects the signature of every processor at every step, which takes as long as a draw.
+    transformers' own list inspects the signature of every processor at every step, which takes as long as a draw, and
+    even an empty one takes microseconds.
     """
 
     def __init__(self, sampler: FusedSampler) -> None:
@@ -137,7 +142,9 @@ class FusedList(LogitsProcessorList):
         self.before, self.sampler = LogitsProcessorList(sampler.chain.before), sampler
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        return self.sampler(input_ids, self.before(input_ids, scores, **kwargs))
+        if self.before:
+            scores = self.before(input_ids, scores, **kwargs)
+        return self.sampler(input_ids, scores)
 
 
 class InvalidRowFlag:

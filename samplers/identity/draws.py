@@ -154,4 +154,6 @@ def arguments(rng: np.random.Generator, size: int, vocabulary: int) -> dict[str,
         given["history_start"] = rng.integers(0, 14, size)
     if rng.random() < 0.2:
         given["allowed"] = rng.random((size, vocabulary)) < 0.9
+    elif rng.random() < 0.1:
+        given["allowed"] = rng.integers(-(2**31), 2**31, (size, -(-vocabulary // 32)), np.int32)  # bits
     return given

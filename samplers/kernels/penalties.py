@@ -21,7 +21,7 @@ class Penalties(NamedTuple):
     """The inputs of step 0 besides logits and parameters; each may be None."""
 
     bias: torch.Tensor | None  # float32 [R, V], R is 1 or B
-    allowed: torch.Tensor | None  # bool [V] or [B, V]
+    allowed: torch.Tensor | None  # bool [V] or [B, V], or bits in int32 [W] or [B, W]
     history: torch.Tensor | None  # int64 [B, L]; ids outside 0 .. V - 1 are skipped
     history_start: torch.Tensor | None  # int64 [1] or [B], where the generated part begins
 
@@ -57,6 +57,13 @@ def penalised(x, occurrences, repetition, presence, frequency):
 
 
 @triton.jit
+def is_allowed(mask, ids, in_row, has_bits: tl.constexpr):
+    """Whether a row's mask has a token: one value for each, or bit v mod 32 of word v div 32."""
+    values = tl.load(mask + (ids // 32 if has_bits else ids), mask=in_row, other=0)
+    return ((values >> ids % 32) & 1 if has_bits else values) != 0
+
+
+@triton.jit
 def penalise_kernel(x, stride, out, penalties, table, table_stride, vocabulary):
     """out float32 [B, V]: x after bias, mask and penalties, in that order. Grid (B, parts)."""
     row, ids = tl.program_id(0).to(tl.int64), tl.program_id(1) * PART + tl.arange(0, PART)
@@ -65,8 +72,9 @@ def penalise_kernel(x, stride, out, penalties, table, table_stride, vocabulary):
     if penalties.bias is not None:
         logits += tl.load(penalties.bias + row * penalties.bias_stride + ids, mask=in_row, other=0)
     if penalties.allowed is not None:
-        allowed = tl.load(penalties.allowed + row * penalties.allowed_stride + ids, mask=in_row, other=0)
-        logits = tl.where(allowed != 0, logits, -float("inf"))
+        mask = penalties.allowed + row * penalties.allowed_stride
+        allowed = is_allowed(mask, ids, in_row, mask.dtype.element_ty == tl.int32)
+        logits = tl.where(allowed, logits, -float("inf"))
     if penalties.occurrences is not None:
         occurrences = tl.load(penalties.occurrences + row * vocabulary + ids, mask=in_row, other=0)
         numbers = table + row * table_stride

@@ -17,8 +17,9 @@ def penalise(
 ) -> np.ndarray:
     """x float32 [V] after step 0 of docs/definition.md, as a new array.
 
-    history: int64 ids; those outside 0 .. V - 1 are skipped. repetition (Keskar et al. 2019, eq. 4) acts on all of
-    them, presence and frequency (OpenAI's definition) on those from index history_start on.
+    allowed: bool [V], or bits in int32 [W]. history: int64 ids; those outside 0 .. V - 1 are skipped. repetition
+    (Keskar et al. 2019, eq. 4) acts on all of them, presence and frequency (OpenAI's definition) on those from index
+    history_start on.
 
     >>> penalise(np.float32([2, -2, 1]), None, None, np.array([0, 1]), 0, repetition=2.0)
     array([ 1., -4.,  1.], dtype=float32)
@@ -29,7 +30,7 @@ def penalise(
             ids = np.fromiter(bias.keys(), np.int64, len(bias))
             x[ids] += np.fromiter(bias.values(), np.float32, len(bias))
         if allowed is not None:
-            x[~allowed] = -np.inf
+            x[~(allowed if allowed.dtype == bool else unpacked(allowed, len(x)))] = -np.inf
         if history is not None:
             seen, _ = counted(history, len(x))
             r = np.float32(repetition)
@@ -38,6 +39,16 @@ def penalise(
             x[ids] -= (count * np.float64(np.float32(frequency))).astype(np.float32)
             x[ids] -= np.float32(presence)
         return x + np.float32(0)
+
+
+def unpacked(words: np.ndarray, vocabulary: int) -> np.ndarray:
+    """A mask of bits as bool [V]: token v has bit v mod 32 of word v div 32, and bits beyond V mean nothing.
+
+    >>> unpacked(np.int32([0b1101]), 3)
+    array([ True, False,  True])
+    """
+    v = np.arange(vocabulary)
+    return words[v // 32] >> v % 32 & 1 == 1
 
 
 def counted(history: np.ndarray, vocabulary: int) -> tuple[np.ndarray, np.ndarray]:

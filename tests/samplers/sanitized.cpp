@@ -162,10 +162,23 @@ void draw(alea::Workspace& work, alea::Type type, size_t n, int kind) {
   if (drawn.token >= 0) alea::model_logprob(work, row, drawn.token);
   const int64_t ids[] = {0, -1, static_cast<int64_t>(n), static_cast<int64_t>(n) - 1};
   const float bias = 0.5f;
-  const std::unique_ptr<bool[]> allowed(new bool[n]());
+  const std::unique_ptr<bool[]> allowed(new bool[n]);
+  const std::unique_ptr<uint32_t[]> words(new uint32_t[(n + 31) / 32]());
+  for (size_t i = 0; i < n; ++i) {
+    allowed[i] = chance(0.5);
+    words[i / 32] |= uint32_t{allowed[i]} << i % 32;
+  }
+  const uint64_t bits = rng();
+  alea::Penalties mask{};
+  mask.allowed = allowed.get();
+  const alea::Draw by_bools = alea::sample_row(work, alea::penalise(work, row, mask, p), p, bits, false);
+  mask.allowed = nullptr, mask.allowed_bits = words.get();
+  const alea::Draw by_bits = alea::sample_row(work, alea::penalise(work, row, mask, p), p, bits, false);
+  if (by_bools.token != by_bits.token || by_bools.total != by_bits.total) std::abort();
+  if (by_bits.token >= 0 && !allowed[static_cast<size_t>(by_bits.token)]) std::abort();
   alea::Params penalised{};
   penalised.repetition = 1.5f, penalised.presence = 0.5f, penalised.frequency = -0.5f;
-  alea::penalise(work, row, {ids, &bias, 1, allowed.get(), ids, 4, 1}, penalised);
+  alea::penalise(work, row, {ids, &bias, 1, nullptr, words.get(), ids, 4, 1}, penalised);
 }
 
 }  // namespace

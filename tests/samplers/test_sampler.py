@@ -19,6 +19,8 @@ def every_backend(backend: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         samplers.sampler, "implementation", lambda _, on_gpu: IMPLEMENTATION("auto" if on_gpu else backend, on_gpu)
     )
+    if backend != "native":
+        monkeypatch.setattr(samplers.sampler, "in_one_step", lambda *_: None)
 
 
 IMPLEMENTATION = samplers.sampler.implementation
@@ -246,8 +248,12 @@ def test_extreme_logits():
         ({"logits": torch.zeros(1, 3, device="meta")}, TypeError, "logits must be a dense tensor that holds data"),
         ({"details": "yes"}, TypeError, "details must be True or False, got 'yes'"),
         ({"history_start": -1}, ValueError, "history_start must be in 0 .. 2.63 - 1, got -1"),
-        ({"allowed": np.ones(11)}, TypeError, "allowed must be of dtype bool, got float64"),
-        ({"allowed": np.ones(10, bool)}, ValueError, r"allowed must have shape \(11,\) or \(3, 11\), got \(10,\)"),
+        ({"allowed": np.ones(11)}, TypeError, r"allowed must be bool \(11,\) .*, got float64"),
+        (
+            {"allowed": np.ones(10, bool)},
+            ValueError,
+            r"allowed must be bool \(11,\) .*, got bool \(10,\)",
+        ),
         ({"logits": np.ma.masked_equal(logits(), 0)}, TypeError, "logits must not be a masked array: fill it first"),
         ({"seed": np.ma.masked_equal([1, 2, 3], 2)}, TypeError, "seed must not be a masked array"),
         ({"history": np.ma.masked_equal([[1], [2], [3]], 2)}, TypeError, "history must not be a masked array"),

@@ -153,8 +153,11 @@ def test_goal(capsys):
     assert goals.check("hf", [record("T+k+p", 50), record("T+p", 49)]) == 0
     assert goals.check("hf", [record("T+k+p", 50), record("T+k+p", 49)]) == 1
     assert goals.check("hf", [record("T+p", 49)]) == 0
-    printed = capsys.readouterr().out
+    inside = record("T+k+p", 50) | {"microseconds_inside": {"stock": {"p50": 900.0}, "attached": {"p50": 41.0}}}
+    assert goals.check("hf", [inside]) == 1
+    printed = " ".join(capsys.readouterr().out.split())
     for line in (
+        "missed: microseconds_inside: attached <= 40 (chain T+k+p, vocabulary 32000, batch 1); got 41 in one case",
         "holds: stock / attached >= 50 (chain T+k+p); got 50 in one case",
         "missed: stock / attached >= 50 (chain T+k+p); got 49 in the worst of 2 cases",
         "not measured: stock / attached >= 50 (chain T+k+p)",

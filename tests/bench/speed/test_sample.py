@@ -40,7 +40,8 @@ def test_records_are_lines_of_json(results, monkeypatch, capsys):
         found = record["microseconds"].keys() | record["skipped"].keys()
         assert found == peers.OURS.keys() | peers.PEERS.keys() | peers.READING.keys()
         assert {"max", "alea", "torch", "transformers"} <= record["microseconds"].keys()
-        for times in (record["microseconds"], record["cold_microseconds"]):
+        assert record["alone_microseconds"].keys() == {"kernel", "alea"}
+        for times in (record["microseconds"], record["cold_microseconds"], record["alone_microseconds"]):
             assert all(0 < q["p20"] <= q["p50"] <= q["p80"] for q in times.values())
         assert record["microseconds"].keys() == record["cold_microseconds"].keys() and record["failed"] == {}
         assert record["bytes"] == 2 * 300 * 4
@@ -208,6 +209,7 @@ def test_goals():
         "not measured: kernel / max <= 2.2 (kind peaked, filters none, batch 1, vocabulary 128256)",
         "not measured: kernel / max <= 8 (kind flat and tied, vocabulary 128256, batch 1)",
         "not measured: kernel / kernel, 2 threads >= 0.95 (batch 16)",
+        "not measured: alea - kernel <= 4 (kind peaked, filters k50+p.9, batch 1, vocabulary 128256)",
     ):
         assert expected in verdicts
     assert goals.check("sample", records) == 1
@@ -236,6 +238,26 @@ def test_a_round_counts_where_plain_work_gains_from_two_threads(monkeypatch, fre
     record = threads.on_free_cores({"kernel": lambda step: None, peers.TWO_THREADS: lambda step: None}, rounds=3)
     assert record["rounds"] == (3 if free else 0)
     assert list(record["microseconds"]) == (["kernel", peers.TWO_THREADS] if free else [])
+
+
+def test_goals_of_the_public_call():
+    def times(alea: float, **others: float) -> dict[str, Any]:
+        return {name: {"p50": value} for name, value in dict(others, alea=alea).items()}
+
+    case = {"kind": "peaked", "batch": 1, "filters": "k50+p.9"}
+    long = case | {
+        "vocabulary": 128256,
+        "microseconds": times(14.0, kernel=10.0, max=5.0),
+        "alone_microseconds": times(12.6, kernel=10.0),
+    }
+    short = case | {"vocabulary": 32000, "microseconds": {}, "cold_microseconds": times(30.0, max=10.0)}
+    verdicts = list(goals.verdicts(goals.of_the_public_call(), [long, short]))
+    where = "(kind peaked, filters k50+p.9, batch 1, vocabulary"
+    assert verdicts == [
+        f"missed: alone_microseconds: alea - kernel <= 2.5 {where} 128256); got 2.6 in one case",
+        f"holds: alea - kernel <= 4 {where} 128256); got 4 in one case",
+        f"holds: cold_microseconds: alea / max <= 3 {where} 32000); got 3 in one case",
+    ]
 
 
 @pytest.mark.parametrize(

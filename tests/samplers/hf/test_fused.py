@@ -48,9 +48,9 @@ def test_otherwise_scores_like_any_other():
     assert type(plain([drawn])[0]) is torch.Tensor
 
 
-def fused(params: SamplingParams = SamplingParams(), **options) -> FusedSampler:  # noqa: B008
+def fused(params: SamplingParams = SamplingParams(), scores: bool = False, **options) -> FusedSampler:  # noqa: B008
     ids = torch.zeros(2, 4, dtype=torch.int64)
-    return FusedSampler(Chain([], params.packed, []), Options(**options), ids, None, scores=False)
+    return FusedSampler(Chain([], params.packed, []), Options(**options), ids, None, scores)
 
 
 def test_the_position_is_the_number_of_tokens_generated():
@@ -60,6 +60,18 @@ def test_the_position_is_the_number_of_tokens_generated():
         assert torch.equal(
             torch.argmax(drawn, -1), samplers.sample(SCORES, seed=3, position=step, stream=[8, 9]).tokens
         )
+
+
+def test_scores_that_the_caller_wants_are_those_of_their_step():
+    for wanted in (False, True):
+        sampler, kept = fused(seed=3, scores=wanted), []
+        for step in range(2):
+            drawn = sampler(torch.zeros(2, 4 + step, dtype=torch.int64), SCORES + step * SCORES)
+            expected = samplers.sample(SCORES + step * SCORES, seed=3, position=step).tokens
+            assert torch.equal(torch.argmax(drawn, -1), expected)
+            kept.append(drawn)
+        assert (kept[0] is kept[1]) != wanted
+    assert [torch.equal(scores, SCORES + i * SCORES) for i, scores in enumerate(plain(kept))] == [True, True]
 
 
 def test_tokens_that_nobody_took_are_noticed():

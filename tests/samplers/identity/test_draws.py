@@ -116,19 +116,49 @@ def programs() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("name", "kind"), list(programs()))
 def test_however_many_programs_share_a_row(name: str, kind: str, monkeypatch):
-    """One, two or four programs a row of three tiles, and a list too short for the row: the same bits."""
+    """Each way to divide a row, with one program or several: the same bits."""
     require("triton")
-    from samplers.kernels import launch
+    from samplers.kernels import launch, ways
+    from samplers.kernels.scratch import words_of
 
     x = torch.from_numpy(row(kind, 8_500, np.random.default_rng(5)))[None]
     if torch.cuda.is_available():
         x = x.cuda()
     expected = integers(sample(x.cpu(), SETTINGS[name], seed=11, backend="reference"))
-    for parts, capacity in ((1, 4096), (2, 4096), (4, 4096), (4, 16)):
-        monkeypatch.setattr(launch, "parts_of_a_row", lambda *_, parts=parts: parts)
-        monkeypatch.setattr(launch, "CAPACITY", capacity)
+    for way, programs in ((ways.WAYS[0], 1), (ways.WAYS[1], 2), (ways.WAYS[2], 9), (ways.WAYS[3], 34)):
+        tiles = -(-8_500 // way.tile)
+        division = ways.Division(way, -(-tiles // programs), programs, words_of(8_500, way.steps))
+        monkeypatch.setattr(launch, "division", lambda *_, division=division: division)
         for a, b in zip(integers(sample(x, SETTINGS[name], seed=11, backend="triton")), expected, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_batch_takes_the_largest_programs_that_fill_the_gpu(monkeypatch):
+    """By hand, for 132 SMs: one row takes the smallest programs, many rows the largest, in parts of several tiles."""
+    pytest.importorskip("triton")
+    from samplers.kernels import ways
+
+    monkeypatch.setattr(ways, "multiprocessors", lambda device: 132)
+    device = torch.device("cuda", 7)
+    for (size, vocabulary), (way, tiles, parts) in {
+        (1, 32_000): (ways.Way(1, 2), 1, 125),
+        (1, 262_144): (ways.Way(1, 8), 1, 256),
+        (8, 128_256): (ways.Way(4, 8), 1, 32),
+        (64, 128_256): (ways.Way(8, 8), 1, 16),
+        (1024, 128_256): (ways.Way(8, 8), 15, 2),
+    }.items():
+        assert ways.division(size, vocabulary, device)[:3] == (way, tiles, parts)
+
+
+@pytest.mark.parametrize("p", [0.5, pytest.param(0.95, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("kind", ["tied", "flat", *[pytest.param(k, marks=pytest.mark.exhaustive) for k in KINDS]])
+def test_wide_top_p_in_triton(kind: str, p: float):
+    """Where the shortlist can't hold what top-p keeps, whole passes narrow a bracket around its edge."""
+    require("triton")
+    x = row(kind, 9_001, np.random.default_rng(4))
+    ours, theirs = (sample(x, SamplingParams(top_p=p), seed=2, backend=name) for name in ("triton", "reference"))
+    for a, b in zip(integers(ours), integers(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("kind", ["tied", "flat", "normal", "riddled"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from samplers.identity import weights
 from samplers.reference import fixed_point
@@ -32,6 +33,18 @@ def test_a_sample_of_all(backend: str, every: int):
     require("native")
     require(backend)
     assert sum(weights.check(backend, start, 1 << 10) for start in weights.chunks(every, 1 << 10)) > 15_000
+
+
+def test_floor_by_shifts():
+    """As GPUs round down that convert slowly. Oracle: NumPy's floor."""
+    require("triton")
+    from samplers.kernels import launch
+
+    rng = np.random.default_rng(0)
+    edges = [0.0, 1e-45, 0.5, np.nextafter(np.float32(1), np.float32(0)), 1.0, 1.5, 2.0**24 + 2, 2.0**39, 2.0**40]
+    x = np.concatenate([edges, 2.0 ** rng.uniform(-30, 40, 1000), rng.integers(0, 1 << 24, 200)]).astype(np.float32)
+    floors = launch.floors(torch.from_numpy(x).to("cuda" if torch.cuda.is_available() else "cpu")).cpu().numpy()
+    np.testing.assert_array_equal(floors, np.floor(x.astype(np.float64)).astype(np.int64))
 
 
 def test_one_wrong_weight_is_found(monkeypatch):
