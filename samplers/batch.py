@@ -117,20 +117,13 @@ class Batch:
         """bool or int32, as `allowed`."""
         return None if self.allowed is None else on_device(self.allowed, device)
 
-    def integers_on(self, device: torch.device, name: str) -> torch.Tensor:
-        """`seed`, `position`, `stream` or `history_start`: int64 [1] or [B]."""
-        value = getattr(self, name)
-        if value is None:
-            return torch.arange(self.size, device=device)
-        if isinstance(value, int):
-            return torch.full((1,), value, dtype=torch.int64, device=device)
-        return on_device(value, device)
-
     def outputs(self, columns: Sequence[Array | None]) -> list[Any]:
         """A backend's columns as the caller's type of array, on the logits' device; None stays None."""
         if isinstance(self.rows, np.ndarray):
             return [None if column is None else to_numpy("output", column) for column in columns]
-        tensors = [torch.from_numpy(column) if isinstance(column, np.ndarray) else column for column in columns]
+        if isinstance(columns[0], torch.Tensor):  # by the contract of backends, on the logits' device
+            return list(columns)
+        tensors = [None if column is None else torch.from_numpy(column) for column in columns]
         if not self.rows.is_cuda:
             return tensors
         return [None if tensor is None else tensor.to(self.rows.device) for tensor in tensors]

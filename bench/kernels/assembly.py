@@ -83,9 +83,10 @@ class Instruction:
 
     @property
     def label(self) -> str:
-        """The target of a branch, "" of other instructions."""
+        """The target of a branch, "" of other instructions. BRA.DIV is not one: warps of these kernels do not diverge."""
         target = re.search(r"`\((\S+)\)", self.text)
-        return target[1] if target and self.opcode.startswith("BRA") else ""
+        is_branch = self.opcode.startswith("BRA") and self.opcode != "BRA.DIV"
+        return target[1] if target and is_branch else ""
 
     @property
     def falls_through(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -16,18 +17,23 @@ from itertools import product
 from typing import Any
 
 from bench import runner
-from bench.kernels.variants import TARGETS, Variant, one_of_each, variants
+from bench.kernels.variants import COUNTED, TARGETS, Counted, Variant, one_of_each, variants
 from bench.records import Record
 
 FAULTS = ("spill_stores", "spill_loads", "contractible", "approximate", "flushing")
 FUSED_IN_A_WEIGHT = 8
-WEIGHS_NOTHING = ("maxima_kernel", "floors_kernel", "count_kernel", "penalise_kernel")
+WEIGHS_NOTHING = ("maxima_kernel", "floors_kernel", "penalise_kernel")
 CAPTION = (
     "Compiled as the launcher launches them, in an empty cache. Registers of a thread and bytes that it spills: ptxas "
     "-v of the very binary. Fused: float32 multiply-adds in the PTX, eight a weight, as the definition has them. "
     "Inexact: float32 operations that could be fused as well, that approximate or flush subnormals. "
     "Instructions a logit: machine code of the loops over a row; in parentheses the barriers in 32 logits of a thread. "
     "AMD, where nothing has run yet, is shown and not judged."
+)
+COUNTS_CAPTION = (
+    "Of a draw from rows of 128,256 logits. host: 8 rows on a GPU that is not here, so launches do nothing: launches, "
+    "allocations, torch's other operations but views, and the time as microseconds and as a multiple of torch.empty's. "
+    "interpreted: one row; rounds of the search for the shortlist's limit, passes over the row after it is weighed."
 )
 
 
@@ -53,7 +59,36 @@ def run(arguments: argparse.Namespace) -> int:
         runner.print_table(title, table(records), CAPTION, left=3)
         for record in filter(faults, records):
             runner.say(f"FAIL  {name_of(record)}: {', '.join(faults(record))}")
+    cases = [case for case in COUNTED if case.count == "host" or not arguments.quick]
+    with closing(counted(cases)) as found:
+        counts = runner.collect("kernels", cases, lambda _: next(found), arguments.save)
+    if arguments.json:
+        print("\n".join(map(json.dumps, counts)))
+    elif counts:
+        runner.print_table("a draw", counts_table(counts), COUNTS_CAPTION, left=3)
     return int(any(map(faults, records)))
+
+
+def counted(cases: Sequence[Counted]) -> Generator[Record, None, None]:
+    """One record a case, in order; in other processes, of which the interpreting ones start as such."""
+    context = multiprocessing.get_context("spawn")
+    for count, alike in itertools.groupby(cases, lambda case: case.count):
+        interprets = count == "interpreted"
+        with ProcessPoolExecutor(1, context, initializer=prepare, initargs=(None, interprets)) as pool:
+            yield from pool.map(count_of, list(alike))
+
+
+def count_of(case: Counted) -> Record:
+    from bench.kernels import counts
+
+    return {**asdict(case), **(counts.host_work if case.count == "host" else counts.searches)(case)}
+
+
+def counts_table(counts: list[Record]) -> runner.Rows:
+    """A line a record; empty where a case does not count something."""
+    figures = ["launches", "allocations", "operations", "microseconds", "times_empty", "rounds", "passes"]
+    rows = [[c["count"], c["kind"], c["filters"], *(f"{c.get(name, ''):}" for name in figures)] for c in counts]
+    return ["count", "rows", "filters", *(name.replace("_", " ") for name in figures)], rows
 
 
 def measured(
@@ -73,11 +108,14 @@ def measured(
                 pool.shutdown(cancel_futures=True)  # those that a Ctrl-C or a fault has left
 
 
-def prepare(cache: str) -> None:
+def prepare(cache: str | None, interprets: bool = False) -> None:
     """Before a process imports Triton."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C ends it without a traceback
     os.environ.pop("TRITON_INTERPRET", None)
-    os.environ["TRITON_CACHE_DIR"] = cache
+    if interprets:
+        os.environ["TRITON_INTERPRET"] = "1"
+    if cache is not None:
+        os.environ["TRITON_CACHE_DIR"] = cache
 
 
 def record_of(variant: Variant, target: str, options: dict[str, Any]) -> Record:
@@ -135,5 +173,6 @@ def cells(record: Record) -> list[str]:
     spilled, inexact = (sum(record[name] for name in names) for names in (FAULTS[:2], FAULTS[2:]))
     figures = (record["registers"], spilled, record["shared"], record["fused"], inexact)
     loops = [f"{n} {c['instructions']:g} ({c['barriers']:g})" for n, c in record.get("loops", {}).items()]
-    loops += [f"in all {record['whole']:g}"] * ("whole" in record)
+    if "whole" in record:
+        loops.append(f"in all {record['whole']:g}")
     return [*first, *(f"{value:,}" for value in figures), "\n".join(loops), f"{record['seconds']:.1f}"]

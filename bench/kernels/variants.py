@@ -38,6 +38,22 @@ class Variant:
         return ", ".join(words + ["details"] * self.details + ["odd V"] * (self.vocabulary % 16 > 0))
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A draw whose host work is counted, or whose searches are, in the interpreter."""
+
+    count: str  # host or interpreted
+    kind: str
+    filters: str
+
+
+COUNTED = [
+    *(Counted("host", "peaked", filters) for filters in ("none", "k50+p.9", "p.9")),
+    *(Counted("interpreted", "peaked", filters) for filters in ("k50+p.9", "p.9")),
+    *(Counted("interpreted", kind, "p.9") for kind in ("flat", "tied")),
+]
+
+
 def variants() -> list[Variant]:
     """All of them."""
     rows = list(product(DTYPES, (EVEN, ODD)))
@@ -51,7 +67,6 @@ def variants() -> list[Variant]:
         *(Variant("filtered_kernel", *row) for row in rows),
         Variant("weights_kernel"),
         Variant("floors_kernel"),
-        *(Variant("count_kernel", vocabulary=vocabulary, changes=("history",)) for vocabulary in (EVEN, ODD)),
         *(Variant("penalise_kernel", *row, changes=changes) for row in rows for changes in CHANGES),
     ]
 
@@ -64,6 +79,6 @@ def one_of_each(dtype: str = "float32") -> list[Variant]:
         Variant("one_read_kernel", dtype),
         Variant("choose_kernel", dtype, details=True),
         Variant("filtered_kernel", dtype),
-        *(Variant(kernel, dtype, changes=CHANGES[-1]) for kernel in ("count_kernel", "penalise_kernel")),
+        Variant("penalise_kernel", dtype, changes=CHANGES[-1]),
         *(Variant(kernel) for kernel in ("weights_kernel", "floors_kernel")),
     ]

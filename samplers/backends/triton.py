@@ -123,17 +123,15 @@ def penalised(batch: Batch, x: torch.Tensor, numbers: torch.Tensor) -> torch.Ten
     biased = packed.greatest_biased >= 0
     if batch.size == 0 or (history is None and batch.allowed is None and not biased):
         return x
-    bias = packed.layout(biases, batch.vocabulary, device) if biased else None
-    if packed.slots is not None:
-        slots = on_device(packed.slots, device)
-        numbers, bias = numbers[slots], None if bias is None else bias[slots]
+    starts = batch.history_start
     return penalise(
         x,
         Penalties(
-            bias,
+            packed.layout(biases, batch.vocabulary, device) if biased else None,
             batch.allowed_on(device),
             history,
-            None if history is None else batch.integers_on(device, "history_start"),
+            starts if isinstance(starts, int) else on_device(starts, device),
+            None if packed.slots is None else on_device(packed.slots, device),
         ),
         numbers,
     )
