@@ -13,6 +13,7 @@ from typing import Any
 from bench import records, runner
 from bench.cases import CHAINS, FILTERS
 from bench.exactness import conformance
+from bench.kernels import kernels
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
 from bench.records import Record, by, newest, three_digits
@@ -151,6 +152,25 @@ TABLES: dict[str, Callable[[], str]] = {
         wanted=lambda r: single_row(r) and (r["kind"] == "peaked" or r["filters"] == "p.9"),
     ),
     "filters": filters_table,
+    "kernels": Measured(
+        "kernels",
+        by(kernel=kernels.STEPS, dtype=()),
+        kernels.loops_table,
+        "Machine instructions a logit in the loop over a row, or for one read in the whole program; barriers in 32 "
+        "logits of a thread; registers of a thread, float32. Compiled for sm_90",
+        wanted=lambda r: r.get("target") == "sm_90" and kernels.reads_rows(r),
+        packages=("triton",),
+    ),
+    "draws": Measured(
+        "kernels",
+        by(count=("host", "interpreted"), kind=KINDS, filters=FILTERS),
+        kernels.draws_table,
+        "Host time: with launches that do nothing, as a multiple of `torch.empty`'s. Rounds: of the search for the "
+        "shortlist's limit. Passes: over the row after it is weighed. Rows of 128,256 logits",
+        left=2,
+        wanted=lambda r: "count" in r,
+        packages=("torch", "triton"),
+    ),
     "conformance": Measured("conformance", by(sampler=()), conformance.table, conformance.CAPTION),
     "decode": Measured(
         "decode",

@@ -171,8 +171,8 @@ class PackedParams:
         """Parameters for a batch in which row i has those at index[i]: a server keeps a table and chooses some slots.
 
         index: integers (B,) in 0 .. R - 1, for R packed parameters. On a GPU they are not checked, and the kernels read
-        them there. A seed or stream of length R is then read by the same index.
-        Raises: TypeError for anything but integers; ValueError for another shape, or an index out of range.
+        them there. A seed or stream of length R is then read by the same index, also if B = R.
+        Raises: TypeError for anything but integers (B,); ValueError for one out of range.
 
         >>> packed = pack([SamplingParams(), SamplingParams(top_k=5)])
         >>> [packed.rows([1, 1, 0]).row(i).top_k for i in range(3)]

@@ -99,6 +99,7 @@ def sample(
         details: also return model_logprobs and entropy.
         backend: "auto", "reference", "native" or "triton".
         on_invalid: "raise", or "mark": an invalid row gets token -1, integers 0 and logprob NaN; the others are drawn.
+            On a GPU, "raise" waits for the result, and "mark" waits for nothing.
 
     Raises: InvalidLogits; ValueError or TypeError naming the argument, what it accepts and what it got;
         RuntimeError for a backend that can't run here.

@@ -83,7 +83,7 @@ class Instruction:
 
     @property
     def label(self) -> str:
-        """The target of a branch, "" of other instructions. BRA.DIV is not one: warps of these kernels do not diverge."""
+        """The target of a branch, "" of other instructions and of BRA.DIV, which diverging warps alone take."""
         target = re.search(r"`\((\S+)\)", self.text)
         is_branch = self.opcode.startswith("BRA") and self.opcode != "BRA.DIV"
         return target[1] if target and is_branch else ""

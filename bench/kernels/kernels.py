@@ -176,3 +176,38 @@ def cells(record: Record) -> list[str]:
     if "whole" in record:
         loops.append(f"in all {record['whole']:g}")
     return [*first, *(f"{value:,}" for value in figures), "\n".join(loops), f"{record['seconds']:.1f}"]
+
+
+STEPS = {"maxima_kernel": "step 1, maxima", "weigh_kernel": "step 3, weights", "one_read_kernel": "both, in one read"}
+
+
+def reads_rows(record: Record) -> bool:
+    """Whether the record is of a kernel in `STEPS`, in the variant that all batches but the smallest take."""
+    is_plain = not record["details"] and not record["changes"] and record.get("purpose") == ""
+    return record["kernel"] in STEPS and is_plain and record["vocabulary"] % 16 == 0
+
+
+def loops_table(found: list[Record]) -> runner.Rows:
+    """For the docs: a line a kernel that reads rows, a column a figure and dtype."""
+    lines = []
+    for kernel, name in STEPS.items():
+        of_kernel = {record["dtype"]: record for record in found if record["kernel"] == kernel}
+        cells = [instructions_of(of_kernel[dtype]) for dtype in ("float32", "bfloat16")]
+        barriers = [f"{loop['barriers']:g}" for loop in of_kernel["float32"]["loops"].values()]
+        lines.append([name, *cells, *(barriers or ["–"]), f"{of_kernel['float32']['registers']}"])
+    return ["loop", "float32", "bfloat16", "barriers", "registers"], lines
+
+
+def instructions_of(record: Record) -> str:
+    (instructions,) = [loop["instructions"] for loop in record["loops"].values()] or [record["whole"]]
+    return f"{instructions:g}"
+
+
+def draws_table(found: list[Record]) -> runner.Rows:
+    """For the docs: what a draw costs besides, by rows and filters."""
+    figures = ("launches", "allocations", "operations", "times_empty", "rounds", "passes")
+    cells: dict[tuple[str, str], Record] = {}
+    for record in found:
+        cells.setdefault((record["kind"], record["filters"]), {}).update(record)
+    lines = [[*case, *(f"{record[n]:g}" if n in record else "–" for n in figures)] for case, record in cells.items()]
+    return ["rows", "filters", "launches", "allocations", "other operations", "host time", "rounds", "passes"], lines

@@ -9,8 +9,10 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -34,6 +36,7 @@ TOY_EVERY = 9  # of the cases: each kind, dtype, vocabulary, batch and filter oc
 BACKEND = "triton"  # explicit: no other backend is timed instead
 COUNTERS = ("launches", "waits", "temporary_bytes")  # of a call, by the stopwatch
 COLUMNS = ("microseconds", *COUNTERS)
+ONE_READ = "alea, one read"
 DISTINCT = 8  # rows that are made for a batch; the others are these, rolled
 SECONDS = 240
 CAPTION = (
@@ -117,6 +120,10 @@ def measured(watch: Stopwatch, shared: Record, case: Case) -> Record:
     position = torch.zeros((), dtype=torch.int64, device=watch.device)
     verify_rows(case, x)
     found = {"alea": figures_of(on_gpu(case, x, position, BACKEND), watch)}
+    if not case.params.top_k:  # else no row is weighed
+        with reading_once():
+            verify_rows(case, x)
+            found[ONE_READ] = figures_of(on_gpu(case, x, position, BACKEND), watch)
     for name in [name for name in GPU_PEERS if name not in skipped]:
         try:
             found[name] = figures_of(GPU_PEERS[name](case, x, position), watch)
@@ -131,6 +138,15 @@ def measured(watch: Stopwatch, shared: Record, case: Case) -> Record:
         "skipped": skipped,
         **shared,
     }
+
+
+@contextmanager
+def reading_once() -> Iterator[None]:
+    """The way that is switched off until it is seen to be equal and faster, on a GPU."""
+    from samplers.kernels import one_read  # not earlier: it imports Triton, which may have to interpret
+
+    with mock.patch.object(one_read, "is_used", lambda *_: True):
+        yield
 
 
 def figures_of(draw: DrawOnGpu, watch: Stopwatch) -> Record:

@@ -9,7 +9,7 @@ import triton
 
 from samplers.backends.contract import Columns, Filtered
 from samplers.batch import Array, Batch, on_device
-from samplers.kernels import launch
+from samplers.kernels import launch, programs
 from samplers.kernels.fixed_point import ONE
 from samplers.kernels.launch import Number, Rows
 from samplers.kernels.penalties import Penalties, penalise
@@ -90,11 +90,11 @@ def number_of(value: int | Array, device: torch.device) -> Number:
 
 def flags_of(batch: Batch) -> int:
     """How the kernels find the seed and the stream of a row."""
-    flags: int = launch.SEED_BY_SLOT.value if batch.is_by_slot(batch.seed) else 0
+    flags: int = programs.SEED_BY_SLOT.value if batch.is_by_slot(batch.seed) else 0
     if batch.stream is None:
-        flags |= launch.STREAM_IS_ROW.value
+        flags |= programs.STREAM_IS_ROW.value
     elif batch.is_by_slot(batch.stream):
-        flags |= launch.STREAM_BY_SLOT.value
+        flags |= programs.STREAM_BY_SLOT.value
     return flags
 
 

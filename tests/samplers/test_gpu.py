@@ -177,6 +177,22 @@ def test_rows_beyond_two_to_the_31():
     assert_equal(sample(far, CHAIN, seed=2), sample(x, CHAIN, seed=2, backend="reference"))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("size", "vocabulary"), [(1, 1), (3, 8_193), (5, 128_256), (MANY, 32_001)])
+@pytest.mark.parametrize("name", ["none", "top_p"])
+def test_one_read(name: str, size: int, vocabulary: int, dtype: torch.dtype, monkeypatch):
+    """Programs that wait for each other draw what two launches draw, several times in a row; also the reference's."""
+    from samplers.kernels import one_read
+
+    x = rows("normal", min(size, 5), vocabulary).to(dtype).repeat(-(-size // 5), 1)[:size].contiguous()
+    expected = sample(x.cuda(), SETTINGS[name], seed=3)
+    assert_equal(sample(x[:3].cuda(), SETTINGS[name], seed=3), sample(x[:3], SETTINGS[name], seed=3))
+    monkeypatch.setattr(one_read, "is_used", lambda *_: True)
+    for _ in range(3):
+        poison()
+        assert_equal(sample(x.cuda(), SETTINGS[name], seed=3), expected)
+
+
 @pytest.mark.parametrize("size", [1, 8, MANY])
 @pytest.mark.parametrize("name", ["none", "top_p", "chain"])
 def test_the_same_again(name: str, size: int):

@@ -55,11 +55,13 @@ def test_what_may_be_fused_would_be_seen():
 @EXHAUSTIVE
 def test_records_are_lines_of_json(results, monkeypatch, capsys):
     monkeypatch.setattr(kernels, "variants", lambda: [Variant("maxima_kernel")])
+    monkeypatch.setattr(kernels, "COUNTED", kernels.COUNTED[:1])
     monkeypatch.setenv("COLUMNS", "160")
     assert run(kernels, "--targets", "sm_90", "gfx942", "--processes", "1", "--save") == 0
     records = saved(results, "kernels")
-    assert [record["target"] for record in records] == ["sm_90", "gfx942"]
-    for record in records:
+    assert [record.get("target") for record in records] == ["sm_90", "gfx942", None]
+    assert (records[2]["count"], records[2]["launches"]) == ("host", 2)
+    for record in records[:2]:
         assert {"kernel", "dtype", "vocabulary", "commit", "machine", "versions"} <= record.keys()
     assert records[0]["spill_stores"] == records[0]["fused"] == 0
     assert "maxima_kernel" in capsys.readouterr().out
@@ -83,6 +85,7 @@ def test_a_fault_fails(monkeypatch, capsys):
         monkeypatch.setattr(kernels, "measured", lambda *_: (one for one in records))
 
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(kernels, "COUNTED", [])
     found(record | {"fused": 2}, record, record | {"spill_loads": 4})
     assert run(kernels, "--quick") == 1
     out = capsys.readouterr().out
