@@ -106,6 +106,8 @@ def batch(variant: Variant) -> Batch:
 def compiled(launched: Launch, target: GPUTarget) -> tuple[Any, str]:
     """The kernel as Triton compiles it at such a launch, and the log of ptxas for this very binary."""
     function, arguments, options = launched
+    if target.backend == "hip":
+        options = {name: value for name, value in options.items() if name != "maxnreg"}  # as direct.py on such GPUs
     stub = SimpleNamespace(
         get_current_target=lambda: target,
         get_current_device=lambda: str(target),  # compiled kernels are kept by device

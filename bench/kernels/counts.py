@@ -124,7 +124,7 @@ def searches(case: Counted) -> Record:
     x = row(case.kind, VOCABULARY, np.random.default_rng(0))
     with calls_of(SEARCHES) as rounds, calls_of(PASSES) as passes:
         sample(x, FILTERS[case.filters], seed=1, backend="triton")
-    return {"rounds": sum(rounds.values()), "passes": sum(passes.values())}
+    return {"search_rounds": sum(rounds.values()), "passes": sum(passes.values())}
 
 
 @contextmanager

@@ -50,23 +50,27 @@ def run(arguments: argparse.Namespace) -> int:
     runner.check_least(arguments, processes=1)
     targets = ["sm_90"] if arguments.quick else arguments.targets
     chosen = one_of_each() if arguments.quick else variants()
-    with closing(measured(chosen, targets, arguments.processes)) as found:
-        records = runner.collect("kernels", product(targets, chosen), lambda _: next(found), arguments.save)
+    counting = [case for case in COUNTED if case.count == "host" or not arguments.quick]
+    with closing(measured(chosen, targets, arguments.processes)) as compiled, closing(counted(counting)) as counts:
+        found = itertools.chain(compiled, counts)
+        cases = [*product(targets, chosen), *counting]
+        records = runner.collect("kernels", cases, lambda _: next(found), arguments.save)
     if arguments.json:
         print("\n".join(map(json.dumps, records)))
-    elif records:
-        title = f"kernels, compiled by Triton {records[0]['versions']['triton']}"
-        runner.print_table(title, table(records), CAPTION, left=3)
-        for record in filter(faults, records):
-            runner.say(f"FAIL  {name_of(record)}: {', '.join(faults(record))}")
-    cases = [case for case in COUNTED if case.count == "host" or not arguments.quick]
-    with closing(counted(cases)) as found:
-        counts = runner.collect("kernels", cases, lambda _: next(found), arguments.save)
-    if arguments.json:
-        print("\n".join(map(json.dumps, counts)))
-    elif counts:
-        runner.print_table("a draw", counts_table(counts), COUNTS_CAPTION, left=3)
+    else:
+        show(records)
     return int(any(map(faults, records)))
+
+
+def show(records: list[Record]) -> None:
+    kernels, draws = ([r for r in records if name in r] for name in ("kernel", "count"))
+    if kernels:
+        title = f"kernels, compiled by Triton {kernels[0]['versions']['triton']}"
+        runner.print_table(title, table(kernels), CAPTION, left=3)
+    for record in filter(faults, kernels):
+        runner.say(f"FAIL  {name_of(record)}: {', '.join(faults(record))}")
+    if draws:
+        runner.print_table("a draw", counts_table(draws), COUNTS_CAPTION, left=3)
 
 
 def counted(cases: Sequence[Counted]) -> Generator[Record, None, None]:
@@ -86,7 +90,7 @@ def count_of(case: Counted) -> Record:
 
 def counts_table(counts: list[Record]) -> runner.Rows:
     """A line a record; empty where a case does not count something."""
-    figures = ["launches", "allocations", "operations", "microseconds", "times_empty", "rounds", "passes"]
+    figures = ["launches", "allocations", "operations", "microseconds", "times_empty", "search_rounds", "passes"]
     rows = [[c["count"], c["kind"], c["filters"], *(f"{c.get(name, ''):}" for name in figures)] for c in counts]
     return ["count", "rows", "filters", *(name.replace("_", " ") for name in figures)], rows
 
@@ -138,7 +142,7 @@ def is_judged(target: str) -> bool:
 
 def faults(record: Record) -> list[str]:
     """Spilled bytes, inexact operations and fused ones outside of weights, on a target that is judged."""
-    if not is_judged(record["target"]):
+    if "target" not in record or not is_judged(record["target"]):
         return []
     found = {name: record[name] for name in FAULTS} | {"fused": fused_elsewhere(record)}
     return [f"{name} {count}" for name, count in found.items() if count]
@@ -205,7 +209,7 @@ def instructions_of(record: Record) -> str:
 
 def draws_table(found: list[Record]) -> runner.Rows:
     """For the docs: what a draw costs besides, by rows and filters."""
-    figures = ("launches", "allocations", "operations", "times_empty", "rounds", "passes")
+    figures = ("launches", "allocations", "operations", "times_empty", "search_rounds", "passes")
     cells: dict[tuple[str, str], Record] = {}
     for record in found:
         cells.setdefault((record["kind"], record["filters"]), {}).update(record)

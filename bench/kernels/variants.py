@@ -46,6 +46,9 @@ class Counted:
     kind: str
     filters: str
 
+    def __str__(self) -> str:
+        return f"{self.count}, {self.kind} rows, {self.filters}"
+
 
 COUNTED = [
     *(Counted("host", "peaked", filters) for filters in ("none", "k50+p.9", "p.9")),

@@ -24,7 +24,7 @@ from samplers.kernels.programs import (
     weigh_kernel,
     weights_kernel,
 )
-from samplers.kernels.ways import CHOICE_WARPS, Division, division
+from samplers.kernels.ways import CHOICE_REGISTERS, CHOICE_WARPS, Division, division
 
 FILTERED_TILE = 1024  # logits of a program that writes filtered logits
 BLOCK = 128  # weights of a program, one a thread
@@ -79,7 +79,7 @@ class Output:
 
 
 MAXIMA, WEIGH = Kernel(maxima_kernel), Kernel(weigh_kernel)
-ONE_READ, CHOOSE = Kernel(one_read_kernel), Kernel(choose_kernel)
+ONE_READ, CHOOSE = Kernel(one_read_kernel), Kernel(choose_kernel, CHOICE_REGISTERS)
 
 
 class Launched(NamedTuple):

@@ -28,7 +28,8 @@ class Way(NamedTuple):
 # The largest programs first: a batch takes the first way that gives every SM a program.
 WAYS = (Way(8, 8), Way(4, 8), Way(1, 8), Way(1, 2))
 ONE_READ = Way(4, 16)  # holds a tile in registers
-CHOICE_WARPS = 4  # of the program that chooses the token of a row: several fit an SM
+CHOICE_REGISTERS = 240  # of a thread: left alone, some versions of the compiler spill to use fewer
+CHOICE_WARPS = 4  # of the program that chooses the token of a row: two fit an SM
 
 
 class Division(NamedTuple):

@@ -27,7 +27,7 @@ RECORDS: dict[Any, dict[str, Any]] = {
         "findings": [{"check": "tail", "passed": True, "statistic": 0.0, "limit": 6.0, "message": ""}],
     },
     kernels: {
-        **dict(target="sm_90", kernel="k", dtype="float32", vocabulary=1, details=False, changes=[]),
+        **dict(target="sm_90", kernel="k", dtype="float32", vocabulary=1, details=False, changes=[], purpose=""),
         **dict(registers=7, shared=0, seconds=0.5, **dict.fromkeys((*kernels.FAULTS, "fused"), 0)),
     },
     hf_step: {

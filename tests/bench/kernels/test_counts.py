@@ -39,5 +39,5 @@ def test_few_rounds_and_passes(kind, filters, rounds, passes):
     """Flat rows try two shortlists, so their rounds are those of two searches."""
     require("triton")
     found = counts.searches(Counted("interpreted", kind, filters))
-    assert 0 < found["rounds"] <= rounds and found["passes"] <= passes
+    assert 0 < found["search_rounds"] <= rounds and found["passes"] <= passes
     assert (found["passes"] > 0) == (kind != "peaked")
