@@ -200,8 +200,8 @@ class PackedParams:
 
     @cached_property
     def unbiased(self) -> bytes | None:
-        """The table in the form that the C++ backend's call in one step reads; None if a row has a bias."""
-        return self.table.tobytes() if self.greatest_biased < 0 else None
+        """The table as C++ reads it in a call of one step; None if a row has a bias, or an index chooses rows."""
+        return self.table.tobytes() if self.slots is None and self.greatest_biased < 0 else None
 
     def layout(self, make: Callable[Concatenate[PackedParams, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """make(self, *args): the parameters in a backend's form, made once and cached for later steps.

@@ -43,6 +43,13 @@ def test_a_slot_is_its_parameters_seed_and_stream(index, form, backend):
     assert torch.equal(filter_logits(x, chosen, history=history, backend=backend), kept)
 
 
+def test_as_many_rows_as_slots_in_another_order(backend):
+    """Nothing else is given, so on the CPU the call in one step sees it first."""
+    x = torch.randn(2, 50, generator=torch.Generator().manual_seed(1))
+    chosen = pack([SamplingParams(top_k=1), SamplingParams()]).rows([1, 0])
+    assert sample(x, chosen, seed=3, backend=backend).kept.tolist() == [50, 1]
+
+
 @given(strategies.rows(), st.data())
 @settings(max_examples=20, deadline=None)
 def test_any_slots(row, data):
