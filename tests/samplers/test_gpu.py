@@ -22,7 +22,7 @@ PENALISED = SamplingParams(
     top_p=0.95, repetition_penalty=1.3, presence_penalty=0.2, frequency_penalty=0.1, logit_bias={3: 1.5, 7: -np.inf}
 )
 DISTINCT = {"greedy": (1, 1), "top_k": (5, 7), "chain": (35, 90)}  # tokens in 100 draws from a flat row
-FEW, MANY = 3, 600  # rows: many programs share one, or one program does each
+FEW, MANY = 3, 600  # rows: many small programs share one, or a few large ones
 
 
 def rows(kind: str, size: int, vocabulary: int) -> torch.Tensor:
