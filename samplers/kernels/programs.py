@@ -36,7 +36,7 @@ UNSPECIALIZED = ["table_step", "seed", "position", "stream", "flags", "words", "
 @triton.jit
 def number_of(tensor, value, at):
     """A seed, position or stream, int64; see `Number`."""
-    number = value.to(tl.int64)
+    number = tl.full((), 0, tl.int64) + value  # not .to: the interpreter would leave it 32 bits wide
     if tensor is not None:
         number = tl.load(tensor + at * number)
     return number

@@ -86,6 +86,16 @@ def test_each_filter_alone(n: int, backend: str):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["seed", "position", "stream"])
+def test_integers_of_any_size(name: str, backend: str):
+    """Around the ends of 32 and 64 bits; the reference splits each into two words itself."""
+    x = np.zeros(1 << 10, np.float32)
+    for value in (-(1 << 63), -(1 << 31) - 1, -1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) + 5):
+        given = {"seed": 3, name: value}
+        ours, theirs = (sample(x, **given, backend=which) for which in (backend, "reference"))
+        assert ours.tokens.tolist() == theirs.tokens.tolist(), value
+
+
 # Position and stream for which seed 0 gives these random bits: Philox, backwards.
 BITS = {
     0: (0x58DD724A86D9CCCE, 0xD9F19CE4D942A9DA),
