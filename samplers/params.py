@@ -178,7 +178,10 @@ class PackedParams:
         >>> [packed.rows([1, 1, 0]).row(i).top_k for i in range(3)]
         [5, 5, 0]
         """
-        return replace(self, slots=slots_of(index, len(self.params)))
+        chosen = replace(self, slots=slots_of(index, len(self.params)))
+        known = {name: getattr(self, name) for name in ("uses_history", "greatest_biased", "table")}
+        vars(chosen).update(known)  # of all slots: a step of a server does not compute them again
+        return chosen
 
     def row(self, index: int) -> SamplingParams:
         slot = index if self.slots is None else int(self.slots[index])
