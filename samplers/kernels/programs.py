@@ -98,6 +98,18 @@ def write(out, batch, row, drawn, m):
     tl.store(floats + 3 * batch, m)
 
 
+@triton.jit
+def draw_without_filters(
+    tokens, parts, bits, scratch, out, batch, row, DETAILS: tl.constexpr, WARPS: tl.constexpr, STEPS: tl.constexpr
+):
+    """Steps 5 and 6 by the last program of a row to weigh its part."""
+    drawn = no_draw(tokens.m)
+    if is_valid(tokens.m):
+        keep_all(scratch.limits)
+        drawn = choose_from_all(tokens, parts, bits, scratch, DETAILS, WARPS, STEPS)
+    write(out, batch, row, drawn, tokens.m)
+
+
 @triton.jit(do_not_specialize=["words", "tiles"])
 def maxima_kernel(
     x,
@@ -162,12 +174,8 @@ def weigh_kernel(
         done = tl.atomic_add(of_row.counters + DONE, 1)
         tl.debug_barrier()
         if done == parts - 1:
-            drawn = no_draw(m)
-            if is_valid(m):
-                keep_all(of_row.limits)
-                bits = bits_of(row, slot, seeds, seed, positions, position, streams, stream, flags)
-                drawn = choose_from_all(tokens, parts, bits, of_row, DETAILS, WARPS, STEPS)
-            write(out, batch, row, drawn, m)
+            bits = bits_of(row, slot, seeds, seed, positions, position, streams, stream, flags)
+            draw_without_filters(tokens, parts, bits, of_row, out, batch, row, DETAILS, WARPS, STEPS)
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=TENSORS)
@@ -214,13 +222,9 @@ def one_read_kernel(
         tl.store(of_row.finite + part, finite)
     is_last = one_read.is_last(arrived, parts)
     if DRAW and is_last:
-        drawn = no_draw(m)
-        if is_valid(m):
-            keep_all(of_row.limits)
-            tokens = Tokens(x + row * stride, of_row.ids, False, vocabulary, m, inverse_temperature_of(p))
-            bits = bits_of(row, slot, seeds, seed, positions, position, streams, stream, flags)
-            drawn = choose_from_all(tokens, parts, bits, of_row, DETAILS, WARPS, STEPS)
-        write(out, batch, row, drawn, m)
+        tokens = Tokens(x + row * stride, of_row.ids, False, vocabulary, m, inverse_temperature_of(p))
+        bits = bits_of(row, slot, seeds, seed, positions, position, streams, stream, flags)
+        draw_without_filters(tokens, parts, bits, of_row, out, batch, row, DETAILS, WARPS, STEPS)
 
 
 @triton.jit(do_not_specialize=UNSPECIALIZED, do_not_specialize_on_alignment=TENSORS)
