@@ -6,17 +6,20 @@ A file is opened again for each tensor: memory holds the loaded weights and a si
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from model import exact
 from model.config import BUILT_IN, CONFIG, LlamaConfig, token_ids
+from model.exact import is_quantized
 from model.llama import Llama
 from model.loading import quantization
 from model.loading.blank import blank
-from model.loading.checkpoint import check, check_layers, layout, opened, stored_dtype, tensor_homes
+from model.loading.checkpoint import check, check_layers, layout, opened, stored_dtype, stored_type, tensor_homes
 from model.loading.lora import Adapter
+from model.packed import PackedLinear
 from model.untrusted import optional_json, shown
 from samplers import SamplingParams
 
@@ -30,10 +33,12 @@ def load(
     adapter: str | Path | None = None,
     quantize: str | None = None,
     double_quant: bool = False,
+    weights: torch.dtype | None = None,
 ) -> Llama:
-    """The model in `folder` (None: the built-in one), its weights cast to dtype (None: as stored) on device.
+    """The model in `folder` (None: the built-in one), to compute in dtype (None: the file's own) on device.
 
-    A LoRA adapter is merged into each tensor as it is read, before the tensor is quantized.
+    A LoRA adapter is merged into each tensor as it is read, before the tensor is quantized. Weights are packed for the
+    exact forward pass where it can run the model; then matrices keep the type of the file, or that of `weights`.
 
     Raises: FileNotFoundError if the folder or a file is missing; ValueError naming file and tensor if a tensor is
     missing, unknown, misshapen or not a float, if a file is truncated, or if a shard is outside the folder.
@@ -42,6 +47,8 @@ def load(
         raise ValueError(f"device must be one that is there, got {device}: torch.cuda.is_available() is False")
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"dtype must be float32, float16, bfloat16 or None (as stored), got {dtype}")
+    if weights is not None and weights not in DTYPES:
+        raise ValueError(f"weights must be float32, float16, bfloat16 or None (as stored), got {weights}")
     folder = BUILT_IN if folder is None else Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give a folder with config.json and *.safetensors")
@@ -56,12 +63,13 @@ def load(
     if quantize is not None:
         quantization.prepare(model, quantize, double_quant, dtype)
         sources = quantization.unstacked(sources)
+    model.why_not_exact = exact.why_not_loaded(config, dtype, device, quantize)
     for name, parts in sources.items():
-        assign(model, name, read(parts, homes, dtype, device, lora))
+        types = Types(weights, dtype, keeps=model.is_packed and is_matrix(parts))
+        assign(model, name, read(parts, homes, types, device, lora))
     if quantize is not None:
         quantization.trim_heap()
-    if model.config.tie_word_embeddings:
-        model.lm_head.weight = model.embed_tokens.weight
+    finish_tie(model)
     model.generation_config = read_generation_config(folder, config.vocab_size)
     model.source = str(folder) if adapter is None else f"{folder} with the adapter {adapter}"
     return model.eval()
@@ -107,28 +115,52 @@ def dense_weight(model: Llama, name: str) -> Tensor:
     """A parameter; of a quantized weight, the dense matrix."""
     module_name, _, leaf = name.rpartition(".")
     module = model.get_submodule(module_name)
-    if leaf == "weight" and quantization.is_quantized(module):
+    if leaf == "weight" and is_quantized(module):
         return quantization.dequantized(module)
-    return model.get_parameter(name).detach()
+    return getattr(module, leaf).detach()
+
+
+class Types(NamedTuple):
+    """The types of a parameter. rounded: that every stored tensor is first rounded to, None for none; computed: that the
+    model computes in; keeps: whether a matrix keeps the type of its file."""
+
+    rounded: torch.dtype | None
+    computed: torch.dtype
+    keeps: bool
+
+    def of(self, stored: set[torch.dtype], is_merged: bool) -> torch.dtype:
+        """Of the parameter in memory. stored: types in the file; is_merged: whether an adapter changes a part."""
+        if not self.keeps:
+            return self.computed
+        if self.rounded is not None:
+            return self.rounded
+        return stored.pop() if len(stored) == 1 and not is_merged else self.computed
+
+
+def is_matrix(parts: dict[str, torch.Size]) -> bool:
+    return len(next(iter(parts.values()))) == 2
 
 
 def read(
     parts: dict[str, torch.Size],
     homes: dict[str, Path],
-    dtype: torch.dtype,
+    types: Types,
     device: torch.device,
     lora: Adapter | None = None,
 ) -> Tensor:
-    """The stored tensors with the adapter merged, one below the other, cast to dtype on device.
+    """The stored tensors with the adapter merged, one below the other, on device.
 
     The result is a copy, independent of the file.
     """
     rows = [shape[0] for shape in parts.values()]
+    is_merged = lora is not None and any(lora.changes(name) for name in parts)
+    dtype = types.of({stored_type(homes[name], name) for name in parts}, is_merged)
     value = torch.empty((sum(rows), *next(iter(parts.values()))[1:]), dtype=dtype, device=device)
     for name, target in zip(parts, value.split(rows), strict=True):
         with opened(homes[name]) as file:
             stored = file.get_tensor(name)
-            target.copy_(stored if lora is None else lora.merged(name, stored))
+            merged = stored if lora is None else lora.merged(name, stored)
+            target.copy_(merged if types.rounded is None else merged.to(types.rounded))
     return value
 
 
@@ -140,10 +172,23 @@ def by_columns(value: Tensor) -> Tensor:
 
 
 def assign(model: Llama, name: str, value: Tensor) -> None:
-    """Set a parameter to a dense value, which is quantized if the module asks for it."""
+    """Set a parameter to a dense value, which is quantized or packed if the module asks for it."""
     module_name, _, leaf = name.rpartition(".")
     module = model.get_submodule(module_name)
-    if leaf == "weight" and quantization.is_quantized(module):
+    if leaf == "weight" and is_quantized(module):
         module.weight = quantization.quantized(module, value)
+    elif leaf == "weight" and model.is_packed and isinstance(module, nn.Linear):
+        module.weight = nn.Parameter(value, requires_grad=False)
+        model.set_submodule(module_name, PackedLinear(module))
     else:
-        setattr(module, leaf, nn.Parameter(by_columns(value), requires_grad=False))
+        setattr(module, leaf, nn.Parameter(value if model.is_packed else by_columns(value), requires_grad=False))
+
+
+def finish_tie(model: Llama) -> None:
+    """The last layer of a model with tied embeddings, whose file has one matrix for both."""
+    if not model.config.tie_word_embeddings:
+        return
+    model.lm_head.weight = model.embed_tokens.weight
+    if model.is_packed:
+        model.lm_head = PackedLinear(model.lm_head)
+        exact.tie(model)

@@ -67,7 +67,7 @@ def projections(model):
     return {
         name.removeprefix("model.").replace("qkv_proj.", "").replace("gate_up_proj.", ""): module
         for name, module in model.named_modules()
-        if quantization.is_quantized(module)
+        if is_quantized(module)
     }
 
 
