@@ -63,33 +63,42 @@ class BlockCache:
     """
 
     def __init__(self, blocks: Blocks, batch: int, length: int) -> None:
-        self.blocks = blocks
-        self.table = np.full((batch, -(-length // SLOTS)), NONE, np.int32)
+        self.set(blocks, np.full((batch, -(-length // SLOTS)), NONE, np.int32))
+
+    def set(self, blocks: Blocks, table: np.ndarray) -> None:
+        self.blocks, self.table = blocks, table
+        self.owned = np.full(len(table), NONE)  # an entry of each row whose block no other row has, the last written
 
     def __del__(self) -> None:
         self.blocks.release(self.table)
 
     def own(self, rows: np.ndarray, positions: np.ndarray) -> None:
         """Give each row blocks of its own for the positions that it is about to write, int64 [N] each."""
-        if len(positions) and positions.max() >= self.table.shape[1] * SLOTS:
-            raise ValueError(f"positions must be below {self.table.shape[1] * SLOTS}, got {positions.max()}")
         entries = positions // SLOTS
-        found = self.table[rows, entries]
-        missing = (found == NONE) | (self.blocks.users[found] > 1 if len(self.blocks.users) else True)
-        for row, entry, position in zip(rows[missing], entries[missing], positions[missing], strict=True):
-            block = int(self.table[row, entry])
-            if block != NONE and self.blocks.users[block] == 1:
-                continue  # an earlier position of this call needed it
-            begins = block == NONE or position % SLOTS == 0
-            self.table[row, entry] = self.blocks.take() if begins else self.blocks.copy(block)
-            if block != NONE:
-                self.blocks.release(np.array([block]))
+        if np.array_equal(self.owned[rows], entries):
+            return  # as at most steps of a decode
+        if entries.max() >= self.table.shape[1]:
+            raise ValueError(f"positions must be below {self.table.shape[1] * SLOTS}, got {positions.max()}")
+        for row, entry, position in zip(rows.tolist(), entries.tolist(), positions.tolist(), strict=True):
+            if self.owned[row] != entry:
+                self.own_entry(row, entry, is_new=position % SLOTS == 0)
+
+    def own_entry(self, row: int, entry: int, is_new: bool) -> None:
+        """is_new: whether nothing that the row reads is in the block."""
+        block = int(self.table[row, entry])
+        if block == NONE:
+            self.table[row, entry] = self.blocks.take()
+        elif self.blocks.users[block] > 1:
+            self.table[row, entry] = self.blocks.take() if is_new else self.blocks.copy(block)
+            self.blocks.users[block] -= 1
+        self.owned[row] = entry
 
     def select(self, rows: list[int]) -> BlockCache:
         """A new cache whose row i continues row rows[i] of this one; it copies no block."""
         chosen = object.__new__(BlockCache)
-        chosen.blocks, chosen.table = self.blocks, self.table[rows]
+        chosen.set(self.blocks, self.table[rows])
         self.blocks.share(chosen.table)
+        self.owned[:] = NONE
         return chosen
 
     def repeat(self, times: int) -> BlockCache:
@@ -99,14 +108,16 @@ class BlockCache:
     def drop(self, row: int) -> None:
         """Remove a row; the last one takes its place. The order of rows does not affect any result."""
         self.blocks.release(self.table[row])
-        self.table[row] = self.table[-1]
-        self.table = np.ascontiguousarray(self.table[:-1])
+        for rows in (self.table, self.owned):
+            rows[row] = rows[-1]
+        self.table, self.owned = np.ascontiguousarray(self.table[:-1]), self.owned[:-1]
 
     def reorder(self, rows: list[int], used: int) -> None:
         """Row i becomes the former row rows[i]: each beam continues its parent's row.
 
         len(rows) rows remain; a row may occur several times or not at all.
         """
-        former, self.table = self.table, self.table[rows]
+        former = self.table
+        self.set(self.blocks, former[rows])
         self.blocks.share(self.table)
         self.blocks.release(former)

@@ -7,7 +7,7 @@ Llama has that was loaded for float32 on the CPU.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from model.block_cache import BlockCache, Blocks
 from model.config import LlamaConfig
-from model.kv_cache import Slots
-from model.packed import MISSING, TYPES, PackedLinear, TiedEmbedding, numbers_of
+from model.kv_cache import KVCache, Slots
+from model.packed import MISSING, TYPES, PackedLinear, TiedEmbedding, _native, numbers_of
 from model.reference.rotary import frequencies
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def pack(model: Llama) -> None:
 
 def tie(model: Llama) -> None:
     if model.config.tie_word_embeddings:
-        model.set_submodule("embed_tokens", TiedEmbedding(model.lm_head))
+        model.set_submodule("embed_tokens", TiedEmbedding(cast(PackedLinear, model.lm_head)))
 
 
 def unpack(model: Llama) -> None:
@@ -97,15 +97,13 @@ class ExactPass:
     """The C++ model over the packed weights of a Llama, which must not change meanwhile."""
 
     def __init__(self, model: Llama) -> None:
-        from model import _native
-
         config = model.config
-        tied = model.lm_head.native if config.tie_word_embeddings else None
+        tied = cast(PackedLinear, model.lm_head).native if config.tie_word_embeddings else None
         rows, kind = np.zeros(0, np.float32), "float32"
         if tied is None:
             embedding = model.embed_tokens.weight.detach()
             rows, kind = numbers_of(embedding), TYPES[embedding.dtype]
-        self.native = _native.Llama(
+        self.native: Any = _native.Llama(
             config.num_attention_heads,
             config.num_key_value_heads,
             config.head_dim,
@@ -118,6 +116,7 @@ class ExactPass:
             tied,
             self.vector(model.norm.weight),
         )
+        layer: Any
         for layer in model.layers:
             products = (layer.self_attn.qkv_proj, layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj)
             norms = (layer.input_layernorm.weight, layer.post_attention_layernorm.weight)
@@ -129,8 +128,10 @@ class ExactPass:
     def new_cache(self, batch: int, length: int) -> BlockCache:
         return BlockCache(Blocks(self.native.block_size), batch, length)
 
-    def hidden(self, ids: Tensor, cache: BlockCache | None, slots: Slots) -> Tensor:
+    def hidden(self, ids: Tensor, cache: KVCache | BlockCache | None, slots: Slots) -> Tensor:
         """As `Llama.hidden`; what stands beyond the length of a row is 0."""
+        if isinstance(cache, KVCache):
+            raise TypeError("cache must come from new_cache() since the weights were packed, got one from before")
         batch, count = ids.shape
         cache = self.new_cache(batch, slots.end) if cache is None else cache
         rows = np.arange(batch).repeat(count)

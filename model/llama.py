@@ -45,6 +45,11 @@ def rotary_frequencies(config: LlamaConfig, device: torch.device) -> Tensor:
     return torch.from_numpy(exact.rotary(config)).to(device)
 
 
+def angles(radians: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine."""
+    return radians.cos(), radians.sin()
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn channel pair (i, i + D/2) of x [B, H, L, D] by its angle; cos, sin [B, 1, L, D / 2]."""
     a, b = x.chunk(2, dim=-1)
@@ -131,8 +136,8 @@ class View:
     """Shared by all layers of one forward pass: the rotary angles, the cache and the attention mask."""
 
     def __init__(self, slots: Slots, frequencies: Tensor, dtype: torch.dtype, cache: KVCache | None) -> None:
-        angles = slots.positions[:, None, :, None].float() * frequencies  # [B, 1, L, D / 2]
-        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        radians = slots.positions[:, None, :, None].float() * frequencies  # [B, 1, L, D / 2]
+        self.cos, self.sin = (x.to(dtype) for x in angles(radians))
         self.slots, self.cache = slots, cache
         first, count = slots.start, slots.positions.shape[1]
         self.causal = first == 0 and count > 1
@@ -151,8 +156,9 @@ UNPACKED = "its weights are torch's; pack() hands them to the exact forward pass
 class Llama(nn.Module):
     """A Llama-2 decoder: token ids in, logits out.
 
-    With packed weights, `model.exact` computes all of it in C++, and the logits at a position depend on the tokens up to
-    it and on nothing else. Otherwise torch runs the modules below, and why_not_exact says why; "" with packed weights.
+    With packed weights, `model.exact` computes all of it in C++, and the logits at a position depend on the tokens up
+    to it and on nothing else. Otherwise torch runs the modules below (and calls hooks on them), and `why_not_exact`
+    gives the reason; it is "" with packed weights.
 
     >>> model = Llama(LlamaConfig(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
     ...                           num_attention_heads=2, num_key_value_heads=1, head_dim=2))
@@ -235,6 +241,8 @@ class Llama(nn.Module):
             slots = Slots.aligned(len(ids), 0, ids.shape[1], ids.device)
         if self.is_packed:
             return self.exact_pass.hidden(ids, cache, slots)
+        if isinstance(cache, BlockCache):
+            raise TypeError("cache must come from new_cache() since the weights were unpacked, got one from before")
         x = self.embed_tokens(ids)
         view = View(slots, rotary_frequencies(self.config, ids.device), x.dtype, cache)
         for layer in self.layers:

@@ -1,4 +1,7 @@
-"""Weights in panels, as the C++ forward pass reads them, in place of torch's matrices. They keep the type of their file."""
+"""Weights in panels, as the C++ forward pass reads them, in place of torch's matrices.
+
+They keep the type of their file: 16-bit weights widen exactly, so they give what float32 weights give.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 try:
-    from model import _native
+    import model._native as _native
 
     MISSING = ""
 except ModuleNotFoundError:

@@ -36,10 +36,14 @@ inline Turn turn(float angle) {
   const auto sine = static_cast<float>(r + (r * z) * s), cosine = static_cast<float>(1.0 + z * c);
   // 3. n mod 4 quarter turns.
   switch (static_cast<int64_t>(n) & 3) {
-    case 0: return {cosine, sine};
-    case 1: return {-sine, cosine};
-    case 2: return {-cosine, -sine};
-    default: return {sine, -cosine};
+    case 0:
+      return {cosine, sine};
+    case 1:
+      return {-sine, cosine};
+    case 2:
+      return {-cosine, -sine};
+    default:
+      return {sine, -cosine};
   }
 }
 

@@ -16,7 +16,7 @@ inline void scores_of_tile(const float* const* blocks, const Head& head, const f
   for (size_t b = 0; b < kBlocks; ++b) keys[b] = blocks[b];
   for (size_t d = 0; d < head.size; d += kBlockOfInputs) {
     Tile<kRows, kVectors> tile;
-    tile.add(q, head.size, d, least(d + kBlockOfInputs, head.size), [&](size_t k, Floats (&w)[kVectors]) {
+    tile.add(q, head.size, d, least(d + kBlockOfInputs, head.size), [&](size_t k, Floats(&w)[kVectors]) {
 #pragma GCC unroll 16
       for (size_t v = 0; v < kVectors; ++v) w[v] = load(keys[v / kEach] + k * kSlots + v % kEach * kLanes);
     });
@@ -42,13 +42,19 @@ inline void scores_of_rows(const Head& head, const float* q, size_t count, float
 
 inline void scores(const Head& head, const float* q, size_t rows, size_t blocks, float scale, float* y, size_t stride) {
   switch (rows) {
-    case 1: return scores_of_rows<1>(head, q, blocks, scale, y, stride);
-    case 2: return scores_of_rows<2>(head, q, blocks, scale, y, stride);
-    case 3: return scores_of_rows<3>(head, q, blocks, scale, y, stride);
-    case 4: return scores_of_rows<4>(head, q, blocks, scale, y, stride);
+    case 1:
+      return scores_of_rows<1>(head, q, blocks, scale, y, stride);
+    case 2:
+      return scores_of_rows<2>(head, q, blocks, scale, y, stride);
+    case 3:
+      return scores_of_rows<3>(head, q, blocks, scale, y, stride);
+    case 4:
+      return scores_of_rows<4>(head, q, blocks, scale, y, stride);
 #if ALEA_TILE_ROWS > 4
-    case 5: return scores_of_rows<5>(head, q, blocks, scale, y, stride);
-    case 6: return scores_of_rows<6>(head, q, blocks, scale, y, stride);
+    case 5:
+      return scores_of_rows<5>(head, q, blocks, scale, y, stride);
+    case 6:
+      return scores_of_rows<6>(head, q, blocks, scale, y, stride);
 #endif
   }
 }
@@ -83,7 +89,7 @@ inline void values_of_tile(const Head& head, size_t column, const float* weights
     const size_t stop = least(begin + kBlockOfInputs, end);
     for (size_t first = begin; first < stop; first += kSlots) {
       const float* const values = head.blocks[first / kSlots] + head.values() + column;
-      const auto read = [&](size_t slot, Floats (&w)[kVectors]) {
+      const auto read = [&](size_t slot, Floats(&w)[kVectors]) {
 #pragma GCC unroll 16
         for (size_t v = 0; v < kVectors; ++v) w[v] = load(values + (slot - first) * head.stride() + v * kLanes);
       };
@@ -94,7 +100,8 @@ inline void values_of_tile(const Head& head, size_t column, const float* weights
         read(slot, w);
         for (size_t m = 0; m < kRows; ++m) {
           if (slot > last[m]) continue;
-          for (size_t v = 0; v < kVectors; ++v) tile.sums[m][v] = fma(fill(weights[m * stride + slot]), w[v], tile.sums[m][v]);
+          for (size_t v = 0; v < kVectors; ++v)
+            tile.sums[m][v] = fma(fill(weights[m * stride + slot]), w[v], tile.sums[m][v]);
         }
       }
     }
@@ -118,13 +125,19 @@ inline void values_of_rows(const Head& head, const float* weights, size_t stride
 
 inline void values(const Head& head, const float* weights, size_t stride, const size_t* last, size_t rows, float* y) {
   switch (rows) {
-    case 1: return values_of_rows<1>(head, weights, stride, last, y);
-    case 2: return values_of_rows<2>(head, weights, stride, last, y);
-    case 3: return values_of_rows<3>(head, weights, stride, last, y);
-    case 4: return values_of_rows<4>(head, weights, stride, last, y);
+    case 1:
+      return values_of_rows<1>(head, weights, stride, last, y);
+    case 2:
+      return values_of_rows<2>(head, weights, stride, last, y);
+    case 3:
+      return values_of_rows<3>(head, weights, stride, last, y);
+    case 4:
+      return values_of_rows<4>(head, weights, stride, last, y);
 #if ALEA_TILE_ROWS > 4
-    case 5: return values_of_rows<5>(head, weights, stride, last, y);
-    case 6: return values_of_rows<6>(head, weights, stride, last, y);
+    case 5:
+      return values_of_rows<5>(head, weights, stride, last, y);
+    case 6:
+      return values_of_rows<6>(head, weights, stride, last, y);
 #endif
   }
 }

@@ -97,8 +97,8 @@ py::array unpack(const Linear& linear) {
 // A whole model: its sizes, and pointers into arrays that stay Python's.
 class Llama {
  public:
-  Llama(size_t heads, size_t shared_heads, size_t head_size, size_t inner, float eps, Floats frequencies, py::array rows,
-        const std::string& type, size_t vocabulary, const Linear* tied, Floats norm)
+  Llama(size_t heads, size_t shared_heads, size_t head_size, size_t inner, float eps, Floats frequencies,
+        py::array rows, const std::string& type, size_t vocabulary, const Linear* tied, Floats norm)
       : rows_(std::move(rows)), norm_(std::move(norm)), vocabulary_(vocabulary) {
     a_.size = static_cast<size_t>(norm_.size());
     a_.heads = heads;
@@ -109,7 +109,8 @@ class Llama {
     require(shared_heads >= 1 && heads % shared_heads == 0 && head_size % 2 == 0, "heads must be shared evenly");
     require(static_cast<size_t>(frequencies.size()) == head_size / 2, "frequencies must be half a head");
     a_.frequencies.assign(frequencies.data(), frequencies.data() + frequencies.size());
-    for (const float frequency : a_.frequencies) require(frequency >= 0 && frequency <= 2, "frequencies must be in 0 .. 2");
+    for (const float frequency : a_.frequencies)
+      require(frequency >= 0 && frequency <= 2, "frequencies must be in 0 .. 2");
     a_.is_tied = tied != nullptr;
     if (tied) {
       a_.embedding = tied->matrix;
@@ -132,8 +133,8 @@ class Llama {
     fits(out, a_.size, a_.heads * a_.head_size);
     fits(gate_up, 2 * a_.inner, a_.size);
     fits(down, a_.size, a_.inner);
-    a_.layers.push_back({qkv.matrix, out.matrix, gate_up.matrix, down.matrix,
-                         pointer(input_norm, a_.size, "a norm"), pointer(post_attention_norm, a_.size, "a norm")});
+    a_.layers.push_back({qkv.matrix, out.matrix, gate_up.matrix, down.matrix, pointer(input_norm, a_.size, "a norm"),
+                         pointer(post_attention_norm, a_.size, "a norm")});
     kept_.insert(kept_.end(), {qkv.panels, qkv.bias, out.panels, out.bias, gate_up.panels, gate_up.bias, down.panels,
                                down.bias, input_norm, post_attention_norm});
   }

@@ -24,7 +24,9 @@ inline Floats load(const float* x, size_t count) {
   return lanes;
 }
 
-inline void store(float* y, Floats lanes, size_t count) { std::memcpy(y, &lanes, least(count, kLanes) * sizeof(float)); }
+inline void store(float* y, Floats lanes, size_t count) {
+  std::memcpy(y, &lanes, least(count, kLanes) * sizeof(float));
+}
 
 // Sixteen running sums, lane i for the numbers with an index of i mod 16.
 struct Sixteen {
@@ -66,7 +68,8 @@ inline void add(float* x, const float* y, size_t size) {
 inline void rotate(float* x, const float* cos, const float* sin, size_t half) {
   for (size_t i = 0; i < half; i += kLanes) {
     const size_t count = half - i;
-    const Floats a = load(x + i, count), b = load(x + half + i, count), c = load(cos + i, count), s = load(sin + i, count);
+    const Floats a = load(x + i, count), b = load(x + half + i, count), c = load(cos + i, count),
+                 s = load(sin + i, count);
     store(x + i, a * c - b * s, count);
     store(x + half + i, b * c + a * s, count);
   }

@@ -31,10 +31,10 @@ ByIsa<Operations> isas(&passes_avx512::kOperations, &passes_avx2::kOperations, &
 ByIsa<Operations> isas(nullptr, nullptr, &passes_generic::kOperations);
 #endif
 
-constexpr size_t kChunk = 192;                      // tokens that go through a layer together
-constexpr size_t kQueries = 16;                     // positions of a sequence that attend together
-constexpr size_t kRowsOfPart = 96;                  // rows that a thread multiplies with a panel
-constexpr size_t kWorthAThread = size_t{1} << 20;   // multiplications of one row; fewer end before a thread wakes
+constexpr size_t kChunk = 192;                     // tokens that go through a layer together
+constexpr size_t kQueries = 16;                    // positions of a sequence that attend together
+constexpr size_t kRowsOfPart = 96;                 // rows that a thread multiplies with a panel
+constexpr size_t kWorthAThread = size_t{1} << 20;  // multiplications of one row; fewer end before a thread wakes
 
 // Threads that are worth waking. Many rows share the reading of a matrix, which is most of the work for one row.
 size_t worth(size_t threads, size_t numbers, size_t rows) {
@@ -100,7 +100,12 @@ std::vector<Run> runs_of(const Token* tokens, size_t count) {
 class Pass {
  public:
   Pass(const Llama& llama, const Cache& cache, const Token* tokens, size_t count, Workspace& work, size_t threads)
-      : a_(llama), cache_(cache), tokens_(tokens), count_(count), work_(work), threads_(threads),
+      : a_(llama),
+        cache_(cache),
+        tokens_(tokens),
+        count_(count),
+        work_(work),
+        threads_(threads),
         runs_(runs_of(tokens, count)) {
     work.resize(llama, count);
   }
@@ -124,7 +129,8 @@ class Pass {
     const auto id = static_cast<size_t>(tokens_[i].id);
     float* const to = work_.stream.row(i);
     for (size_t k = 0; k < a_.size; ++k) {
-      to[k] = widened(a_.embedding.panels, a_.embedding.type, a_.is_tied ? a_.embedding.place(id, k) : id * a_.size + k);
+      to[k] =
+          widened(a_.embedding.panels, a_.embedding.type, a_.is_tied ? a_.embedding.place(id, k) : id * a_.size + k);
     }
   }
 
@@ -149,9 +155,8 @@ class Pass {
     size_t slots = 0;
     for (const Run& run : runs_) slots += (run.end - run.begin) * (tokens_[run.end - 1].position + 1);
     const size_t numbers = slots * a_.heads * a_.head_size;
-    for_parts(runs_.size() * a_.shared_heads, worth(threads_, numbers, 1), [&](size_t part) {
-      attend(runs_[part / a_.shared_heads], number, part % a_.shared_heads);
-    });
+    for_parts(runs_.size() * a_.shared_heads, worth(threads_, numbers, 1),
+              [&](size_t part) { attend(runs_[part / a_.shared_heads], number, part % a_.shared_heads); });
     multiply(layer.out, work_.mixed, work_.added);
     add();
   }
@@ -189,7 +194,8 @@ class Pass {
   // Writes a token's key and value of one head into the cache.
   void remember(size_t i, size_t layer, size_t head) {
     const size_t position = tokens_[i].position, slot = position % kSlots, stride = round_up(a_.head_size, 16);
-    float* const keys = cache_.block(tokens_[i].sequence, position / kSlots, a_.block_size()) + head_offset(layer, head);
+    float* const keys =
+        cache_.block(tokens_[i].sequence, position / kSlots, a_.block_size()) + head_offset(layer, head);
     float* const value = keys + a_.head_size * kSlots + slot * stride;
     const float* const key = work_.qkv.row(i) + (a_.heads + head) * a_.head_size;
     for (size_t d = 0; d < a_.head_size; ++d) keys[d * kSlots + slot] = key[d];

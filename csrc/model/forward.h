@@ -1,6 +1,6 @@
-// A forward pass: tokens of any sequences through all layers, up to the last norm. What comes out for a token depends on
-// the tokens before it in its sequence and on nothing else, because every sum has one order (operations.h).
-// The same as model/llama.py, and bit for bit model/reference/.
+// A forward pass: tokens of any sequences through all layers, up to the last norm. What comes out for a token depends
+// on the tokens before it in its sequence and on nothing else, because every sum has one order (operations.h). The same
+// as model/llama.py, and bit for bit model/reference/.
 #pragma once
 
 #include <cstddef>

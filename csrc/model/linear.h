@@ -8,9 +8,9 @@ namespace alea {
 namespace ALEA_NAMESPACE(ALEA_ISA) {
 namespace {
 
-constexpr size_t kTileRows = ALEA_TILE_ROWS;                  // rows of a tile, so that its sums stay in registers
-constexpr size_t kTileOutputs = ALEA_TILE_COLUMNS * kLanes;   // outputs of a tile of several rows
-constexpr size_t kAhead = 4096;                               // bytes that weights are asked for before their turn
+constexpr size_t kTileRows = ALEA_TILE_ROWS;                 // rows of a tile, so that its sums stay in registers
+constexpr size_t kTileOutputs = ALEA_TILE_COLUMNS * kLanes;  // outputs of a tile of several rows
+constexpr size_t kAhead = 4096;                              // bytes that weights are asked for before their turn
 
 // The running sums of some rows and outputs.
 template <size_t kRows, size_t kVectors>
@@ -93,7 +93,7 @@ using Float16 = Words<Float16Bits>;
 // A slab: some inputs of some outputs of a panel, against any number of rows.
 struct Slab {
   const void* weights;
-  size_t width;   // outputs of the panel, the distance between two inputs
+  size_t width;  // outputs of the panel, the distance between two inputs
   size_t inputs;
   bool is_first;  // of the panel's blocks
 };
@@ -101,7 +101,7 @@ struct Slab {
 template <typename Weights, size_t kRows, size_t kVectors, bool kAsk>
 inline void tile(const Slab& slab, size_t column, const float* x, size_t x_stride, float* y, size_t y_stride) {
   Tile<kRows, kVectors> tile;
-  tile.add(x, x_stride, 0, slab.inputs, [&](size_t k, Floats (&w)[kVectors]) {
+  tile.add(x, x_stride, 0, slab.inputs, [&](size_t k, Floats(&w)[kVectors]) {
     const size_t i = k * slab.width + column;
     Weights::read(slab.weights, i, w);
     if constexpr (kAsk) {
@@ -121,13 +121,19 @@ inline void rows_of_tile(const Slab& slab, size_t column, const float* x, size_t
                          size_t y_stride) {
   y += column;
   switch (rows) {
-    case 1: return tile<Weights, 1, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-    case 2: return tile<Weights, 2, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-    case 3: return tile<Weights, 3, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-    case 4: return tile<Weights, 4, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
+    case 1:
+      return tile<Weights, 1, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
+    case 2:
+      return tile<Weights, 2, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
+    case 3:
+      return tile<Weights, 3, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
+    case 4:
+      return tile<Weights, 4, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
 #if ALEA_TILE_ROWS > 4
-    case 5: return tile<Weights, 5, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-    case 6: return tile<Weights, 6, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
+    case 5:
+      return tile<Weights, 5, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
+    case 6:
+      return tile<Weights, 6, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
 #endif
   }
 }
@@ -198,7 +204,8 @@ inline void linear(const Matrix& w, size_t panel, const float* x, size_t x_strid
   if (w.type == kFloat16) panel_of<Float16>(w, panel, x, x_stride, rows, y, y_stride);
   if (w.type == kBfloat16) panel_of<Bfloat16>(w, panel, x, x_stride, rows, y, y_stride);
   if (!w.bias) return;
-  for (size_t m = 0; m < rows; ++m) add(y + m * y_stride, w.bias + panel * kPanel, least(kPanel, w.outputs - panel * kPanel));
+  for (size_t m = 0; m < rows; ++m)
+    add(y + m * y_stride, w.bias + panel * kPanel, least(kPanel, w.outputs - panel * kPanel));
 }
 
 }  // namespace

@@ -5,8 +5,9 @@ A file is opened again for each tensor: memory holds the loaded weights and a si
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from model.loading import quantization
 from model.loading.blank import blank
 from model.loading.checkpoint import check, check_layers, layout, opened, stored_dtype, stored_type, tensor_homes
 from model.loading.lora import Adapter
-from model.packed import PackedLinear
+from model.packed import MISSING, PackedLinear
 from model.untrusted import optional_json, shown
 from samplers import SamplingParams
 
@@ -64,9 +65,14 @@ def load(
         quantization.prepare(model, quantize, double_quant, dtype)
         sources = quantization.unstacked(sources)
     model.why_not_exact = exact.why_not_loaded(config, dtype, device, quantize)
+    if MISSING and model.why_not_exact == MISSING:
+        warnings.warn(
+            f"{MISSING}; torch runs the model, so a text may depend on its batch", RuntimeWarning, stacklevel=3
+        )
     for name, parts in sources.items():
-        types = Types(weights, dtype, keeps=model.is_packed and is_matrix(parts))
-        assign(model, name, read(parts, homes, types, device, lora))
+        is_matrix = len(next(iter(parts.values()))) == 2
+        kind = weights if model.is_packed and is_matrix else dtype  # None: as stored
+        assign(model, name, read(parts, homes, kind, device, lora, weights))
     if quantize is not None:
         quantization.trim_heap()
     finish_tie(model)
@@ -120,48 +126,36 @@ def dense_weight(model: Llama, name: str) -> Tensor:
     return getattr(module, leaf).detach()
 
 
-class Types(NamedTuple):
-    """The types of a parameter. rounded: that every stored tensor is first rounded to, None for none; computed: that the
-    model computes in; keeps: whether a matrix keeps the type of its file."""
-
-    rounded: torch.dtype | None
-    computed: torch.dtype
-    keeps: bool
-
-    def of(self, stored: set[torch.dtype], is_merged: bool) -> torch.dtype:
-        """Of the parameter in memory. stored: types in the file; is_merged: whether an adapter changes a part."""
-        if not self.keeps:
-            return self.computed
-        if self.rounded is not None:
-            return self.rounded
-        return stored.pop() if len(stored) == 1 and not is_merged else self.computed
-
-
-def is_matrix(parts: dict[str, torch.Size]) -> bool:
-    return len(next(iter(parts.values()))) == 2
-
-
 def read(
     parts: dict[str, torch.Size],
     homes: dict[str, Path],
-    types: Types,
+    dtype: torch.dtype | None,
     device: torch.device,
     lora: Adapter | None = None,
+    rounded: torch.dtype | None = None,
 ) -> Tensor:
-    """The stored tensors with the adapter merged, one below the other, on device.
+    """The stored tensors with the adapter merged, one below the other, cast to dtype on device.
 
+    dtype: None keeps the file's, but float32 for a sum with an adapter's change. rounded: a type to round to before.
     The result is a copy, independent of the file.
     """
     rows = [shape[0] for shape in parts.values()]
-    is_merged = lora is not None and any(lora.changes(name) for name in parts)
-    dtype = types.of({stored_type(homes[name], name) for name in parts}, is_merged)
-    value = torch.empty((sum(rows), *next(iter(parts.values()))[1:]), dtype=dtype, device=device)
+    value = torch.empty(
+        (sum(rows), *next(iter(parts.values()))[1:]), dtype=dtype or kept_type(parts, homes, lora), device=device
+    )
     for name, target in zip(parts, value.split(rows), strict=True):
         with opened(homes[name]) as file:
             stored = file.get_tensor(name)
             merged = stored if lora is None else lora.merged(name, stored)
-            target.copy_(merged if types.rounded is None else merged.to(types.rounded))
+            target.copy_(merged if rounded is None else merged.to(rounded))
     return value
+
+
+def kept_type(parts: dict[str, torch.Size], homes: dict[str, Path], lora: Adapter | None) -> torch.dtype:
+    """The one type of the stored tensors; float32 for several, and where an adapter changes one."""
+    types = {stored_type(homes[name], name) for name in parts}
+    is_changed = lora is not None and any(map(lora.changes, parts))
+    return torch.float32 if is_changed or len(types) > 1 else types.pop()
 
 
 def by_columns(value: Tensor) -> Tensor:
@@ -190,5 +184,5 @@ def finish_tie(model: Llama) -> None:
         return
     model.lm_head.weight = model.embed_tokens.weight
     if model.is_packed:
-        model.lm_head = PackedLinear(model.lm_head)
+        model.set_submodule("lm_head", PackedLinear(model.lm_head))
         exact.tie(model)

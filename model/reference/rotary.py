@@ -38,11 +38,20 @@ COSINE = [
 class Scaling(Protocol):
     """How the frequencies are stretched beyond the trained window: `model.config.RopeScaling`."""
 
-    rope_type: str
-    factor: float
-    low_freq_factor: float
-    high_freq_factor: float
-    original_max_position_embeddings: int
+    @property
+    def rope_type(self) -> str: ...
+
+    @property
+    def factor(self) -> float: ...
+
+    @property
+    def low_freq_factor(self) -> float: ...
+
+    @property
+    def high_freq_factor(self) -> float: ...
+
+    @property
+    def original_max_position_embeddings(self) -> int: ...
 
 
 def frequencies(head_dim: int, theta: float, scaling: Scaling) -> np.ndarray:

@@ -9,7 +9,7 @@ def swiglu(gate: np.ndarray, up: np.ndarray) -> np.ndarray:
     """silu(gate) · up, where silu(g) = g / (1 + e^-g); float32 of any shape.
 
     >>> swiglu(np.float32([-100, 0, 1]), np.float32([1, 1, 2]))
-    array([-8.756511e-25,  0.000000e+00,  1.462117e+00], dtype=float32)
+    array([-8.7565118e-25,  0.0000000e+00,  1.4621171e+00], dtype=float32)
     """
     with np.errstate(over="ignore", invalid="ignore"):
         # 1. z = e^-|g|, which never overflows

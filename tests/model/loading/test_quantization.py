@@ -18,6 +18,7 @@ from transformers import BitsAndBytesConfig, LlamaForCausalLM
 
 from model import Llama, Tokenizer, generate
 from model.cli import main
+from model.exact import is_quantized
 from model.kv_cache import Slots
 from model.loading import quantization
 from model.loading.weights import stored_tensors
