@@ -17,7 +17,7 @@ from model.block_cache import BlockCache, Blocks
 from model.config import LlamaConfig
 from model.kv_cache import KVCache, Slots
 from model.packed import MISSING, TYPES, PackedLinear, TiedEmbedding, _native, numbers_of
-from model.reference.rotary import frequencies
+from model.reference.angles import frequencies
 
 if TYPE_CHECKING:
     from model.llama import Llama

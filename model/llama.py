@@ -278,32 +278,41 @@ class Llama(nn.Module):
         return self
 
     def unpack(self) -> Llama:
-        """Give the weights back to torch, as float32 matrices, with a warning. Returns itself."""
+        """Give the weights back to torch, as float32 matrices. Returns itself."""
         if self.is_packed:
             self.__dict__.pop("_exact_pass", None)
             exact.unpack(self)
             self.why_not_exact = UNPACKED
+        return self
+
+    def unpack_for(self, what: str) -> None:
+        """`unpack`, with a warning where somebody asked for something else."""
+        if self.is_packed:
+            self.unpack()
             warnings.warn(
-                "the weights are torch's now: the same prompt and seed may give another text in another batch, "
-                "until pack() is called",
+                f"{what} gives the weights back to torch: the same prompt and seed may give another text in another "
+                "batch, until pack() is called",
                 RuntimeWarning,
                 stacklevel=3,
             )
-        return self
 
     def train(self, mode: bool = True) -> Llama:
         """As nn.Module's; training needs unpacked weights."""
-        return super().train(mode) if not mode else super(Llama, self.unpack()).train(mode)
+        if mode:
+            self.unpack_for("train()")
+        return super().train(mode)
 
     def requires_grad_(self, requires_grad: bool = True) -> Llama:
         """As nn.Module's; gradients need unpacked weights."""
-        return super(Llama, self.unpack() if requires_grad else self).requires_grad_(requires_grad)
+        if requires_grad:
+            self.unpack_for("requires_grad_()")
+        return super().requires_grad_(requires_grad)
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Llama:
         """As nn.Module's, for to(), half() and the like; another type or device needs unpacked weights."""
         after = function(self.norm.weight)
         if (after.dtype, after.device) != (self.dtype, self.device):
-            self.unpack()
+            self.unpack_for(f"a change to {after.dtype} on {after.device}")
         return super()._apply(function, recurse)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -88,7 +88,9 @@ class PackedLinear(nn.Module):
         super()._load_from_state_dict(state, prefix, *arguments)
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
-        if function(torch.empty(0, dtype=self.panels.dtype)).dtype != self.panels.dtype:
+        """float() changes nothing, as the products are float32 already."""
+        after = function(torch.empty(0, dtype=self.panels.dtype))
+        if after.device != self.panels.device or after.dtype not in (self.panels.dtype, torch.float32):
             raise RuntimeError("packed weights must keep their type and device: call unpack() on the Llama first")
         return self
 

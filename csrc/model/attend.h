@@ -1,7 +1,9 @@
 // Attention of one key-value head: scores, softmax, and the weighted values, over the slots up to each row's own.
 #pragma once
 
+#include "exponential.h"
 #include "linear.h"
+#include "sixteen.h"
 
 namespace alea {
 namespace ALEA_NAMESPACE(ALEA_ISA) {

@@ -10,6 +10,7 @@
 
 #include "angles.h"
 #include "forward.h"
+#include "packing.h"
 
 namespace py = pybind11;
 

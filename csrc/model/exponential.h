@@ -2,23 +2,12 @@
 #pragma once
 
 #include <initializer_list>
-#include <type_traits>
 
-#include "../lanes.h"
+#include "fused.h"
 
 namespace alea {
 namespace ALEA_NAMESPACE(ALEA_ISA) {
 namespace {
-
-// a b + c, rounded once.
-inline Floats fma(Floats a, Floats b, Floats c) {
-#if defined(ALEA_HAS_FMA)
-  return fused(a, b, c);
-#else
-  for (size_t lane = 0; lane < kLanes; ++lane) c[lane] = __builtin_fmaf(a[lane], b[lane], c[lane]);
-  return c;
-#endif
-}
 
 // e^d, for d <= 0, to about 2e-7 relative; d below -60 counts as -60.
 inline Floats exponential(Floats d) {

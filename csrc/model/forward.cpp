@@ -10,6 +10,7 @@
 #include "../rounding.h"
 #include "../threads.h"
 #include "angles.h"
+#include "packing.h"
 
 namespace alea {
 
@@ -256,8 +257,9 @@ void forward(const Llama& llama, const Cache& cache, const Token* tokens, size_t
 }
 
 void linear(const Matrix& w, const float* x, size_t rows, float* y, size_t threads) {
-  thread_local Rows padded;
   const DefaultRounding rounding;
+  if (w.outputs % kPanel == 0) return product(w, x, w.inputs, rows, y, w.outputs, threads);
+  thread_local Rows padded;  // a panel is written as a whole
   padded.resize(rows, w.outputs);
   product(w, x, w.inputs, rows, padded.begin, padded.stride, threads);
   for (size_t m = 0; m < rows; ++m) std::memcpy(y + m * w.outputs, padded.row(m), w.outputs * sizeof(float));

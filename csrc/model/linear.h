@@ -2,7 +2,10 @@
 // order. Vectors run over outputs, never over inputs, so each sum has the same order at every vector width.
 #pragma once
 
-#include "elementwise.h"
+#include <type_traits>
+
+#include "fused.h"
+#include "operations.h"
 
 namespace alea {
 namespace ALEA_NAMESPACE(ALEA_ISA) {

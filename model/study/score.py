@@ -106,8 +106,8 @@ def score(
         whole: score every choice as a text, even one with a one-token spelling.
         on_progress: called with the number of choices scored, len(prompts) * len(choices) at the end.
 
-    The log-softmax is taken in float64 of the model's logits, before any temperature, penalty or filter. The other
-    prompts of a batch change the logits of a prompt by rounding at most.
+    The log-softmax is taken in float64 of the model's logits, before any temperature, penalty or filter. Where torch
+    computes the model, the other prompts of a batch change the logits of a prompt by rounding.
 
     Raises: TypeError or ValueError naming the argument: fewer than two choices, an empty choice, the name of a special
         token, two choices with a common token sequence, a prompt and choice that exceed the model's window, logits

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import model.llama as llama
-from model import Llama, packed, reference
+from model import packed, reference
 
 LLAMA3 = dict(rope_type="llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
 CONFIGS = {
@@ -53,21 +53,13 @@ def bits(x: Tensor | np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), -1, x.view(np.int32))
 
 
-def unpacked(model: Llama) -> Llama:
-    """For torch, which says so; a model that is torch's already, as it is."""
-    if not model.is_packed:
-        return model
-    with pytest.warns(RuntimeWarning, match="torch's now"):
-        return model.unpack()
-
-
 @contextmanager
 def reference_operations(patch: pytest.MonkeyPatch) -> Iterator[None]:
     """The modules of llama.py, with unpacked weights, compute with model/reference/ instead of torch."""
     with patch.context() as context:
         context.setattr(llama.RMSNorm, "forward", norm)
         context.setattr(torch.nn.Linear, "forward", linear)
-        context.setattr(llama, "angles", lambda x: tuple(map(torch.from_numpy, reference.rotary.angles(x.numpy()))))
+        context.setattr(llama, "angles", lambda x: tuple(map(torch.from_numpy, reference.angles.angles(x.numpy()))))
         context.setattr(llama, "rotate", rotate)
         context.setattr(llama, "attend", attend)
         context.setattr(llama, "swiglu", lambda g, u: torch.from_numpy(reference.swiglu.swiglu(g.numpy(), u.numpy())))
@@ -88,7 +80,7 @@ def linear(self: torch.nn.Linear, x: Tensor) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    return torch.from_numpy(reference.rotary.rotate(x.numpy(), cos.numpy(), sin.numpy()))
+    return torch.from_numpy(reference.rotate.rotate(x.numpy(), cos.numpy(), sin.numpy()))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, view: llama.View) -> Tensor:

@@ -22,7 +22,7 @@ from model.config import LlamaConfig
 from model.kv_cache import Slots
 from model.loading.weights import stored_tensors
 from tests.conftest import examples
-from tests.model.exactness import CONFIGS, bits, isa, isas, needs_native, reference_operations, unpacked
+from tests.model.exactness import CONFIGS, bits, isa, isas, needs_native, reference_operations
 
 pytestmark = needs_native
 CPU = torch.device("cpu")
@@ -58,7 +58,7 @@ def test_equals_the_reference(llama_folder, monkeypatch, name):
         with isa(each):
             found.append(bits(model(ids)))
     with reference_operations(monkeypatch):
-        described = bits(unpacked(model)(ids))
+        described = bits(model.unpack()(ids))
     for logits in found:
         assert (logits == described).all()
 
@@ -253,7 +253,7 @@ def test_state_dict_copies_and_pickles(llama_folder):
     model, other = Llama.from_pretrained(folder), Llama.from_pretrained(llama_folder(name="b", attention_bias=True))
     ids = torch.randint(0, 97, (1, 9))
     before = bits(model(ids))
-    dense = unpacked(Llama.from_pretrained(folder))
+    dense = Llama.from_pretrained(folder).unpack()
     state = model.state_dict()
     assert state.keys() == dense.state_dict().keys()
     assert all((state[name] == value).all() for name, value in dense.state_dict().items())
@@ -298,14 +298,14 @@ def test_unpacks_where_it_must(llama_folder, change):
 
 
 def test_stays_packed(llama_folder):
-    model = Llama.from_pretrained(llama_folder())
+    model = Llama.from_pretrained(llama_folder(dtype=torch.bfloat16))
     assert model.eval().float().cpu().to("cpu", torch.float32).requires_grad_(False).is_packed
     with pytest.raises(RuntimeError, match="unpack"):
         model.layers.half()
 
 
 def test_trains_after_unpacking(llama_folder):
-    model = unpacked(Llama.from_pretrained(llama_folder(tie_word_embeddings=True))).train().requires_grad_()
+    model = Llama.from_pretrained(llama_folder(tie_word_embeddings=True)).unpack().train().requires_grad_()
     with torch.enable_grad():
         model(torch.randint(0, 97, (2, 9))).sum().backward()
     assert model.embed_tokens.weight is model.lm_head.weight
@@ -315,7 +315,7 @@ def test_trains_after_unpacking(llama_folder):
 def test_a_cache_from_before(llama_folder):
     model, ids = Llama.from_pretrained(llama_folder()), torch.randint(0, 97, (1, 9))
     old = model.new_cache(1, 20)
-    unpacked(model)
+    model.unpack()
     with pytest.raises(TypeError, match="since the weights were unpacked"):
         model(ids, old)
     old = model.new_cache(1, 20)

@@ -6,7 +6,7 @@ from transformers import LlamaForCausalLM
 
 from model import Llama, packed
 from model.kv_cache import Slots
-from tests.model.exactness import CONFIGS, unpacked
+from tests.model.exactness import CONFIGS
 
 
 @pytest.fixture(params=["exact", "torch"])
@@ -14,7 +14,7 @@ def ours_of(request):
     """Loads a Llama whose forward pass is C++'s, or torch's."""
     if request.param == "exact" and packed.MISSING:
         pytest.skip(packed.MISSING)
-    return Llama.from_pretrained if request.param == "exact" else lambda folder: unpacked(Llama.from_pretrained(folder))
+    return Llama.from_pretrained if request.param == "exact" else lambda folder: Llama.from_pretrained(folder).unpack()
 
 
 @pytest.fixture(params=[*CONFIGS, "sharded"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from model.config import RopeScaling
 from model.packed import _native
-from model.reference import attend, exponential, fused, linear, norm, rotary, swiglu
+from model.reference import angles, attend, exponential, fused, linear, norm, swiglu
 from tests.conftest import examples
 from tests.model.exactness import bits, isa, isas, needs_native
 
@@ -61,7 +61,7 @@ def test_angles():
     x = np.concatenate(
         [np.float32(rng.uniform(0, 2**19, 1500)), np.float32(rng.uniform(0, 4, 500)), near, [np.float32(0)]]
     )
-    for found, function in zip(rotary.angles(x), (mpmath.cos, mpmath.sin), strict=True):
+    for found, function in zip(angles.angles(x), (mpmath.cos, mpmath.sin), strict=True):
         for value, radians in zip(found, x, strict=True):
             oracle = function(mpmath.mpf(float(radians)))
             assert abs(mpmath.mpf(float(value)) - oracle) <= 0.500001 * float(np.spacing(np.abs(value)))
@@ -70,15 +70,15 @@ def test_angles():
 @pytest.mark.parametrize("theta, size", [(10000.0, 64), (500000.0, 128), (5000.0, 10)])
 def test_frequencies(theta: float, size: int):
     """Within the roundings of the exponent, the power and the quotient."""
-    for i, f in enumerate(rotary.frequencies(size, theta, RopeScaling())):
+    for i, f in enumerate(angles.frequencies(size, theta, RopeScaling())):
         oracle = mpmath.power(mpmath.mpf(theta), -mpmath.mpf(2 * i) / size)
         assert abs(float(f) / oracle - 1) < 1e-6
 
 
 def test_scaled_frequencies():
-    plain = rotary.frequencies(64, 500000.0, RopeScaling())
-    assert (rotary.frequencies(64, 500000.0, RopeScaling("linear", 4.0)) == plain / 4).all()
-    scaled = rotary.frequencies(64, 500000.0, RopeScaling("llama3", 8.0, 1.0, 4.0, 8192))
+    plain = angles.frequencies(64, 500000.0, RopeScaling())
+    assert (angles.frequencies(64, 500000.0, RopeScaling("linear", 4.0)) == plain / 4).all()
+    scaled = angles.frequencies(64, 500000.0, RopeScaling("llama3", 8.0, 1.0, 4.0, 8192))
     turns = 8192 * plain / (2 * math.pi)
     assert (scaled[turns > 4] == plain[turns > 4]).all() and (scaled[turns < 1] == plain[turns < 1] / 8).all()
     between = (turns < 4) & (turns > 1)
@@ -164,7 +164,7 @@ def test_every_number_of_16_bits(name: str, kind: str):
 @needs_native
 def test_angles_in_cpp():
     x = np.float32(np.random.default_rng(0).uniform(0, 2**19, 100000))
-    assert all((bits(a) == bits(b)).all() for a, b in zip(_native.angles(x), rotary.angles(x), strict=True))
+    assert all((bits(a) == bits(b)).all() for a, b in zip(_native.angles(x), angles.angles(x), strict=True))
 
 
 @needs_native

@@ -1,4 +1,4 @@
-"""Rotary position embeddings (Su et al. 2021, eq. 15): frequencies, angles, and the turn of a head's channels."""
+"""The angles of rotary position embeddings (Su et al. 2021, eq. 15): frequencies, cosines and sines."""
 
 import math
 from decimal import Context, Decimal
@@ -107,9 +107,3 @@ def angles(radians: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     quarter = n.astype(np.int64) & 3
     cases = [quarter == 0, quarter == 1, quarter == 2, quarter == 3]
     return np.select(cases, [cosine, -sine, -cosine, sine]), np.select(cases, [sine, cosine, -sine, -cosine])
-
-
-def rotate(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
-    """Turns the channel pairs (i, i + D/2) of x [..., D]; two products and a sum, none fused. cos, sin [..., D / 2]."""
-    a, b = np.split(x, 2, axis=-1)
-    return np.concatenate((a * cos - b * sin, b * cos + a * sin), axis=-1)
