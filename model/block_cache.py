@@ -6,6 +6,8 @@ one of its sequences writes to it, so a fork costs no copy but that of its last 
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import torch
 
@@ -70,7 +72,8 @@ class BlockCache:
         self.owned = np.full(len(table), NONE)  # an entry of each row whose block no other row has, the last written
 
     def __del__(self) -> None:
-        self.blocks.release(self.table)
+        if not sys.is_finalizing():  # NumPy is half gone then
+            self.blocks.release(self.table)
 
     def own(self, rows: np.ndarray, positions: np.ndarray) -> None:
         """Give each row blocks of its own for the positions that it is about to write, int64 [N] each."""
