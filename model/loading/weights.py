@@ -73,9 +73,12 @@ def load(
         is_matrix = len(next(iter(parts.values()))) == 2
         kind = weights if model.is_packed and is_matrix else dtype  # None: as stored
         assign(model, name, read(parts, homes, kind, device, lora, weights))
+        if model.is_packed and is_matrix:
+            quantization.trim_heap()  # of the dense matrix; the next one would not fit into its pieces
     if quantize is not None:
         quantization.trim_heap()
-    finish_tie(model)
+    if model.config.tie_word_embeddings and not model.is_packed:
+        model.lm_head.weight = model.embed_tokens.weight
     model.generation_config = read_generation_config(folder, config.vocab_size)
     model.source = str(folder) if adapter is None else f"{folder} with the adapter {adapter}"
     return model.eval()
@@ -172,17 +175,14 @@ def assign(model: Llama, name: str, value: Tensor) -> None:
     if leaf == "weight" and is_quantized(module):
         module.weight = quantization.quantized(module, value)
     elif leaf == "weight" and model.is_packed and isinstance(module, nn.Linear):
-        module.weight = nn.Parameter(value, requires_grad=False)
-        model.set_submodule(module_name, PackedLinear(module))
+        model.set_submodule(module_name, packed_linear(module, value))
+    elif module is model.embed_tokens and model.is_packed and model.config.tie_word_embeddings:
+        model.set_submodule("lm_head", packed_linear(model.lm_head, value))
+        exact.tie(model)
     else:
         setattr(module, leaf, nn.Parameter(value if model.is_packed else by_columns(value), requires_grad=False))
 
 
-def finish_tie(model: Llama) -> None:
-    """The last layer of a model with tied embeddings, whose file has one matrix for both."""
-    if not model.config.tie_word_embeddings:
-        return
-    model.lm_head.weight = model.embed_tokens.weight
-    if model.is_packed:
-        model.set_submodule("lm_head", PackedLinear(model.lm_head))
-        exact.tie(model)
+def packed_linear(empty: nn.Linear, weight: Tensor) -> PackedLinear:
+    empty.weight = nn.Parameter(weight, requires_grad=False)
+    return PackedLinear(empty)
