@@ -27,12 +27,17 @@ OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_he
 
 
 def write_gguf(llama: Llama, dtype: torch.dtype, path: Path) -> None:
-    """Matrices in dtype, float32 or bfloat16; norms in float32. Models with biases or scaled angles are not written."""
+    """Matrices in dtype, float32 or bfloat16; norms in float32.
+
+    Raises: Unavailable without the gguf package, and for a model with biases or scaled angles.
+    """
     try:
         import gguf
     except ImportError as error:
         raise Unavailable(str(error)) from error
     config = llama.config
+    if config.attention_bias or config.mlp_bias or config.rope_scaling.rope_type != "default":
+        raise Unavailable("models with biases or scaled angles are not written as GGUF")
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
