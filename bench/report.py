@@ -108,7 +108,7 @@ class Measured:
     def __call__(self) -> str:
         found = newest(self.source, self.key, self.wanted)
         last = max(found, key=lambda record: record["time"])
-        provenance = records.in_words(last, self.source, self.packages)
+        provenance = records.in_words(last, self.source, self.packages, found)
         return markdown(self.cells(found), f"{self.caption.format_map(last)}; {provenance}", self.left)
 
 
