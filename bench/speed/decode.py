@@ -151,7 +151,7 @@ def table(records: list[Record]) -> runner.Rows:
     for record in records:
         speed = {name: q["p50"] for name, q in record["tokens_a_second"].items()}
         prefill = {name: three_digits(q["p50"]) for name, q in record["prefill_milliseconds"].items()}
-        cells = [f"{speed[name]:,.0f}" if name in speed else "–" for name in names]
+        cells = [three_digits(speed[name]) if name in speed else "–" for name in names]
         ratio = f"{speed['alea'] / speed['llama.cpp']:.2f} ×" if "llama.cpp" in speed else "–"
         reads = " / ".join(prefill.get(name, "–") for name in names) if prefill else ""
         lines.append([record["shape"], record["weights"], str(record["batch"]), *cells, ratio, reads])
