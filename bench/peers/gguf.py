@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,27 +11,19 @@ from bench.peers.base import Unavailable
 from model import Llama
 from model.loading.weights import stored_tensors
 
-NAMES = {  # of a layer's tensors here and there
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-OUTER = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-
 
 def write_gguf(llama: Llama, dtype: torch.dtype, path: Path) -> None:
-    """Matrices in dtype, float32 or bfloat16; norms in float32. Models with biases or scaled angles are not written."""
+    """Matrices in dtype, float32 or bfloat16; norms in float32.
+
+    Raises: Unavailable without the gguf package, and for a model with biases or scaled angles.
+    """
     try:
         import gguf
     except ImportError as error:
         raise Unavailable(str(error)) from error
     config = llama.config
+    if config.attention_bias or config.mlp_bias or config.rope_scaling.rope_type != "default":
+        raise Unavailable("models with biases or scaled angles are not written as GGUF")
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -47,31 +38,18 @@ def write_gguf(llama: Llama, dtype: torch.dtype, path: Path) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
     writer.add_tokenizer_model("no_vocab")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    kinds = {torch.float32: gguf.GGMLQuantizationType.F32, torch.bfloat16: gguf.GGMLQuantizationType.BF16}
     for name, tensor in stored_tensors(llama).items():
         if name.endswith((".q_proj.weight", ".k_proj.weight")):
             tensor = pairs_side_by_side(tensor, config.head_dim)
-        if tensor.ndim == 1 or dtype == torch.float32:
-            writer.add_tensor(name_there(name), tensor.float().numpy())
-        else:
-            bits = tensor.to(torch.bfloat16).contiguous().view(torch.int16).numpy()
-            kind = gguf.GGMLQuantizationType.BF16
-            writer.add_tensor(name_there(name), bits.view(np.uint8), raw_dtype=kind)
+        kind = kinds[dtype if tensor.ndim == 2 else torch.float32]
+        numbers = gguf.quantize(tensor.float().numpy(), kind)
+        writer.add_tensor(names.get_name(name, (".weight",)) or name, numbers, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def name_there(name: str) -> str:
-    """
-    >>> name_there("model.layers.3.mlp.up_proj.weight"), name_there("lm_head.weight")
-    ('blk.3.ffn_up.weight', 'output.weight')
-    """
-    module = name.removesuffix(".weight")
-    if module in OUTER:
-        return f"{OUTER[module]}.weight"
-    _, _, layer, part = module.split(".", 3)
-    return f"blk.{layer}.{NAMES[part]}.weight"
 
 
 def pairs_side_by_side(weight: Tensor, head_dim: int) -> Tensor:
