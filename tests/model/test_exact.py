@@ -5,7 +5,6 @@ Oracles: llama.py with the operations of model/reference/; the same tokens alone
 
 import copy
 import itertools
-import json
 import pickle
 import subprocess
 import sys
@@ -185,6 +184,7 @@ def test_16_bit_weights_widen_exactly(llama_folder, kind):
         assert (tensor.float() == stored_tensors(dense)[name].to(kind).float()).all()
 
 
+@pytest.mark.exhaustive
 def test_texts_in_any_batch(tmp_path):
     """The command's answers, byte for byte: batches of 1, 7 and 64, one and two threads, each instruction set."""
     words = ["king", "wolf", "witch", "old woman", "princess", "tailor", "bear", "giant"]
@@ -206,8 +206,7 @@ sys.exit(main(sys.argv[3:]))
         command = ["generate", "--file", prompts, "-n", 12, "--seed", 7, "--top-p", 0.9, "--temperature", 1.2]
         command += ["--batch-size", size, "-o", out]
         subprocess.run([sys.executable, "-c", program, name, *map(str, (count, *command))], check=True)
-        answers = [json.loads(line) for line in out.read_text().splitlines()]
-        found.add(json.dumps(sorted(answers, key=json.dumps)))
+        found.add(out.read_bytes())
     assert len(found) == 1
 
 
