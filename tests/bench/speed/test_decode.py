@@ -37,7 +37,7 @@ def test_records_are_lines_of_json(results, monkeypatch, capsys):
     for record in (one, two):
         assert {"benchmark", "sampling", "commit", "dirty", "machine", "versions", "time"} <= record.keys()
         assert (record["shape"], record["weights"], record["threads"]) == ("storyteller", "float32", 1)
-        assert {"alea", "torch", "transformers"} <= record["tokens_a_second"].keys() and record["failed"] == {}
+        assert {"alea", "transformers"} <= record["tokens_a_second"].keys() and record["failed"] == {}
         assert record["tokens_a_second"].keys() | record["skipped"].keys() == {"alea", *decode.PEERS}
     assert (one["batch"], two["batch"], one["prefill_tokens"]) == (1, 2, 256)
     assert one["prefill_milliseconds"].keys() == one["tokens_a_second"].keys() and two["prefill_milliseconds"] == {}
@@ -99,6 +99,7 @@ def test_nothing_is_timed_where_all_peers_differ_from_ours():
 
 
 def test_a_peer_that_fails_has_no_times(results, monkeypatch, capsys):
+    pytest.importorskip("model._native")
     peers = {"torch": decoders.Torch, "transformers": missing, "llama.cpp": wrong}
     monkeypatch.setattr(decode, "PEERS", peers)
     assert run(decode, "--batch", "1", "--weights", "float32", *TINY) == 0
@@ -129,6 +130,14 @@ def test_goals():
     lines = list(goals.verdicts(goals.of_generate("110M", "float32", {1: 1.2, 8: 1.5}, prefill=1.4), [record]))
     assert [line.partition(":")[0] for line in lines] == ["holds", "not measured", "holds", "missed"]
     assert lines[0].endswith("batch 1); got 1.5 in one case") and lines[3].endswith("got 1 in one case")
+
+
+def test_without_the_extension_torch_is_no_peer(monkeypatch):
+    """alea itself runs on torch then."""
+    monkeypatch.setattr("model.exact.MISSING", "not built here")
+    job = decode.job_of(Path(decode.BUILT_IN), torch.float32, 1, 4)
+    peers, skipped = decode.loaded(job, ["torch"])
+    assert peers == {} and skipped["torch"] == "it is what alea uses here: not built here"
 
 
 @pytest.mark.parametrize("weights", decode.WEIGHTS)
