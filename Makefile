@@ -41,13 +41,13 @@ identity: $(INSTALLED)
 gpu-toy: $(INSTALLED)
 	PYTHON=$(BIN)/python bash bench/gpu.sh --toy
 
-$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/model/*)
 	$(PYTHON) -m venv .venv
-	rm -f samplers/_native*.so
+	rm -f samplers/_native*.so model/_native*.so
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# Installs without a compiler, so that the C++ backend of .venv in samplers/ stays as it is.
+# Installs without a compiler, so that the extensions of .venv stay as they are.
 $(OLDEST)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(OLDEST)
 	CC=no-compiler CXX=no-compiler ALEA_REQUIRE_NATIVE=0 $(OLDEST)/bin/python -m pip install \
@@ -55,4 +55,4 @@ $(OLDEST)/.installed: pyproject.toml setup.py constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv $(OLDEST) build *.egg-info samplers/_native*.so
+	rm -rf .venv $(OLDEST) build *.egg-info samplers/_native*.so model/_native*.so

@@ -15,7 +15,7 @@ BENCHMARKS = {  # module, help
         "bench.speed.isa",
         "the C++ backend's time by instruction set: AVX-512, AVX2 with FMA, and the baseline, which has no fma",
     ),
-    "decode": ("bench.speed.decode", "tokens a second of generate, ours and transformers', with the same weights"),
+    "decode": ("bench.speed.decode", "tokens a second of generate, ours and the peers', with the same weights"),
     "hf": (
         "bench.speed.hf",
         "microseconds of sampling, operators and host syncs a step of transformers' generate, stock and attached",

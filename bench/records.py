@@ -49,10 +49,17 @@ def provenance() -> Record:
     }
 
 
-def in_words(record: Record, name: str, packages: Iterable[str] = ("torch", "transformers")) -> str:
-    """The provenance of a record of results/name.jsonl, for a caption. packages: those that its figures depend on."""
+def in_words(
+    record: Record, name: str, packages: Iterable[str] = ("torch", "transformers"), others: Iterable[Record] = ()
+) -> str:
+    """The provenance of a record of results/name.jsonl, for a caption.
+
+    packages: those that its figures depend on. others: of the same table, whose rounds may be more or fewer.
+    """
     machine, versions = record["machine"], record["versions"]
-    rounds = f"medians of {record['rounds']} interleaved rounds " if record.get("rounds", 1) > 1 else ""
+    counts = [other.get("rounds", 1) for other in (record, *others)]
+    several = " to ".join(dict.fromkeys(map(str, (min(counts), max(counts)))))
+    rounds = f"medians of {several} interleaved rounds " if max(counts) > 1 else ""
     threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
     gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
     known = "".join(f"{package} {versions[package]}, " for package in packages if versions.get(package))

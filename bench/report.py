@@ -108,7 +108,7 @@ class Measured:
     def __call__(self) -> str:
         found = newest(self.source, self.key, self.wanted)
         last = max(found, key=lambda record: record["time"])
-        provenance = records.in_words(last, self.source, self.packages)
+        provenance = records.in_words(last, self.source, self.packages, found)
         return markdown(self.cells(found), f"{self.caption.format_map(last)}; {provenance}", self.left)
 
 
@@ -174,12 +174,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "conformance": Measured("conformance", by(sampler=()), conformance.table, conformance.CAPTION),
     "decode": Measured(
         "decode",
-        by(batch=()),
+        by(shape=SHAPES, weights=decode.WEIGHTS, batch=()),
         decode.table,
-        "Tokens a second, p20 to p80 in parentheses. Storyteller in float32, {new_tokens} tokens a sequence, "
-        "temperature and top-p",
-        left=0,
-        wanted=lambda r: r["model"] == "storyteller" and "transformers" in r["tokens_a_second"],
+        decode.CAPTION,
+        left=2,
+        wanted=lambda r: r["shape"] in SHAPES and r["threads"] == 1,
+        packages=("torch", "transformers", "llama-cpp-python"),
     ),
     "hf": Measured(
         "hf",

@@ -20,13 +20,10 @@ Case = TypeVar("Case")
 Rows = tuple[list[str], list[list[str]]]  # of a table: headings and cells
 
 
-def add_options(
-    parser: argparse.ArgumentParser, name: str, quick: str, rounds: int = 21, threads: int | None = 1
-) -> None:
-    """--rounds, --threads, --quick and --save, of timings. threads: None leaves torch its own number."""
-    chosen = "its own choice" if threads is None else threads
+def add_options(parser: argparse.ArgumentParser, name: str, quick: str, rounds: int = 21) -> None:
+    """--rounds, --threads, --quick and --save, of timings."""
     parser.add_argument("--rounds", type=int, default=rounds, metavar="N", help=f"default {rounds}")
-    parser.add_argument("--threads", type=int, default=threads, metavar="N", help=f"of torch; default {chosen}")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of torch; default 1")
     add_record_options(parser, name, quick)
 
 

@@ -10,45 +10,15 @@
 #include <type_traits>
 
 #include "isa.h"
-
-#if defined(__SSE2__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#endif
-
-#define ALEA_CONCAT(a, b) a##b
-#define ALEA_NAMESPACE(isa) ALEA_CONCAT(passes_, isa)
+#include "lanes.h"
 
 namespace alea {
 namespace ALEA_NAMESPACE(ALEA_ISA) {
 namespace {
 
-constexpr size_t kLanes = ALEA_LANES;
-using Floats [[gnu::vector_size(4 * kLanes)]] = float;
-using Integers [[gnu::vector_size(4 * kLanes)]] = int32_t;
 using Masses [[gnu::vector_size(4 * kLanes)]] = int64_t;  // of half of the lanes
-using Halves [[gnu::vector_size(2 * kLanes)]] = uint16_t;
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-
-inline size_t least(size_t a, size_t b) { return a < b ? a : b; }
-
-inline Floats fill(float value) { return Floats{} + value; }
-inline Integers fill(int32_t value) { return Integers{} + value; }
-
-// a > b ? a : b as one instruction; compilers do not recognise it in the comparison.
-inline Floats greater(Floats a, Floats b) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_maskz_max_ps(0xFFFF, (__m512)a, (__m512)b);
-#elif defined(__AVX2__)
-  return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
-#elif defined(__SSE2__)
-  return (Floats)_mm_max_ps((__m128)a, (__m128)b);
-#else
-  return a > b ? a : b;
-#endif
-}
 
 // Where the logits lie, unless a mask goes with them.
 struct Plain {
@@ -207,12 +177,8 @@ inline bool any(Integers lanes) {
 // a b + c, rounded once. Without the instruction it goes through float64, which gives the same weights
 // (docs/definition.md step 3).
 inline Floats fma(Floats a, Floats b, Floats c) {
-#if defined(__AVX512F__)
-  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
-#elif defined(__FMA__)
-  return (Floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
-#elif defined(__aarch64__)
-  return (Floats)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#if defined(ALEA_HAS_FMA)
+  return fused(a, b, c);
 #else
   using Doubles [[gnu::vector_size(8 * kLanes)]] = double;
   const auto exact = [](Floats lanes) { return __builtin_convertvector(lanes, Doubles); };
@@ -222,7 +188,7 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 
 // Plus or minus 0 as long as every x is finite, then NaN.
 inline Floats add_zero_times(Floats x, Floats sum) {
-#if defined(__AVX512F__) || defined(__FMA__) || defined(__aarch64__)
+#if defined(ALEA_HAS_FMA)
   return fma(x, Floats{}, sum);
 #else
   return (Floats)((Integers)(x * Floats{}) | (Integers)sum);

@@ -17,6 +17,7 @@
 #include "params.h"
 #include "philox.h"
 #include "row.h"
+#include "threads.h"
 #include "top_k.h"
 #include "top_p.h"
 #include "typical.h"
@@ -162,6 +163,18 @@ inline float model_logprob(Workspace& work, Row row, int64_t token) {
   float x;
   row.passes->gather(row.x, &id, 1, &x);
   return static_cast<float>(static_cast<double>(x) - m - std::log(total / kOne));
+}
+
+constexpr size_t kWorthAThread = size_t{1} << 18;  // logits; fewer take less time than waking a thread
+
+// Calls visit(row, workspace) once per row on up to `threads` threads; a single row stays on the calling thread.
+template <typename Visit>
+void for_rows(size_t rows, size_t vocabulary, size_t threads, Visit visit) {
+  threads = std::min(threads, 1 + rows * vocabulary / kWorthAThread);
+  for_parts(rows, threads, [&](size_t row) {
+    thread_local Workspace workspace;  // kept from call to call
+    visit(row, workspace);
+  });
 }
 
 }  // namespace alea

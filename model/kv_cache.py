@@ -66,16 +66,24 @@ class Slots:
     """The slots that one forward pass writes: `positions` int64 [B, L].
 
     start: first slot, if all rows write to the same slots, else None. end: one past the last slot written.
+    lengths: where rows end in padding, the slots before it; else None.
     """
 
-    def __init__(self, positions: Tensor, start: int | None, end: int) -> None:
-        self.positions, self.start, self.end = positions, start, end
+    def __init__(self, positions: Tensor, start: int | None, end: int, lengths: list[int] | None = None) -> None:
+        self.positions, self.start, self.end, self.lengths = positions, start, end, lengths
 
     @classmethod
     def aligned(cls, batch: int, start: int, count: int, device: torch.device) -> Slots:
         """Slots start .. start + count - 1 in every row."""
         positions = torch.arange(start, start + count, device=device).expand(batch, count)
         return cls(positions, start, start + count)
+
+    @classmethod
+    def prompts(cls, lengths: list[int], device: torch.device) -> Slots:
+        """Slots 0 .. length - 1 of rows of several lengths, padded to the longest."""
+        aligned = cls.aligned(len(lengths), 0, max(lengths), device)
+        aligned.lengths = lengths if len(set(lengths)) > 1 else None
+        return aligned
 
     @classmethod
     def ragged(cls, lengths: list[int], device: torch.device) -> Slots:

@@ -7,7 +7,8 @@ Parameter names are those of a Hugging Face checkpoint without the leading `mode
 from __future__ import annotations
 
 import functools
-import math
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model import exact
+from model.block_cache import BlockCache
 from model.config import LlamaConfig, token_ids
 from model.kv_cache import KVCache, Slots
+
+Cache = KVCache | BlockCache
 
 
 class RMSNorm(nn.Module):
@@ -37,18 +42,12 @@ def rotary_frequencies(config: LlamaConfig, device: torch.device) -> Tensor:
 
     They are not weights: a cast of the model to 16 bits must not round them.
     """
-    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.int64, device=device).float() / config.head_dim
-    frequency = 1.0 / config.rope_theta**exponent
-    scaling = config.rope_scaling
-    if scaling.rope_type == "linear":
-        return frequency / scaling.factor
-    if scaling.rope_type == "llama3":
-        # Turns within the trained window: many -> kept, few -> slowed by `factor`, between -> blended.
-        turns = scaling.original_max_position_embeddings * frequency / (2 * math.pi)
-        span = scaling.high_freq_factor - scaling.low_freq_factor
-        keep = ((turns - scaling.low_freq_factor) / span).clamp(0, 1)
-        return keep * frequency + (1 - keep) * frequency / scaling.factor
-    return frequency
+    return torch.from_numpy(exact.rotary(config)).to(device)
+
+
+def angles(radians: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine."""
+    return radians.cos(), radians.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -90,10 +89,18 @@ class Attention(nn.Module):
         query, key, value = turned[:, :queries], turned[:, queries:], qkv[:, queries + shared :]
         if view.cache is not None:
             key, value = view.cache.write(self.layer, view.slots, key, value)  # [B, H_kv, S, D]
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, view.mask, is_causal=view.causal, enable_gqa=queries != shared
-        )
+        mixed = attend(query, key, value, view)
         return self.o_proj(mixed.transpose(1, 2).flatten(2))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, view: View) -> Tensor:
+    """Queries [B, H, L, D] over keys and values [B, H_kv, S, D] up to their own positions -> [B, H, L, D]."""
+    is_grouped = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, view.mask, is_causal=view.causal, enable_gqa=is_grouped)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    return F.silu(gate) * up
 
 
 class MLP(nn.Module):
@@ -107,7 +114,7 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [B, L, E] -> [B, L, E]
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(swiglu(gate, up))
 
 
 class Block(nn.Module):
@@ -129,8 +136,8 @@ class View:
     """Shared by all layers of one forward pass: the rotary angles, the cache and the attention mask."""
 
     def __init__(self, slots: Slots, frequencies: Tensor, dtype: torch.dtype, cache: KVCache | None) -> None:
-        angles = slots.positions[:, None, :, None].float() * frequencies  # [B, 1, L, D / 2]
-        self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
+        radians = slots.positions[:, None, :, None].float() * frequencies  # [B, 1, L, D / 2]
+        self.cos, self.sin = (x.to(dtype) for x in angles(radians))
         self.slots, self.cache = slots, cache
         first, count = slots.start, slots.positions.shape[1]
         self.causal = first == 0 and count > 1
@@ -143,8 +150,15 @@ class View:
         return slots <= self.slots.positions[:, None, :, None]
 
 
+UNPACKED = "its weights are torch's; pack() hands them to the exact forward pass"
+
+
 class Llama(nn.Module):
     """A Llama-2 decoder: token ids in, logits out.
+
+    With packed weights, `model.exact` computes all of it in C++, and the logits at a position depend on the tokens up
+    to it and on nothing else. Otherwise torch runs the modules below (and calls hooks on them), and `why_not_exact`
+    gives the reason; it is "" with packed weights.
 
     >>> model = Llama(LlamaConfig(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
     ...                           num_attention_heads=2, num_key_value_heads=1, head_dim=2))
@@ -157,6 +171,7 @@ class Llama(nn.Module):
         self.config = config
         self.generation_config: dict[str, Any] = {}  # the folder's generation_config.json
         self.source = "the model"  # the origin of its weights, for error messages
+        self.why_not_exact = UNPACKED
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -173,50 +188,61 @@ class Llama(nn.Module):
         adapter: str | Path | None = None,
         quantize: str | None = None,
         double_quant: bool = False,
+        weights: torch.dtype | None = None,
     ) -> Llama:
         """Load a Llama folder as transformers saves it; no folder: the built-in storyteller.
 
         Args:
             folder: with config.json and *.safetensors.
-            dtype: of the weights in memory, float32, float16 or bfloat16, None for the file's own.
+            dtype: that the model computes in, float32, float16 or bfloat16, None for the file's own. In float32 on the
+                CPU, 16-bit weights stay as the file has them: they widen exactly, so they give the same logits as
+                float32 weights in half the memory. Otherwise weights are cast to dtype.
             device: "cpu" or "cuda".
             adapter: a folder with a LoRA adapter as PEFT saves it, merged into the weights (`model.loading.lora`).
             quantize: "int8", "nf4" or "fp4" for the matrices of the layers (`model.loading.quantization`);
                 embedding, norms and lm_head stay in dtype.
             double_quant: bool, quantize the scales of nf4 or fp4 as well.
+            weights: float16 or bfloat16 rounds the weights to it first; float32 widens them. Default: as stored.
 
         Raises: FileNotFoundError, ValueError naming file and tensor (see `model.loading.weights`); RuntimeError where
             bitsandbytes is needed and missing.
         """
         from model.loading.weights import load  # here, since loading builds Llamas: a shortcut for its users
 
-        return load(folder, dtype, torch.device(device), adapter, quantize, double_quant)
+        return load(folder, dtype, torch.device(device), adapter, quantize, double_quant, weights)
 
     @property
     def device(self) -> torch.device:
-        return self.embed_tokens.weight.device
+        return self.norm.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.embed_tokens.weight.dtype
+        """That the model computes in."""
+        return self.norm.weight.dtype
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:
         own = self.generation_config.get("eos_token_id")
         return token_ids(own, self.config.vocab_size) or self.config.eos_token_ids
 
-    def new_cache(self, batch: int, length: int) -> KVCache:
+    def new_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for `batch` sequences of at most `length` tokens."""
+        if self.is_packed:
+            return self.exact_pass.new_cache(batch, length)
         return KVCache(self.config, batch, length, self.dtype, self.device)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None, slots: Slots | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: Cache | None = None, slots: Slots | None = None) -> Tensor:
         """ids int64 [B, L] -> logits float32 [B, L, V]."""
         return self.logits(self.hidden(ids, cache, slots))
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None, slots: Slots | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, cache: Cache | None = None, slots: Slots | None = None) -> Tensor:
         """ids [B, L] -> the stream after the last norm [B, L, E]; slots: of the ids in the cache."""
         if slots is None:
             slots = Slots.aligned(len(ids), 0, ids.shape[1], ids.device)
+        if self.is_packed:
+            return self.exact_pass.hidden(ids, cache, slots)
+        if isinstance(cache, BlockCache):
+            raise TypeError("cache must come from new_cache() since the weights were unpacked, got one from before")
         x = self.embed_tokens(ids)
         view = View(slots, rotary_frequencies(self.config, ids.device), x.dtype, cache)
         for layer in self.layers:
@@ -226,3 +252,68 @@ class Llama(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., E] -> float32 [..., V]."""
         return self.lm_head(hidden).float()
+
+    @property
+    def is_packed(self) -> bool:
+        return not self.why_not_exact
+
+    @property
+    def exact_pass(self) -> exact.ExactPass:
+        made: exact.ExactPass | None = self.__dict__.get("_exact_pass")
+        if made is None:
+            made = self.__dict__["_exact_pass"] = exact.ExactPass(self)
+        return made
+
+    def pack(self) -> Llama:
+        """Hand the weights to the exact forward pass, which runs on the CPU in float32. Returns itself.
+
+        Raises: ValueError with the reason where that is not possible.
+        """
+        if not self.is_packed:
+            reason = exact.why_not(self)
+            if reason:
+                raise ValueError(f"{self.source}: can't be packed: {reason}")
+            exact.pack(self)
+            self.why_not_exact = ""
+        return self
+
+    def unpack(self) -> Llama:
+        """Give the weights back to torch, as float32 matrices. Returns itself."""
+        if self.is_packed:
+            self.__dict__.pop("_exact_pass", None)
+            exact.unpack(self)
+            self.why_not_exact = UNPACKED
+        return self
+
+    def unpack_for(self, what: str) -> None:
+        """`unpack`, with a warning where somebody asked for something else."""
+        if self.is_packed:
+            self.unpack()
+            warnings.warn(
+                f"{what} gives the weights back to torch: the same prompt and seed may give another text in another "
+                "batch, until pack() is called",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def train(self, mode: bool = True) -> Llama:
+        """As nn.Module's; training needs unpacked weights."""
+        if mode:
+            self.unpack_for("train()")
+        return super().train(mode)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Llama:
+        """As nn.Module's; gradients need unpacked weights."""
+        if requires_grad:
+            self.unpack_for("requires_grad_()")
+        return super().requires_grad_(requires_grad)
+
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Llama:
+        """As nn.Module's, for to(), half() and the like; another type or device needs unpacked weights."""
+        after = function(self.norm.weight)
+        if (after.dtype, after.device) != (self.dtype, self.device):
+            self.unpack_for(f"a change to {after.dtype} on {after.device}")
+        return super()._apply(function, recurse)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_exact_pass"}

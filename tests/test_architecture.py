@@ -18,10 +18,11 @@ ALLOWED = {  # folder: packages of this project that it may import
     "samplers/reference": {"samplers.reference"},
     "samplers/kernels": {"samplers.kernels"},
     "samplers": {"samplers"},
+    "model/reference": {"model.reference"},
     "model": {"samplers", "model"},
     "bench": {"samplers", "model", "bench"},
 }
-OUTSIDE = {"samplers/reference": {"numpy"}, "samplers/kernels": {"torch", "triton"}}
+OUTSIDE = {"samplers/reference": {"numpy"}, "model/reference": {"numpy"}, "samplers/kernels": {"torch", "triton"}}
 CONCEPTS = {
     "penalties",
     "fixed_point",
@@ -77,6 +78,14 @@ def test_one_basename_on_every_backend():
     }
     for backend, found in names.items():
         assert found >= CONCEPTS, f"{backend} lacks {CONCEPTS - found}"
+
+
+def test_one_basename_for_each_operation_of_a_forward_pass():
+    """NumPy's operations are functions of the same name in files of the same name in C++."""
+    for path in (ROOT / "model/reference").glob("[!_]*.py"):
+        header = (ROOT / "csrc/model" / f"{path.stem}.h").read_text()
+        for name in re.findall(r"^def (attend|exponential|linear|norm|rotate|swiglu|folded)\(", path.read_text(), re.M):
+            assert re.search(rf"\b{name}\(", header), f"csrc/model/{path.stem}.h lacks {name}"
 
 
 FUNCTIONS = {  # of each concept, the functions that have one name on every backend

@@ -22,6 +22,7 @@ SHAPES = {
     "7B": LlamaConfig(32000, 4096, 11008, 32, 32, 32, 128, 4096, 1e-5),  # Llama-2-7B
 }
 DEPTHS = (8, 20)  # layers of 7B, for the line to all 32 where these are too many for the memory
+SHAPES["1B-4-layers"] = replace(SHAPES["1B"], num_hidden_layers=4)
 SHAPES |= {f"7B-{layers}-layers": replace(SHAPES["7B"], num_hidden_layers=layers) for layers in DEPTHS}
 WARM_UP = LlamaConfig(64, 32, 64, 1, 2, 2, 16, 64, 1e-5)
 STORED = ("bfloat16", "float32")
@@ -85,7 +86,7 @@ def llama_of_transformers() -> Any:
         from transformers import LlamaForCausalLM
         from transformers.utils import logging
     except ImportError:
-        raise RuntimeError(f"alea bench load needs transformers: {how_to_install('transformers')}") from None
+        raise RuntimeError(f"generated checkpoints need transformers: {how_to_install('transformers')}") from None
     logging.disable_progress_bar()
     return LlamaForCausalLM
 

@@ -23,7 +23,8 @@ Load = Callable[[Path, Scheme], Any]  # -> a model
 
 def load_ours(folder: Path, scheme: Scheme) -> Any:
     dtype = getattr(torch, scheme.dtype)
-    return Llama.from_pretrained(folder, dtype, quantize=scheme.quantize, double_quant=scheme.double_quant)
+    quantize, weights = scheme.quantize, None if scheme.quantize else dtype  # as stored, float32 would stay in 16 bits
+    return Llama.from_pretrained(folder, dtype, quantize=quantize, double_quant=scheme.double_quant, weights=weights)
 
 
 def load_transformers(folder: Path, scheme: Scheme) -> Any:

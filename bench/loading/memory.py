@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from model.packed import PackedLinear
+
 MIB = 2**20
 PAGE = 4096  # bytes
 
@@ -46,9 +48,17 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
+def parameters(llama: Any) -> Iterator[Any]:
+    """All parameters; of panels, the part that holds weights, without the padding of the last panel."""
+    for name, parameter in llama.named_parameters():
+        module = llama.get_submodule(name.rpartition(".")[0])
+        is_packed = isinstance(module, PackedLinear) and name.endswith(".panels")
+        yield parameter[: module.in_features * module.out_features] if is_packed else parameter
+
+
 def weight_tensors(llama: Any) -> Iterator[Any]:
     """All tensors of the weights, with those of bitsandbytes' scales."""
-    for parameter in llama.parameters():
+    for parameter in parameters(llama):
         yield parameter.detach()
         state = getattr(parameter, "quant_state", None)
         if state is not None:
@@ -59,7 +69,7 @@ def weight_tensors(llama: Any) -> Iterator[Any]:
 
 def count_weights(llama: Any) -> int:
     """The number of weights; in 4 bits a byte holds two."""
-    states = ((parameter, getattr(parameter, "quant_state", None)) for parameter in llama.parameters())
+    states = ((parameter, getattr(parameter, "quant_state", None)) for parameter in parameters(llama))
     return sum(parameter.numel() if state is None else state.shape.numel() for parameter, state in states)
 
 

@@ -1,4 +1,4 @@
-"""Goals of speed: bounds on medians, their quotients and differences, in records; `--check` of sample and hf."""
+"""Goals of speed: bounds on medians, their quotients and differences; `--check` of sample, hf and decode."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HOLDS, MISSED, UNKNOWN = "holds", "missed", "not measured"
 class Goal:
     """A bound on `above` / `below` in every record that has the values of `where`; a tuple lists several.
 
-    figure: of the record, the times that it bounds. by: "/", "-" for the microseconds of the difference, or "" for
-    those of `above` alone. longer_than: the microseconds of `above` in the cases that it covers.
+    figure: of the record, the times or speeds that it bounds. by: "/", "-" for the microseconds of the difference, or
+    "" for those of `above` alone. longer_than: the microseconds of `above` in the cases that it covers.
     Two threads are judged by the rounds in which two cores were free.
     """
 
@@ -84,6 +84,15 @@ def of_the_public_call() -> list[Goal]:
     ]
 
 
+def of_generate(shape: str, weights: str, faster: dict[int, float], prefill: float) -> list[Goal]:
+    """Against llama.cpp by batch, and of reading a prompt against llama.cpp and torch."""
+    where = dict(shape=shape, weights=weights, threads=1)
+    return [
+        *(Goal("alea", "llama.cpp", ">=", n, where | {"batch": b}, "tokens_a_second") for b, n in faster.items()),
+        *(Goal(peer, "alea", ">=", prefill, where, "prefill_milliseconds") for peer in ("llama.cpp", "torch")),
+    ]
+
+
 GOALS = {
     "sample": [
         *on_peaked_rows("k50+p.9", llama_cpp=4, limit=0.5, transformers={32000: 60, 128256: 150}),
@@ -98,6 +107,14 @@ GOALS = {
     "hf": [
         Goal("stock", "attached", ">=", 50, dict(chain="T+k+p")),
         Goal("attached", "", "<=", 40, dict(chain="T+k+p", vocabulary=32000, batch=1), "microseconds_inside", by=""),
+    ],
+    "decode": [
+        *of_generate("storyteller", "float32", {1: 1.5, 8: 2, 32: 2}, prefill=2),
+        *of_generate("storyteller", "bfloat16", {1: 1.5, 8: 2, 32: 2}, prefill=1.2),
+        *of_generate("110M", "float32", {1: 1.2, 8: 1.5, 32: 1.5}, prefill=1.4),
+        *of_generate("110M", "bfloat16", {1: 1.3, 8: 1.5, 32: 1.1}, prefill=0.8),
+        *of_generate("1B-4-layers", "float32", {1: 0.95, 8: 1.5, 32: 1.5}, prefill=1.4),
+        *of_generate("1B-4-layers", "bfloat16", {1: 0.95, 8: 1.2, 32: 0.85}, prefill=0.55),
     ],
 }
 

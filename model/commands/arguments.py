@@ -24,6 +24,7 @@ SAMPLING = {  # option: (type, help); default the model's generation_config
     "min-tokens-to-keep": (int, "no filter leaves fewer"),
 }
 
+FLOATS = ("float32", "float16", "bfloat16")
 EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
 
 
@@ -61,9 +62,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="auto",
-        choices=("auto", "float32", "float16", "bfloat16"),
-        help="of the weights in memory; default float32 on the CPU, as stored on a GPU or with --quantize",
+        choices=("auto", *FLOATS),
+        help="that the model computes in; default float32 on the CPU, as stored on a GPU or with --quantize",
     )
+    parser.add_argument("--weights", choices=FLOATS, help="round the weights to this type first; default: as stored")
     parser.add_argument("--adapter", metavar="FOLDER", help="a LoRA adapter as PEFT saves it, merged into the weights")
     parser.add_argument(
         "--quantize", choices=("int8", "nf4", "fp4"), help="the layers' matrices, by bitsandbytes (the extra quant)"
@@ -134,17 +136,35 @@ def model_name(arguments: argparse.Namespace) -> str:
     return ", ".join(names)
 
 
+def chosen_device(arguments: argparse.Namespace) -> str:
+    if arguments.device != "auto":
+        return str(arguments.device)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def chosen_dtype(arguments: argparse.Namespace) -> torch.dtype | None:
+    """That the model computes in; None: the file's own."""
+    if arguments.dtype != "auto":
+        return dtype_of(arguments.dtype)
+    return torch.float32 if chosen_device(arguments) == "cpu" and arguments.quantize is None else None
+
+
+def dtype_of(name: str | None) -> torch.dtype | None:
+    return None if name is None else getattr(torch, name)
+
+
 def load_model(arguments: argparse.Namespace) -> tuple[Llama, Tokenizer]:
-    folder, device = model_folder(arguments), arguments.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if arguments.dtype == "auto":
-        dtype = torch.float32 if device == "cpu" and arguments.quantize is None else None
-    else:
-        dtype = getattr(torch, arguments.dtype)
+    folder = model_folder(arguments)
     tokenizer = Tokenizer.from_pretrained(folder)  # before the weights, which may take a while
     changes = {name: getattr(arguments, name) for name in ("adapter", "quantize", "double_quant")}
-    return Llama.from_pretrained(folder, dtype=dtype, device=device, **changes), tokenizer
+    llama = Llama.from_pretrained(
+        folder,
+        dtype=chosen_dtype(arguments),
+        device=chosen_device(arguments),
+        weights=dtype_of(arguments.weights),
+        **changes,
+    )
+    return llama, tokenizer
 
 
 def model_settings(arguments: argparse.Namespace, llama: Llama) -> dict[str, Any]:
@@ -157,4 +177,5 @@ def model_settings(arguments: argparse.Namespace, llama: Llama) -> dict[str, Any
         "double_quant": arguments.double_quant,
         "device": llama.device.type,
         "dtype": str(llama.dtype).removeprefix("torch."),
+        "weights": arguments.weights or "as stored",
     }

@@ -1,13 +1,18 @@
-"""`alea info`: versions, devices, and the backends that work here."""
+"""`alea info`: versions, devices, the backends that work here, and whether a model computes exactly."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import platform
+from pathlib import Path
 
 import torch
 
+from model.commands.arguments import add_model_arguments, chosen_device, chosen_dtype, model_folder, model_name
+from model.config import BUILT_IN, LlamaConfig
+from model.exact import why_not_loaded
+from model.loading.checkpoint import stored_dtype, tensor_homes
 from model.versions import DISTRIBUTION, installed
 from samplers import backends
 
@@ -15,11 +20,12 @@ PACKAGES = (DISTRIBUTION, "torch", "triton", "numpy", "safetensors", "sentencepi
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
     parser.add_argument("--json", action="store_true", help="as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sections = {"versions": versions(), "devices": devices(), "backends": backends()}
+    sections = {"versions": versions(), "devices": devices(), "backends": backends(), "model": model(arguments)}
     if arguments.json:
         print(json.dumps(sections, indent=2))
         return 0
@@ -28,6 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
         for name, value in rows.items():
             print(f"  {name:<14} {value}")
     return 0
+
+
+def model(arguments: argparse.Namespace) -> dict[str, str]:
+    """The model that these options would load, without loading it."""
+    folder = Path(model_folder(arguments) or BUILT_IN)
+    config, device = LlamaConfig.from_pretrained(folder), torch.device(chosen_device(arguments))
+    dtype = chosen_dtype(arguments) or stored_dtype(tensor_homes(folder))
+    reason = why_not_loaded(config, dtype, device, arguments.quantize)
+    return {"name": model_name(arguments), "exact": f"no: {reason}" if reason else "yes"}
 
 
 def versions() -> dict[str, str]:

@@ -18,8 +18,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 import samplers
 from model.decoding.logprobs import greatest
-from model.kv_cache import KVCache, Slots
-from model.llama import Llama
+from model.kv_cache import Slots
+from model.llama import Cache, Llama
 from samplers import SamplingParams
 from samplers.params import MAX_VOCABULARY, PENALTIES, Range, integer, number, within
 
@@ -252,7 +252,7 @@ def join_beams(x: Tensor, counts: Sequence[int]) -> Tensor:
 def beam_search(
     model: Llama,
     logits: Tensor,
-    cache: KVCache,
+    cache: Cache,
     searches: Sequence[Search],
     selector: CandidateSelector,
     on_step: Callable[[Search, list[Beam]], None] | None = None,

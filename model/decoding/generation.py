@@ -50,8 +50,8 @@ def generate(
         stop_strings: strings that end a text; they are cut off, even where they span tokens.
         seed: None draws one from torch's generator, so `torch.manual_seed` determines it.
         stream: one number per sequence, default 0, 1, 2 ... through the call. A sequence's draws depend only on its
-            seed, stream and position: it keeps its text in any batch (as far as the model's own logits do not differ
-            there). With beams, one number per prompt.
+            seed, stream and position: it keeps its text in any batch, where `model.why_not_exact` is "".
+            With beams, one number per prompt.
         streamer: an object with put(ids) and end(), as transformers' TextStreamer; for a single sequence.
         on_text: called with (sequence number, text) as text appears, never with half a character or stop string.
         model_logprobs: False leaves them out, which saves a pass over the logits.

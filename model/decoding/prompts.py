@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model.kv_cache import KVCache
-from model.llama import Llama
+from model.kv_cache import Slots
+from model.llama import Cache, Llama
 from model.tokenizer import Tokenizer
 from samplers.params import integer
 
@@ -77,14 +77,16 @@ def padded(rows: Sequence[Sequence[int]]) -> Tensor:
     return pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True)
 
 
-def prefill(model: Llama, prompt_ids: list[list[int]], length: int) -> tuple[Tensor, KVCache]:
+def prefill(model: Llama, prompt_ids: list[list[int]], length: int) -> tuple[Tensor, Cache]:
     """Logits [B, V] after each prompt, and a cache of `length` slots that holds the prompts.
 
     Raises: ValueError naming the model where its logits are NaN or +inf.
     """
     cache = model.new_cache(len(prompt_ids), length)
-    hidden = model.hidden(padded(prompt_ids).to(model.device), cache)  # [B, L, E]
-    last = torch.tensor([len(ids) - 1 for ids in prompt_ids], device=model.device)
+    lengths = [len(ids) for ids in prompt_ids]
+    slots = Slots.prompts(lengths, model.device)
+    hidden = model.hidden(padded(prompt_ids).to(model.device), cache, slots)  # [B, L, E]
+    last = torch.tensor(lengths, device=model.device) - 1
     logits = model.logits(hidden[torch.arange(len(hidden), device=model.device), last])
     if not (logits < torch.inf).all():
         raise ValueError(

@@ -100,6 +100,7 @@ class Sampler:
     def draw(self, logits: Tensor, writers: list[Writer], position: int) -> list[int]:
         """One token per writer; its logprobs go to the writer."""
         options, history = self.options, dict[str, Any]()
+        streams = [writer.stream for writer in writers]
         if options.params.uses_history:
             history["history"] = [writer.prompt + writer.generation.ids for writer in writers]
             history["history_start"] = [len(writer.prompt) for writer in writers]
@@ -108,7 +109,7 @@ class Sampler:
             self.packed,
             seed=options.seed,
             position=position,
-            stream=[writer.stream for writer in writers],
+            stream=None if streams == list(range(len(writers))) else streams,  # the row numbers are the default
             details=options.model_logprobs,
             backend=options.backend,
             **history,

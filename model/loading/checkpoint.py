@@ -123,7 +123,12 @@ def check_tensor(path: Path, name: str, stored: Any, shape: torch.Size) -> None:
 def stored_dtype(homes: dict[str, Path]) -> torch.dtype:
     """The dtype of the embedding. A model with several dtypes gets this one for all of its tensors."""
     name = "model.embed_tokens.weight"
-    with opened(homes[name]) as file:
+    return stored_type(homes[name], name)
+
+
+def stored_type(path: Path, name: str) -> torch.dtype:
+    """The dtype of one tensor."""
+    with opened(path) as file:
         return FLOAT_TYPES[file.get_slice(name).get_dtype()]
 
 

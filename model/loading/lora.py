@@ -253,6 +253,10 @@ class Adapter:
             for name, stored in self.names.items():
                 check_tensor(self.file, stored, file.get_slice(stored), known[name])
 
+    def changes(self, name: str) -> bool:
+        """Whether the adapter replaces or adds to a stored tensor of the model."""
+        return PREFIX + name in self.names or name.removesuffix(".weight") in self.scales
+
     def merged(self, name: str, value: Tensor) -> Tensor:
         """A stored tensor of the model with the adapter merged: W + scale · B · A (Hu et al. 2021, eq. 3).
 

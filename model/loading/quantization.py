@@ -122,11 +122,6 @@ def unstacked(sources: Layout) -> Layout:
     return separate
 
 
-def is_quantized(module: nn.Module) -> bool:
-    """Whether the module is a projection of bitsandbytes; asking does not import bitsandbytes."""
-    return any(kind.__module__.startswith("bitsandbytes.") for kind in type(module).__mro__)
-
-
 def quantized(linear: Any, weight: Tensor) -> nn.Parameter:
     """The quantized weight: bit for bit as bitsandbytes quantizes it, in less memory.
 

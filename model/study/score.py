@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from model.decoding.prompts import encode_prompt, encode_prompts, padded
+from model.kv_cache import Slots
 from model.llama import Llama
 from model.tokenizer import SPACE, Tokenizer
 
@@ -105,8 +106,8 @@ def score(
         whole: score every choice as a text, even one with a one-token spelling.
         on_progress: called with the number of choices scored, len(prompts) * len(choices) at the end.
 
-    The log-softmax is taken in float64 of the model's logits, before any temperature, penalty or filter. The other
-    prompts of a batch change the logits of a prompt by rounding at most.
+    The log-softmax is taken in float64 of the model's logits, before any temperature, penalty or filter. Where torch
+    computes the model, the other prompts of a batch change the logits of a prompt by rounding.
 
     Raises: TypeError or ValueError naming the argument: fewer than two choices, an empty choice, the name of a special
         token, two choices with a common token sequence, a prompt and choice that exceed the model's window, logits
@@ -246,7 +247,9 @@ def read_logprobs(model: Llama, queries: Sequence[Query], on_progress: Callable[
     done = 0
     for start in range(0, len(sequences), BATCH):
         batch = sequences[start : start + BATCH]
-        for ids, hidden in zip(batch, model.hidden(padded(batch).to(model.device)), strict=True):  # [L, E]
+        slots = Slots.prompts([len(ids) for ids in batch], model.device)
+        all_hidden = model.hidden(padded(batch).to(model.device), slots=slots)  # [B, L, E]
+        for ids, hidden in zip(batch, all_hidden, strict=True):
             for number in sharing[ids]:
                 logprobs[number] = read_query(model, hidden, queries[number])
                 done += 1

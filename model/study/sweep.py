@@ -69,7 +69,8 @@ class Settings:
     """The settings of a sweep. Two runs with equal settings measure the same.
 
     Args:
-        model: its name; adapter, quantize, double_quant, device, dtype: how it was loaded. All six are only compared.
+        model: its name; adapter, quantize, double_quant, device, dtype, weights: how it was loaded. All seven are only
+            compared.
         temperature, top_p, top_k, epsilon_cutoff: the grid, each in SamplingParams' range.
         seeds: integers. Every point uses the same random numbers: points differ only by their settings.
         samples: texts per point and seed, 2 or more.
@@ -87,6 +88,7 @@ class Settings:
     double_quant: bool = False
     device: str = "cpu"
     dtype: str = "float32"
+    weights: str = "as stored"
     prompt: str = "Once upon a time"
     temperature: tuple[float, ...] = (1.0,)
     top_p: tuple[float, ...] = (1.0,)

@@ -65,3 +65,12 @@ def test_older_records_know_fewer_packages():
     assert words == "on C (I), 1 thread, torch 2, 2026-11-21 (`bench/results/load.jsonl`)."
     record["versions"]["bitsandbytes"] = "0.50"
     assert "torch 2, bitsandbytes 0.50, 2026" in records.in_words(record, "load", report.LOADED_WITH)
+
+
+def test_rounds_of_all_records_of_a_table():
+    few, many = (
+        {"machine": {"cpu": "C", "isa": "I", "threads": 1}, "versions": {}, "time": "2026-11-21", "rounds": rounds}
+        for rounds in (3, 7)
+    )
+    assert records.in_words(many, "decode", (), [few, many]).startswith("medians of 3 to 7 interleaved rounds on C")
+    assert records.in_words(many, "decode", (), [many]).startswith("medians of 7 interleaved rounds on C")

@@ -20,7 +20,11 @@ SPEED = {"p20": 1.0, "p50": 2.0, "p80": 3.0}
 BOTH = {"stock": SPEED, "attached": SPEED}
 COUNTS = {"stock": 9, "attached": 1}
 RECORDS: dict[Any, dict[str, Any]] = {
-    decode: {"batch": 1, "tokens_a_second": {"alea": SPEED, "transformers": SPEED}, "skipped": {}},
+    decode: {
+        **dict(shape="tiny", weights="float32", batch=1, new_tokens=4, prefill_tokens=9),
+        "tokens_a_second": {"alea": SPEED, "llama.cpp": SPEED},
+        "prefill_milliseconds": {"alea": SPEED},
+    },
     conformance: {
         "sampler": "dice",
         "draws": 9,
@@ -70,7 +74,7 @@ def test_collect(results, capsys):
 @pytest.mark.parametrize(
     ("module", "measuring", "words", "shown"),
     [
-        (decode, "measured", "--batch 1 2 3 4", "2 (1 to 3) 2 (1 to 3) 1.00 ×"),
+        (decode, "measured", "--batch 1 2 3 4 --weights float32", "tiny float32 1 2 – – 2 1.00 × 2 / – / – / –"),
         (conformance, "measured", "--draws 9", "dice 9 pass"),
         (hf_step, "measured", "--vocabulary 300 --batch 1", "1 300 none 2 / 2"),
         (kernels, "measured", "--quick", "sm_90 k float32, odd V 7"),

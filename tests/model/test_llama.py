@@ -4,27 +4,24 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from model import Llama
+from model import Llama, packed
 from model.kv_cache import Slots
-
-LLAMA3 = dict(rope_type="llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
-CONFIGS = {
-    "plain": {},
-    "grouped heads": dict(num_key_value_heads=2),
-    "one key-value head, tied": dict(num_key_value_heads=1, tie_word_embeddings=True),
-    "biases": dict(attention_bias=True, mlp_bias=True),
-    "odd head size": dict(head_dim=10),
-    "heads wider than the stream": dict(head_dim=34, num_key_value_heads=2),
-    "linear rope": dict(rope_parameters=dict(rope_type="linear", factor=4.0, rope_theta=5000.0)),
-    "llama3 rope": dict(rope_parameters=dict(**LLAMA3, factor=8.0, rope_theta=500000.0)),
-    "sharded": dict(max_shard_size="40KB", tie_word_embeddings=True),
-}
+from tests.model.exactness import CONFIGS
 
 
-@pytest.fixture(params=CONFIGS)
-def pair(request, llama_folder):
-    folder = llama_folder(**CONFIGS[request.param])
-    return Llama.from_pretrained(folder), LlamaForCausalLM.from_pretrained(folder).eval()
+@pytest.fixture(params=["exact", "torch"])
+def ours_of(request):
+    """Loads a Llama whose forward pass is C++'s, or torch's."""
+    if request.param == "exact" and packed.MISSING:
+        pytest.skip(packed.MISSING)
+    return Llama.from_pretrained if request.param == "exact" else lambda folder: Llama.from_pretrained(folder).unpack()
+
+
+@pytest.fixture(params=[*CONFIGS, "sharded"])
+def pair(request, llama_folder, ours_of):
+    sharded = dict(max_shard_size="40KB", tie_word_embeddings=True)
+    folder = llama_folder(**CONFIGS.get(request.param, sharded))
+    return ours_of(folder), LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 @torch.no_grad()
@@ -62,8 +59,8 @@ def test_rows_of_different_length(pair):
 
 
 @torch.no_grad()
-def test_dropped_and_repeated_rows(llama_folder):
-    model = Llama.from_pretrained(llama_folder())
+def test_dropped_and_repeated_rows(llama_folder, ours_of):
+    model = ours_of(llama_folder())
     ids = torch.randint(0, 97, (3, 8))
     cache = model.new_cache(3, 12)
     model(ids, cache)

@@ -3,8 +3,6 @@
 Oracle: the address and undefined-behaviour sanitizers; and, for the binding, that it raises instead of crashing.
 """
 
-import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,46 +12,16 @@ from hypothesis import strategies as st
 
 from samplers import SamplingParams, pack
 from tests.conftest import ROOT, examples, require
+from tests.sanitizers import run_sanitized
 
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
 ROWS = 1500
-
-
-def flags() -> tuple[list[str], dict[str, list[str]]]:
-    """What setup.py compiles with: for all files, and more for some."""
-    names = {"os": None, "Path": Path}
-    text = (ROOT / "setup.py").read_text()
-    exec("\n".join(re.findall(r"^(?:FLAGS|AVX512|MORE) = .*$", text, re.MULTILINE)), names)
-    return names["FLAGS"], names["MORE"]
 
 
 @pytest.mark.exhaustive
 def test_under_sanitizers(tmp_path: Path):
-    common, more = flags()
     sources = [p for p in sorted((ROOT / "csrc").glob("*.cpp")) if p.stem != "bindings"]
-    sources.append(Path(__file__).parent / "sanitized.cpp")
-    objects = []
-    for source in sources:
-        extra = more.get(f"csrc/{source.name}", [])
-        compiled = tmp_path / f"{source.stem}.o"
-        options = [flag for flag in common if flag != "-O3"] + extra + SANITIZE
-        command = ["g++", "-std=c++17", *options, f"-I{ROOT / 'csrc'}", "-c", str(source), "-o", str(compiled)]
-        objects.append((compiled, command))
-    program = tmp_path / "sanitized"
-    try:
-        for _, command in objects:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        link = ["g++", *SANITIZE, *(str(compiled) for compiled, _ in objects), "-o", str(program)]
-        subprocess.run(link, check=True, capture_output=True, text=True)
-    except OSError as error:
-        pytest.skip(f"no compiler: {error}")
-    except subprocess.CalledProcessError as error:
-        if "asan" in error.stderr or "x86" in error.stderr:
-            pytest.skip(f"no sanitizers here: {error.stderr[-300:]}")
-        raise AssertionError(error.stderr) from None
-    done = subprocess.run([str(program), str(ROWS)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"generic {ROWS}" in done.stdout
+    output = run_sanitized(tmp_path, [*sources, Path(__file__).parent / "sanitized.cpp"], ROWS)
+    assert f"generic {ROWS}" in output
 
 
 def arrays() -> st.SearchStrategy[np.ndarray]:

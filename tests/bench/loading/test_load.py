@@ -101,7 +101,7 @@ def test_a_peer_that_cannot_quantize_is_named(here, results, monkeypatch, capsys
 
 def test_without_transformers(results, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(RuntimeError, match="alea bench load needs transformers: pip install"):
+    with pytest.raises(RuntimeError, match="generated checkpoints need transformers: pip install"):
         run(load, "--shapes", "tiny")
     assert list(results.iterdir()) == []
 

@@ -219,7 +219,7 @@ def test_the_files_stay_as_they_are(llama_folder):
 
 def test_the_command(capsys, tmp_path):
     """An adapter of rank 1 that adds the embedding of a word to the last layer's output, hence to the word's logit."""
-    llama, tok = Llama.from_pretrained(), Tokenizer.from_pretrained()
+    llama, tok = Llama.from_pretrained().unpack(), Tokenizer.from_pretrained()  # hooks need torch's modules
     (dragon,) = tok.encode("dragon", bos=False)
     name = "base_model.model.model.layers.4.mlp.down_proj"
     inputs = []

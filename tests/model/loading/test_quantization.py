@@ -18,6 +18,7 @@ from transformers import BitsAndBytesConfig, LlamaForCausalLM
 
 from model import Llama, Tokenizer, generate
 from model.cli import main
+from model.exact import is_quantized
 from model.kv_cache import Slots
 from model.loading import quantization
 from model.loading.weights import stored_tensors
@@ -67,7 +68,7 @@ def projections(model):
     return {
         name.removeprefix("model.").replace("qkv_proj.", "").replace("gate_up_proj.", ""): module
         for name, module in model.named_modules()
-        if quantization.is_quantized(module)
+        if is_quantized(module)
     }
 
 
