@@ -78,7 +78,7 @@ class BlockCache:
     def own(self, rows: np.ndarray, positions: np.ndarray) -> None:
         """Give each row blocks of its own for the positions that it is about to write, int64 [N] each."""
         entries = positions // SLOTS
-        if np.array_equal(self.owned[rows], entries):
+        if (self.owned[rows] == entries).all():
             return  # as at most steps of a decode
         if entries.max() >= self.table.shape[1]:
             raise ValueError(f"positions must be below {self.table.shape[1] * SLOTS}, got {positions.max()}")

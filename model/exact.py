@@ -7,6 +7,7 @@ Llama has that was loaded for float32 on the CPU.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -143,6 +144,10 @@ class ExactPass:
         out = torch.zeros(batch * count, found.shape[1])
         out[torch.from_numpy(real)] = torch.from_numpy(found)
         return out.view(batch, count, -1)
+
+    def step(self, tokens: Sequence[int], cache: BlockCache, lengths: Sequence[int]) -> Tensor:
+        """As `Llama.step`, up to the last norm: [B, E]."""
+        return torch.from_numpy(self.read(np.array(tokens), np.arange(len(tokens)), np.array(lengths), cache))
 
     def read(self, tokens: np.ndarray, rows: np.ndarray, positions: np.ndarray, cache: BlockCache) -> np.ndarray:
         """Tokens [N] of some rows at some positions -> the stream after the last norm [N, E]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -86,7 +88,7 @@ class Slots:
         return aligned
 
     @classmethod
-    def ragged(cls, lengths: list[int], device: torch.device) -> Slots:
+    def ragged(cls, lengths: Sequence[int], device: torch.device) -> Slots:
         """One slot per row, at the row's own length in tokens."""
         if len(set(lengths)) == 1:
             return cls.aligned(len(lengths), lengths[0], 1, device)

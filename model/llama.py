@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +248,13 @@ class Llama(nn.Module):
         for layer in self.layers:
             x = layer(x, view)
         return self.norm(x)
+
+    def step(self, tokens: Sequence[int], cache: Cache, lengths: Sequence[int]) -> Tensor:
+        """One more token of each row, which has `lengths` tokens before it -> float32 [B, V]."""
+        if isinstance(cache, BlockCache) and self.is_packed:
+            return self.logits(self.exact_pass.step(tokens, cache, lengths))
+        last = torch.tensor(tokens, device=self.device)[:, None]
+        return self(last, cache, Slots.ragged(lengths, self.device))[:, -1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., E] -> float32 [..., V]."""

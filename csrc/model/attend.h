@@ -32,32 +32,13 @@ inline void scores_of_tile(const float* const* blocks, const Head& head, const f
 
 template <size_t kRows>
 inline void scores_of_rows(const Head& head, const float* q, size_t count, float scale, float* y, size_t stride) {
-  constexpr size_t kFew = kRows == 1 ? 4 : ALEA_TILE_COLUMNS * kLanes / 16;  // blocks of keys at once
+  constexpr size_t kFew = kRows == 1 ? 4 : ALEA_TILE_VECTORS * kLanes / 16;  // blocks of keys at once
   size_t block = 0;
   for (; block + kFew <= count; block += kFew) {
     scores_of_tile<kRows, kFew>(head.blocks + block, head, q, scale, y + block * kSlots, stride);
   }
   for (; block < count; ++block) {
     scores_of_tile<kRows, 1>(head.blocks + block, head, q, scale, y + block * kSlots, stride);
-  }
-}
-
-inline void scores(const Head& head, const float* q, size_t rows, size_t blocks, float scale, float* y, size_t stride) {
-  switch (rows) {
-    case 1:
-      return scores_of_rows<1>(head, q, blocks, scale, y, stride);
-    case 2:
-      return scores_of_rows<2>(head, q, blocks, scale, y, stride);
-    case 3:
-      return scores_of_rows<3>(head, q, blocks, scale, y, stride);
-    case 4:
-      return scores_of_rows<4>(head, q, blocks, scale, y, stride);
-#if ALEA_TILE_ROWS > 4
-    case 5:
-      return scores_of_rows<5>(head, q, blocks, scale, y, stride);
-    case 6:
-      return scores_of_rows<6>(head, q, blocks, scale, y, stride);
-#endif
   }
 }
 
@@ -125,42 +106,31 @@ inline void values_of_rows(const Head& head, const float* weights, size_t stride
   }
 }
 
-inline void values(const Head& head, const float* weights, size_t stride, const size_t* last, size_t rows, float* y) {
-  switch (rows) {
-    case 1:
-      return values_of_rows<1>(head, weights, stride, last, y);
-    case 2:
-      return values_of_rows<2>(head, weights, stride, last, y);
-    case 3:
-      return values_of_rows<3>(head, weights, stride, last, y);
-    case 4:
-      return values_of_rows<4>(head, weights, stride, last, y);
-#if ALEA_TILE_ROWS > 4
-    case 5:
-      return values_of_rows<5>(head, weights, stride, last, y);
-    case 6:
-      return values_of_rows<6>(head, weights, stride, last, y);
-#endif
+// All steps for the rows of a tile. work: room for kRows rows of scores.
+template <size_t kRows>
+inline void attend_tile(const Head& head, const float* q, const size_t* last, float* y, float* work) {
+  const size_t blocks = last[kRows - 1] / kSlots + 1, stride = blocks * kSlots;
+  const auto scale = static_cast<float>(1.0 / __builtin_sqrt(static_cast<double>(head.size)));
+  scores_of_rows<kRows>(head, q, blocks, scale, work, stride);
+  float sums[kRows];
+  for (size_t m = 0; m < kRows; ++m) sums[m] = exponentials(work + m * stride, last[m]);
+  values_of_rows<kRows>(head, work, stride, last, y);
+  // 4. Divided by the sum of the weights.
+  for (size_t m = 0; m < kRows; ++m) {
+    for (size_t d = 0; d < head.stride(); d += kLanes) {
+      float* const to = y + m * head.stride() + d;
+      store(to, load(to) / sums[m]);
+    }
   }
 }
 
 inline void attend(const Head& head, const float* q, const size_t* last, size_t rows, float* y, float* work) {
-  const size_t blocks = last[rows - 1] / kSlots + 1, stride = blocks * kSlots;
-  const auto scale = static_cast<float>(1.0 / __builtin_sqrt(static_cast<double>(head.size)));
   const size_t tiles = (rows + kTileRows - 1) / kTileRows;
   for (size_t t = 0, m = 0; t < tiles; ++t) {
-    const size_t end = rows * (t + 1) / tiles, count = end - m;
-    float sums[kTileRows];
-    scores(head, q + m * head.size, count, last[end - 1] / kSlots + 1, scale, work, stride);
-    for (size_t i = 0; i < count; ++i) sums[i] = exponentials(work + i * stride, last[m + i]);
-    float* const to = y + m * head.stride();
-    values(head, work, stride, last + m, count, to);
-    // 4. Divided by the sum of the weights.
-    for (size_t i = 0; i < count; ++i) {
-      for (size_t d = 0; d < head.stride(); d += kLanes) {
-        store(to + i * head.stride() + d, load(to + i * head.stride() + d) / sums[i]);
-      }
-    }
+    const size_t end = rows * (t + 1) / tiles;
+    with_rows(end - m, [&](auto count) {
+      attend_tile<count.value>(head, q + m * head.size, last + m, y + m * head.stride(), work);
+    });
     m = end;
   }
 }

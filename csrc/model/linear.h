@@ -12,7 +12,7 @@ namespace ALEA_NAMESPACE(ALEA_ISA) {
 namespace {
 
 constexpr size_t kTileRows = ALEA_TILE_ROWS;                 // rows of a tile, so that its sums stay in registers
-constexpr size_t kTileOutputs = ALEA_TILE_COLUMNS * kLanes;  // outputs of a tile of several rows
+constexpr size_t kTileOutputs = ALEA_TILE_VECTORS * kLanes;  // outputs of a tile of several rows
 constexpr size_t kAhead = 4096;                              // bytes that weights are asked for before their turn
 
 // The running sums of some rows and outputs.
@@ -118,27 +118,27 @@ inline void tile(const Slab& slab, size_t column, const float* x, size_t x_strid
   for (size_t m = 0; m < kRows; ++m) tile.put(m, y + m * y_stride, slab.is_first);
 }
 
+// Calls visit with the number of rows, 1 .. kTileRows, as a constant of the compiler.
+template <size_t kValue>
+struct Constant {
+  static constexpr size_t value = kValue;
+};
+
+template <size_t kRows = 1, typename Visit>
+inline void with_rows(size_t rows, Visit visit) {
+  if constexpr (kRows < kTileRows) {
+    if (rows > kRows) return with_rows<kRows + 1>(rows, visit);
+  }
+  visit(Constant<kRows>{});
+}
+
 // kVectors vectors of outputs, from `column` on, for up to kTileRows rows.
 template <typename Weights, size_t kVectors, bool kAsk>
 inline void rows_of_tile(const Slab& slab, size_t column, const float* x, size_t x_stride, size_t rows, float* y,
                          size_t y_stride) {
-  y += column;
-  switch (rows) {
-    case 1:
-      return tile<Weights, 1, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-    case 2:
-      return tile<Weights, 2, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-    case 3:
-      return tile<Weights, 3, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-    case 4:
-      return tile<Weights, 4, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-#if ALEA_TILE_ROWS > 4
-    case 5:
-      return tile<Weights, 5, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-    case 6:
-      return tile<Weights, 6, kVectors, kAsk>(slab, column, x, x_stride, y, y_stride);
-#endif
-  }
+  with_rows(rows, [&](auto count) {
+    tile<Weights, count.value, kVectors, kAsk>(slab, column, x, x_stride, y + column, y_stride);
+  });
 }
 
 // All rows against a slab, in tiles of nearly equal height.
@@ -190,7 +190,7 @@ inline void panel_of(const Matrix& matrix, size_t panel, const float* x, size_t 
     Slab slab{weights, width, least(kBlockOfInputs, matrix.inputs - k), k == 0};
     if (rows == 1) {
       multiply<Weights, kPanel>(slab, x + k, x_stride, rows, y, y_stride);
-    } else if (size == 4 || rows <= ALEA_WIDEN_BY_TILE) {
+    } else if (size == 4 || rows <= ALEA_WIDEN_IN_TILES) {
       multiply<Weights, kTileOutputs>(slab, x + k, x_stride, rows, y, y_stride);
     } else {  // the tiles would widen the same weights again
       widen<Weights>(slab, wide);

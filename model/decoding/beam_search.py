@@ -18,7 +18,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 import samplers
 from model.decoding.logprobs import greatest
-from model.kv_cache import Slots
 from model.llama import Cache, Llama
 from samplers import SamplingParams
 from samplers.params import MAX_VOCABULARY, PENALTIES, Range, integer, number, within
@@ -285,6 +284,5 @@ def beam_search(
         beams = [beam for search in active for beam in search.live]
         lengths = [len(search.prompt) + beam.length - 1 for search in active for beam in search.live]
         cache.reorder([row[beam.parent] for beam in beams if beam.parent is not None], max(lengths))
-        last = torch.tensor([[beam.token] for beam in beams], device=model.device)
-        logits = model(last, cache, Slots.ragged(lengths, model.device))[:, -1]  # [R, V]
+        logits = model.step([beam.token for beam in beams], cache, lengths)  # [R, V]
         step += 1

@@ -13,7 +13,6 @@ from model.decoding.logprobs import Recorder
 from model.decoding.options import GenerationOptions
 from model.decoding.prompts import prefill
 from model.decoding.writer import Generation, OnText, Writer
-from model.kv_cache import Slots
 from model.llama import Llama
 from model.tokenizer import Tokenizer
 
@@ -82,9 +81,8 @@ def decode(
             active.pop()
         if not active:
             return
-        last = torch.tensor([[writer.generation.ids[-1]] for writer in active], device=model.device)
-        slots = Slots.ragged([writer.length - 1 for writer in active], model.device)
-        logits = model(last, cache, slots)[:, -1]  # [B, V]
+        last, lengths = [writer.generation.ids[-1] for writer in active], [writer.length - 1 for writer in active]
+        logits = model.step(last, cache, lengths)  # [B, V]
         position += 1
 
 

@@ -10,7 +10,6 @@ import torch
 
 from model.decoding.options import eos_ids_of
 from model.decoding.prompts import Prompt, encode_prompt, prefill
-from model.kv_cache import Slots
 from model.llama import Llama
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams, Trace, trace
@@ -111,8 +110,7 @@ def trace_decoding(
         steps.append(step)
         if step.token in eos_ids or position == max_new_tokens - 1:
             break
-        last = torch.tensor([[step.token]], device=model.device)
-        logits = model(last, cache, Slots.ragged([len(ids) + position], model.device))[:, -1]
+        logits = model.step([step.token], cache, [len(ids) + position])
     text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
     return DecodingTrace(text, ids, prompt_logprobs(model, ids), steps, steps[-1].token in eos_ids, tokenizer)
 

@@ -5,6 +5,7 @@ Oracles: llama.py with the operations of model/reference/; the same tokens alone
 
 import copy
 import itertools
+import json
 import pickle
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaForCausalLM
 
-from model import Llama, Tokenizer, block_cache, generate
+from model import Llama, Tokenizer, block_cache, exact, generate, packed
+from model.cli import main
 from model.config import LlamaConfig
 from model.kv_cache import Slots
+from model.loading import weights
 from model.loading.weights import stored_tensors
 from tests.conftest import examples
 from tests.model.exactness import CONFIGS, bits, isa, isas, needs_native, reference_operations
@@ -339,3 +342,33 @@ def test_why_not(llama_folder, options, reason):
     if "computes" not in reason:
         with pytest.raises(ValueError, match=reason):
             model.pack()
+
+
+def test_without_the_extension(llama_folder, monkeypatch, capsys):
+    """torch runs the model, and says what that means."""
+    reason = "model._native is not built"
+    for module in (packed, exact, weights):
+        monkeypatch.setattr(module, "MISSING", reason)
+    folder = llama_folder(dtype=torch.bfloat16)
+    with pytest.warns(RuntimeWarning, match="not built; torch runs the model, so a text may depend on its batch"):
+        model = Llama.from_pretrained(folder)
+    ids = torch.randint(0, 97, (2, 9))
+    assert model.dtype == torch.float32 and model.why_not_exact == reason
+    theirs = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.testing.assert_close(model(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+    assert main(["info", str(folder)]) == 0
+    assert f"no: {reason}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options, answer",
+    [
+        ([], "yes"),
+        (["--dtype", "bfloat16"], "no: it computes in bfloat16"),
+        (["--dtype", "auto", "--weights", "float16"], "yes"),
+        (["--quantize", "nf4"], "no: bitsandbytes computes its products in nf4"),
+    ],
+)
+def test_what_info_says(capsys, options, answer):
+    assert main(["info", "--json", *options]) == 0
+    assert json.loads(capsys.readouterr().out)["model"]["exact"] == answer
