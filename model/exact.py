@@ -32,8 +32,8 @@ def why_not(model: Llama) -> str:
         return MISSING
     if any(is_quantized(module) for module in model.modules()):
         return "bitsandbytes computes its products"
-    if model.device.type == "cuda":
-        return "torch computes on a GPU"
+    if model.device.type != "cpu":
+        return f"its weights are on {model.device}"
     return why_not_shape(model.config)
 
 
@@ -67,7 +67,13 @@ def rotary(config: LlamaConfig) -> np.ndarray:
 
 
 def pack(model: Llama) -> None:
-    """Replace every linear layer by a packed one, one at a time, and the tied embedding by that of lm_head."""
+    """Replace every linear layer by a packed one, one at a time, and the tied embedding by that of lm_head.
+
+    Norms and biases become float32, as when they are loaded; no weight has a gradient any more.
+    """
+    for parameter in model.requires_grad_(False).parameters():
+        if parameter.ndim == 1:
+            parameter.data = parameter.data.float()
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
             model.set_submodule(name, PackedLinear(module))

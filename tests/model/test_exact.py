@@ -306,6 +306,15 @@ def test_stays_packed(llama_folder):
         model.layers.half()
 
 
+def test_packs_16_bit_weights(llama_folder):
+    """A model that computed in 16 bits computes in float32 once it is packed, with the weights that it had."""
+    folder = llama_folder(dtype=torch.bfloat16, attention_bias=True)
+    ids = torch.randint(0, 97, (1, 9))
+    packed_later = Llama.from_pretrained(folder, dtype=torch.bfloat16).pack()
+    assert packed_later.dtype == torch.float32 and packed_later.lm_head.panels.dtype == torch.bfloat16
+    assert (bits(packed_later(ids)) == bits(Llama.from_pretrained(folder)(ids))).all()
+
+
 def test_trains_after_unpacking(llama_folder):
     model = Llama.from_pretrained(llama_folder(tie_word_embeddings=True)).unpack().train().requires_grad_()
     with torch.enable_grad():
