@@ -167,6 +167,8 @@ class OneStep {
   std::optional<dlpack::Tensor> shown(py::handle object) const {
     dlpack::Tensor x;
     if (!is(object, tensor_)) return {};
+    // What the view does not show: that the values are to be negated.
+    if (steal(PyObject_CallOneArg(is_negated_.ptr(), object.ptr())).ptr() != Py_False) return {};
     if (exchange_->view(object.ptr(), &x) == 0) return x;
     PyErr_Clear();
     return {};
@@ -176,11 +178,9 @@ class OneStep {
     const std::optional<dlpack::Tensor> x = shown(logits);
     const std::optional<Plane> plane = x ? plane_of(*x) : std::nullopt;
     const std::optional<alea::Type> type = x ? type_of(*x) : std::nullopt;
-    if (!plane || !type || plane->width > size_t{1} << 20) return {};
-    // What the view does not show: that the values are to be negated, or that something intercepts torch's operators.
-    const py::object is_negated = steal(PyObject_CallOneArg(is_negated_.ptr(), logits.ptr()));
-    const py::object modes = steal(PyObject_CallNoArgs(modes_.ptr()));
-    if (is_negated.ptr() != Py_False || PyLong_AsLong(modes.ptr()) != 0) return {};
+    if (!plane || !type || plane->width > size_t{1} << 20 || plane->size > size_t{1} << 31) return {};
+    // Nor that something intercepts torch's operators.
+    if (PyLong_AsLong(steal(PyObject_CallNoArgs(modes_.ptr())).ptr()) != 0) return {};
     return Rows{*plane, *type, {}, {}};
   }
 
@@ -277,7 +277,7 @@ inline PyMethodDef method = {"sample", reinterpret_cast<PyCFunction>(reinterpret
 inline py::object make(py::type output, py::type params, py::type packed) {
   const auto torch = py::module_::import("torch");
   const dlpack::Exchange* const exchange = exchange_of(torch.attr("Tensor"));
-  if (!exchange) return py::none();
+  if (!exchange || !py::hasattr(torch.attr("_C"), "_len_torch_dispatch_stack")) return py::none();
   auto* const state = new OneStep(exchange, torch, std::move(output), std::move(params), std::move(packed));
   const py::capsule self(state, [](void* memory) { delete static_cast<OneStep*>(memory); });
   return steal(PyCFunction_New(&method, self.ptr()));

@@ -61,45 +61,65 @@ class Blocks:
 class BlockCache:
     """Keys and values of `batch` sequences, up to `length` positions each; the interface of `KVCache`.
 
-    Row r of `table` lists the blocks of sequence r: entry j holds its positions 16 j .. 16 j + 15.
+    Row r of `table` lists the blocks of sequence r: entry j holds its positions 16 j .. 16 j + 15. `lengths` counts the
+    positions that each row has written. `owned` names an entry of each row whose block no other row has, or NONE.
     """
 
     def __init__(self, blocks: Blocks, batch: int, length: int) -> None:
-        self.set(blocks, np.full((batch, -(-length // SLOTS)), NONE, np.int32))
+        self.set(blocks, np.full((batch, -(-length // SLOTS)), NONE, np.int32), np.zeros(batch, np.int64))
 
-    def set(self, blocks: Blocks, table: np.ndarray) -> None:
-        self.blocks, self.table = blocks, table
-        self.owned = np.full(len(table), NONE)  # an entry of each row whose block no other row has, the last written
+    def set(self, blocks: Blocks, table: np.ndarray, lengths: np.ndarray) -> None:
+        self.blocks, self.table, self.lengths = blocks, table, lengths
+        self.owned = np.full(len(table), NONE)
 
     def __del__(self) -> None:
-        if not sys.is_finalizing():  # NumPy is half gone then
+        if "table" in self.__dict__ and not sys.is_finalizing():  # NumPy is half gone then
             self.blocks.release(self.table)
 
-    def own(self, rows: np.ndarray, positions: np.ndarray) -> None:
-        """Give each row blocks of its own for the positions that it is about to write, int64 [N] each."""
-        entries = positions // SLOTS
-        if (self.owned[rows] == entries).all():
-            return  # as at most steps of a decode
-        if entries.max() >= self.table.shape[1]:
-            raise ValueError(f"positions must be below {self.table.shape[1] * SLOTS}, got {positions.max()}")
-        for row, entry, position in zip(rows.tolist(), entries.tolist(), positions.tolist(), strict=True):
-            if self.owned[row] != entry:
-                self.own_entry(row, entry, is_new=position % SLOTS == 0)
+    def __copy__(self) -> BlockCache:
+        return self.select(list(range(len(self.table))))
 
-    def own_entry(self, row: int, entry: int, is_new: bool) -> None:
-        """is_new: whether nothing that the row reads is in the block."""
+    def prepare(self, rows: np.ndarray, positions: np.ndarray) -> None:
+        """Give each row blocks of its own for the positions that it is about to write, int64 [N] each.
+
+        Raises: ValueError unless each row's positions ascend, one after the other, from at most its length.
+        """
+        entries = positions // SLOTS
+        goes_on = (self.owned[rows] == entries) & (self.lengths[rows] == positions)
+        if goes_on.all() and (rows[:-1] < rows[1:]).all():
+            return  # one more token of some rows, as at most steps of a decode
+        pairs = list(zip(rows.tolist(), positions.tolist(), strict=True))
+        self.check(pairs)
+        for row, entry in dict.fromkeys((row, position // SLOTS) for row, position in pairs):
+            self.own(row, entry)
+
+    def check(self, pairs: list[tuple[int, int]]) -> None:
+        begun: dict[int, int] = {}
+        for row, position in pairs:
+            if position >= self.table.shape[1] * SLOTS:
+                raise ValueError(f"positions must be below {self.table.shape[1] * SLOTS}, got {position}")
+            most = begun.get(row, int(self.lengths[row]))
+            if not (position == most or (row not in begun and 0 <= position < most)):
+                raise ValueError(f"positions of a row must follow each other: row {row} has {most}, got {position}")
+            begun[row] = position + 1
+
+    def own(self, row: int, entry: int) -> None:
+        """A block that is shared is copied: the row may still read what it does not write."""
         block = int(self.table[row, entry])
         if block == NONE:
             self.table[row, entry] = self.blocks.take()
         elif self.blocks.users[block] > 1:
-            self.table[row, entry] = self.blocks.take() if is_new else self.blocks.copy(block)
+            self.table[row, entry] = self.blocks.copy(block)
             self.blocks.users[block] -= 1
         self.owned[row] = entry
+
+    def wrote(self, rows: np.ndarray, positions: np.ndarray) -> None:
+        self.lengths[rows] = np.maximum(self.lengths[rows], positions + 1)  # a row's last position is its greatest
 
     def select(self, rows: list[int]) -> BlockCache:
         """A new cache whose row i continues row rows[i] of this one; it copies no block."""
         chosen = object.__new__(BlockCache)
-        chosen.set(self.blocks, self.table[rows])
+        chosen.set(self.blocks, self.table[rows], self.lengths[rows])
         self.blocks.share(chosen.table)
         self.owned[:] = NONE
         return chosen
@@ -110,10 +130,10 @@ class BlockCache:
 
     def drop(self, row: int) -> None:
         """Remove a row; the last one takes its place. The order of rows does not affect any result."""
-        self.blocks.release(self.table[row])
-        for rows in (self.table, self.owned):
-            rows[row] = rows[-1]
-        self.table, self.owned = np.ascontiguousarray(self.table[:-1]), self.owned[:-1]
+        rows = list(range(len(self.table) - 1))
+        if row < len(rows):
+            rows[row] = len(rows)
+        self.reorder(rows, 0)
 
     def reorder(self, rows: list[int], used: int) -> None:
         """Row i becomes the former row rows[i]: each beam continues its parent's row.
@@ -121,6 +141,6 @@ class BlockCache:
         len(rows) rows remain; a row may occur several times or not at all.
         """
         former = self.table
-        self.set(self.blocks, former[rows])
+        self.set(self.blocks, former[rows], self.lengths[rows])
         self.blocks.share(self.table)
         self.blocks.release(former)

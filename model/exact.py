@@ -32,8 +32,11 @@ def why_not(model: Llama) -> str:
         return MISSING
     if any(is_quantized(module) for module in model.modules()):
         return "bitsandbytes computes its products"
-    if model.device.type == "cuda":
-        return "torch computes on a GPU"
+    if model.device.type != "cpu":
+        return f"its weights are on {model.device}"
+    for parameter in model.parameters():
+        if parameter.dtype not in TYPES:
+            return f"a weight is of {parameter.dtype}"
     return why_not_shape(model.config)
 
 
@@ -67,7 +70,13 @@ def rotary(config: LlamaConfig) -> np.ndarray:
 
 
 def pack(model: Llama) -> None:
-    """Replace every linear layer by a packed one, one at a time, and the tied embedding by that of lm_head."""
+    """Replace every linear layer by a packed one, one at a time, and the tied embedding by that of lm_head.
+
+    Norms and biases become float32, as when they are loaded; no weight has a gradient any more.
+    """
+    for parameter in model.requires_grad_(False).parameters():
+        if parameter.ndim == 1:
+            parameter.data = parameter.data.float()
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.Linear):
             model.set_submodule(name, PackedLinear(module))
@@ -99,6 +108,7 @@ class ExactPass:
 
     def __init__(self, model: Llama) -> None:
         config = model.config
+        self.vocabulary, self.size = config.vocab_size, config.hidden_size
         tied = cast(PackedLinear, model.lm_head).native if config.tie_word_embeddings else None
         rows, kind = np.zeros(0, np.float32), "float32"
         if tied is None:
@@ -135,8 +145,12 @@ class ExactPass:
             raise TypeError("cache must come from new_cache() since the weights were packed, got one from before")
         batch, count = ids.shape
         cache = self.new_cache(batch, slots.end) if cache is None else cache
+        if batch > len(cache.table):
+            raise ValueError(f"ids must have at most {len(cache.table)} rows, as the cache, got {batch}")
+        if ids.numel() == 0:
+            return torch.zeros(batch, count, self.size)
         rows = np.arange(batch).repeat(count)
-        tokens, positions = (x.contiguous().view(-1).numpy() for x in (ids, slots.positions))
+        tokens, positions = (x.to(torch.int64).contiguous().view(-1).numpy() for x in (ids, slots.positions))
         if slots.lengths is None:
             return torch.from_numpy(self.read(tokens, rows, positions, cache)).view(batch, count, -1)
         real = np.nonzero(positions < np.repeat(slots.lengths, count))[0]
@@ -151,8 +165,10 @@ class ExactPass:
 
     def read(self, tokens: np.ndarray, rows: np.ndarray, positions: np.ndarray, cache: BlockCache) -> np.ndarray:
         """Tokens [N] of some rows at some positions -> the stream after the last norm [N, E]."""
-        cache.own(rows, positions)
-        blocks = cache.blocks
-        return self.native.forward(
-            tokens, rows, positions, cache.table, blocks.slabs, blocks.shift, torch.get_num_threads()
-        )
+        if tokens.min() < 0 or tokens.max() >= self.vocabulary:
+            raise ValueError(f"ids must be in 0 .. {self.vocabulary - 1}, got {tokens.min()} .. {tokens.max()}")
+        cache.prepare(rows, positions)
+        blocks, threads = cache.blocks, torch.get_num_threads()
+        found = self.native.forward(tokens, rows, positions, cache.table, blocks.slabs, blocks.shift, threads)
+        cache.wrote(rows, positions)
+        return found

@@ -158,7 +158,8 @@ class Llama(nn.Module):
 
     With packed weights, `model.exact` computes all of it in C++, and the logits at a position depend on the tokens up
     to it and on nothing else. Otherwise torch runs the modules below (and calls hooks on them), and `why_not_exact`
-    gives the reason; it is "" with packed weights.
+    gives the reason; it is "" with packed weights. Those are frozen: unpack() before you change a weight or a module,
+    and pack() after it.
 
     >>> model = Llama(LlamaConfig(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
     ...                           num_attention_heads=2, num_key_value_heads=1, head_dim=2))

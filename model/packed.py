@@ -62,8 +62,8 @@ class PackedLinear(nn.Module):
         return made
 
     def forward(self, x: Tensor) -> Tensor:  # [..., inputs] -> float32 [..., outputs]
-        rows = x.reshape(-1, self.in_features)
-        return torch.from_numpy(self.native(rows.numpy(), torch.get_num_threads())).view(*x.shape[:-1], -1)
+        rows = x.detach().reshape(-1, x.shape[-1]).numpy()
+        return torch.from_numpy(self.native(rows, torch.get_num_threads())).view(*x.shape[:-1], self.out_features)
 
     def dense(self) -> nn.Linear:
         """The layer as torch's, in float32, which holds every 16-bit number exactly."""
@@ -81,11 +81,37 @@ class PackedLinear(nn.Module):
         if self.bias is not None:
             destination[prefix + "bias"] = self.bias if keep_vars else self.bias.detach()
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        weight = state.pop(prefix + "weight", None)
-        if weight is not None:
-            state[prefix + "panels"] = packed(weight.to(self.panels.dtype))
-        super()._load_from_state_dict(state, prefix, *arguments)
+    def _load_from_state_dict(
+        self,
+        state: dict[str, Any],
+        prefix: str,
+        metadata: Any,
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
+        """Always copies, also where assign=True asks for less: C++ points into this memory."""
+        wanted = {prefix + "weight": torch.Size((self.out_features, self.in_features))}
+        if self.bias is not None:
+            wanted[prefix + "bias"] = self.bias.shape
+        for name, shape in wanted.items():
+            if name not in state:
+                missing.extend([name] * strict)
+            elif state[name].shape != shape:
+                errors.append(
+                    f"size mismatch for {name}: {tuple(state[name].shape)}, where the model has {tuple(shape)}"
+                )
+            else:
+                self.take(name.rpartition(".")[2], state[name].detach().cpu())
+        unexpected.extend(name for name in state if strict and is_within(name, prefix) and name not in wanted)
+
+    def take(self, name: str, value: Tensor) -> None:
+        """New values of "weight" or "bias"."""
+        target = self.panels if name == "weight" else self.bias
+        new = packed(value.to(self.panels.dtype)) if name == "weight" else value
+        with torch.no_grad():
+            target.copy_(new)
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> PackedLinear:
         """float() changes nothing, as the products are float32 already."""
@@ -102,6 +128,10 @@ def packed(weight: Tensor) -> Tensor:
     return panels
 
 
+def is_within(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and "." not in name[len(prefix) :]
+
+
 class TiedEmbedding(nn.Module):
     """The embedding of a model whose last layer has the same weights: rows of that layer's panels."""
 
@@ -111,10 +141,21 @@ class TiedEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
+        """A copy [V, E]."""
         return self.__dict__["head"].weight
+
+    def forward(self, ids: Tensor) -> Tensor:  # [...] -> float32 [..., E]
+        return self.weight.float()[ids]
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         destination[prefix + "weight"] = self.weight
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        state.pop(prefix + "weight", None)  # lm_head.weight says the same
+        """lm_head.weight says the same, where it is there."""
+        weight, head = state.pop(prefix + "weight", None), self.__dict__["head"]
+        if (
+            weight is not None
+            and "lm_head.weight" not in state
+            and weight.shape == (head.out_features, head.in_features)
+        ):
+            head.take("weight", weight.detach().cpu())

@@ -139,7 +139,7 @@ def rows_of(logits: Any) -> Array:
         if logits.dtype not in FLOATS:
             raise TypeError(f"logits must be float32, float16 or bfloat16, got {logits.dtype}")
         if not holds_data(logits):
-            raise TypeError(f"logits must be a dense tensor that holds data, got {logits!r}")
+            raise TypeError(f"logits must be a dense tensor that holds data, got {described(logits)}")
         logits = logits.detach() if logits.requires_grad else logits
     elif isinstance(logits, np.ndarray):
         refuse_masked("logits", logits)
@@ -163,6 +163,11 @@ def holds_data(tensor: torch.Tensor) -> bool:
         return tensor.data_ptr() != 0 or (tensor.numel() == 0 and not tensor.is_meta)
     except RuntimeError:
         return False
+
+
+def described(tensor: torch.Tensor) -> str:
+    """In words; repr() would read the data."""
+    return f"a {type(tensor).__name__} of {tensor.dtype}, {tuple(tensor.shape)}, on {tensor.device}"
 
 
 def packed_for(params: Params, size: int, vocabulary: int) -> PackedParams:
@@ -272,6 +277,8 @@ def on_device(value: Array, device: torch.device) -> torch.Tensor:
 def to_numpy(name: str, value: Any, form: str = "an array") -> NDArray[Any]:
     """The value as an array on the host. Raises: TypeError that names the argument and its form."""
     refuse_masked(name, value)
+    if isinstance(value, torch.Tensor) and not holds_data(value):
+        raise TypeError(f"{name} must be {form}, as a dense tensor that holds data, got {described(value)}")
     try:
         return value.detach().resolve_neg().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):

@@ -34,6 +34,9 @@ alea::Type type_of(const py::array& numbers, const std::string& name) {
   return is_wide ? alea::kFloat32 : name == "float16" ? alea::kFloat16 : alea::kBfloat16;
 }
 
+// Far below where a product of sizes would overflow.
+void check_size(size_t size) { require(1 <= size && size < size_t{1} << 31, "sizes must be in 1 .. 2^31 - 1"); }
+
 const float* pointer(const Floats& numbers, size_t size, const std::string& name) {
   require(static_cast<size_t>(numbers.size()) == size, name + " must hold " + std::to_string(size) + " numbers");
   return numbers.data();
@@ -50,10 +53,15 @@ struct Linear {
     matrix.type = type_of(panels, type);
     matrix.outputs = outputs;
     matrix.inputs = inputs;
-    require(outputs >= 1 && inputs >= 1, "a matrix must have a row and a column");
+    check_size(outputs);
+    check_size(inputs);
     require(static_cast<size_t>(panels.size()) == alea::panel_size(outputs, inputs), "panels must fit the matrix");
     matrix.panels = panels.data();
-    if (!bias.is_none()) matrix.bias = pointer(py::cast<Floats>(bias), outputs, "bias");
+    if (!bias.is_none()) {
+      const auto converted = py::cast<Floats>(bias);
+      matrix.bias = pointer(converted, outputs, "bias");
+      bias = converted;
+    }
   }
 
   Floats call(const Floats& x, size_t threads) const {
@@ -101,6 +109,7 @@ class Llama {
   Llama(size_t heads, size_t shared_heads, size_t head_size, size_t inner, float eps, Floats frequencies,
         py::array rows, const std::string& type, size_t vocabulary, const Linear* tied, Floats norm)
       : rows_(std::move(rows)), norm_(std::move(norm)), vocabulary_(vocabulary) {
+    for (const size_t size : {heads, shared_heads, head_size, inner, vocabulary}) check_size(size);
     a_.size = static_cast<size_t>(norm_.size());
     a_.heads = heads;
     a_.shared_heads = shared_heads;
@@ -111,7 +120,7 @@ class Llama {
     require(static_cast<size_t>(frequencies.size()) == head_size / 2, "frequencies must be half a head");
     a_.frequencies.assign(frequencies.data(), frequencies.data() + frequencies.size());
     for (const float frequency : a_.frequencies)
-      require(frequency >= 0 && frequency <= 2, "frequencies must be in 0 .. 2");
+      require(frequency >= 0 && frequency <= 1, "frequencies must be in 0 .. 1");
     a_.is_tied = tied != nullptr;
     if (tied) {
       a_.embedding = tied->matrix;
@@ -147,12 +156,13 @@ class Llama {
     const py::ssize_t count = ids.size();
     require(sequences.size() == count && positions.size() == count, "ids, sequences and positions must agree");
     require(table.ndim() == 2, "table must have two dimensions");
-    alea::Cache cache{{}, shift, table.data(), static_cast<size_t>(table.shape(1))};
-    const size_t blocks = slabs.size() << shift;
+    require(shift < 32, "shift must be below 32");
     for (const Floats& slab : slabs) {
-      require(static_cast<size_t>(slab.size()) == block_size() << shift, "a slab must hold 2^shift blocks");
-      cache.slabs.push_back(const_cast<float*>(slab.data()));
+      require(slab.writeable() && static_cast<size_t>(slab.size()) == block_size() << shift,
+              "a slab must hold 2^shift blocks");
     }
+    // The blocks are looked up here, while no other thread of Python can change the table.
+    alea::Cache cache{std::vector<float*>(static_cast<size_t>(table.size())), static_cast<size_t>(table.shape(1))};
     std::vector<alea::Token> tokens(static_cast<size_t>(count));
     for (py::ssize_t i = 0; i < count; ++i) {
       const int64_t id = ids.data()[i], sequence = sequences.data()[i], position = positions.data()[i];
@@ -164,18 +174,28 @@ class Llama {
       tokens[static_cast<size_t>(i)] = {id, static_cast<size_t>(sequence), static_cast<size_t>(position)};
       if (i + 1 < count && sequences.data()[i + 1] == sequence && positions.data()[i + 1] > position) continue;
       for (int64_t b = 0; b <= position / static_cast<int64_t>(alea::kSlots); ++b) {
-        const int32_t block = table.data()[sequence * table.shape(1) + b];
-        require(0 <= block && static_cast<size_t>(block) < blocks, "blocks must be in the slabs");
+        const auto entry = static_cast<size_t>(sequence * table.shape(1) + b);
+        cache.blocks[entry] = block(table.data()[entry], slabs, shift);
       }
     }
     Floats out({count, static_cast<py::ssize_t>(a_.size)});
     float* const to = out.mutable_data();
     const py::gil_scoped_release release;
-    alea::forward(a_, cache, tokens.data(), tokens.size(), to, threads);
+    alea::forward(a_, cache, tokens.data(), tokens.size(), to, threads, [] {
+      const py::gil_scoped_acquire python;
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();  // Ctrl-C
+    });
     return out;
   }
 
  private:
+  float* block(int32_t number, const std::vector<Floats>& slabs, size_t shift) const {
+    const auto i = static_cast<size_t>(number);
+    require(0 <= number && i >> shift < slabs.size(), "blocks must be in the slabs");
+    const size_t place = i & ((size_t{1} << shift) - 1);
+    return const_cast<float*>(slabs[i >> shift].data()) + place * block_size();
+  }
+
   alea::Llama a_;
   std::vector<py::object> kept_;  // the memory that a_ points into
   py::array rows_;
@@ -208,7 +228,11 @@ PYBIND11_MODULE(_native, module) {
       .def_property_readonly("block_size", &Llama::block_size)
       .def("forward", &Llama::forward, py::arg().noconvert(), py::arg().noconvert(), py::arg().noconvert(),
            py::arg().noconvert(), py::arg().noconvert(), py::arg(), py::arg());
-  module.def("panel_size", &alea::panel_size);
+  module.def("panel_size", [](size_t outputs, size_t inputs) {
+    check_size(outputs);
+    check_size(inputs);
+    return alea::panel_size(outputs, inputs);
+  });
   module.def("pack", &pack);
   module.def("angles", &angles);
   module.def("available_isas", &alea::available_operations);

@@ -111,12 +111,13 @@ class Pass {
     work.resize(llama, count);
   }
 
-  void run(float* out) {
+  void run(float* out, const std::function<void()>& pause) {
     for (size_t i = 0; i < count_; ++i) {
       embed(i);
       angles(i);
     }
     for (size_t l = 0; l < a_.layers.size(); ++l) {
+      if (count_ > kQueries) pause();
       attention(a_.layers[l], l);
       mlp(a_.layers[l]);
     }
@@ -189,14 +190,13 @@ class Pass {
 
   // Where a head of a layer begins in a block.
   size_t head_offset(size_t layer, size_t head) const {
-    return (layer * a_.shared_heads + head) * a_.block_size() / (a_.layers.size() * a_.shared_heads);
+    return (layer * a_.shared_heads + head) * a_.head_block_size();
   }
 
   // Writes a token's key and value of one head into the cache.
   void remember(size_t i, size_t layer, size_t head) {
     const size_t position = tokens_[i].position, slot = position % kSlots, stride = round_up(a_.head_size, 16);
-    float* const keys =
-        cache_.block(tokens_[i].sequence, position / kSlots, a_.block_size()) + head_offset(layer, head);
+    float* const keys = cache_.block(tokens_[i].sequence, position / kSlots) + head_offset(layer, head);
     float* const value = keys + a_.head_size * kSlots + slot * stride;
     const float* const key = work_.qkv.row(i) + (a_.heads + head) * a_.head_size;
     for (size_t d = 0; d < a_.head_size; ++d) keys[d * kSlots + slot] = key[d];
@@ -214,10 +214,10 @@ class Pass {
     query.resize(rows * size);
     result.resize(rows * stride);
     last.resize(rows);
-    scores.resize(std::min(rows, size_t{8}) * (position + kSlots));
+    scores.resize(std::min(rows, kMostTileRows) * (position + kSlots));
     blocks.resize(position / kSlots + 1);
     for (size_t b = 0; b < blocks.size(); ++b) {
-      blocks[b] = cache_.block(tokens_[run.begin].sequence, b, a_.block_size()) + head_offset(layer, head);
+      blocks[b] = cache_.block(tokens_[run.begin].sequence, b) + head_offset(layer, head);
     }
     for (size_t m = 0; m < rows; ++m) {
       const size_t i = run.begin + m / group;
@@ -243,16 +243,17 @@ class Pass {
 
 }  // namespace
 
-size_t Llama::block_size() const {
-  return layers.size() * shared_heads * kSlots * (head_size + round_up(head_size, 16));
-}
+size_t Llama::head_block_size() const { return kSlots * (head_size + round_up(head_size, 16)); }
 
-void forward(const Llama& llama, const Cache& cache, const Token* tokens, size_t count, float* out, size_t threads) {
+size_t Llama::block_size() const { return layers.size() * shared_heads * head_block_size(); }
+
+void forward(const Llama& llama, const Cache& cache, const Token* tokens, size_t count, float* out, size_t threads,
+             const std::function<void()>& pause) {
   thread_local Workspace work;  // kept from call to call
   const DefaultRounding rounding;
   for (size_t begin = 0; begin < count; begin += kChunk) {
     const size_t size = std::min(kChunk, count - begin);
-    Pass(llama, cache, tokens + begin, size, work, threads).run(out + begin * llama.size);
+    Pass(llama, cache, tokens + begin, size, work, threads).run(out + begin * llama.size, pause);
   }
 }
 
@@ -260,9 +261,14 @@ void linear(const Matrix& w, const float* x, size_t rows, float* y, size_t threa
   const DefaultRounding rounding;
   if (w.outputs % kPanel == 0) return product(w, x, w.inputs, rows, y, w.outputs, threads);
   thread_local Rows padded;  // a panel is written as a whole
-  padded.resize(rows, w.outputs);
-  product(w, x, w.inputs, rows, padded.begin, padded.stride, threads);
-  for (size_t m = 0; m < rows; ++m) std::memcpy(y + m * w.outputs, padded.row(m), w.outputs * sizeof(float));
+  for (size_t begin = 0; begin < rows; begin += kChunk) {
+    const size_t count = std::min(kChunk, rows - begin);
+    padded.resize(count, w.outputs);
+    product(w, x + begin * w.inputs, w.inputs, count, padded.begin, padded.stride, threads);
+    for (size_t m = 0; m < count; ++m) {
+      std::memcpy(y + (begin + m) * w.outputs, padded.row(m), w.outputs * sizeof(float));
+    }
+  }
 }
 
 std::vector<std::string> available_operations() { return isas.names(); }

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -26,20 +27,16 @@ struct Llama {
   std::vector<Layer> layers;
   const float* norm;  // [E]
 
-  size_t block_size() const;  // numbers that all layers' heads keep in a block of the cache
+  size_t head_block_size() const;  // numbers that one head of one layer keeps in a block of the cache
+  size_t block_size() const;       // and all heads of all layers
 };
 
-// Where the sequences' keys and values lie: blocks of 16 positions, in slabs of 2^shift blocks.
+// Where the sequences' keys and values lie: blocks of 16 positions.
 struct Cache {
-  std::vector<float*> slabs;
-  size_t shift;
-  const int32_t* table;  // [sequences][width], the blocks of each sequence in order
+  std::vector<float*> blocks;  // [sequences][width], those of each sequence in order; null where it has none
   size_t width;
 
-  float* block(size_t sequence, size_t number, size_t block_size) const {
-    const auto i = static_cast<size_t>(table[sequence * width + number]);
-    return slabs[i >> shift] + (i & ((size_t{1} << shift) - 1)) * block_size;
-  }
+  float* block(size_t sequence, size_t number) const { return blocks[sequence * width + number]; }
 };
 
 struct Token {
@@ -48,8 +45,9 @@ struct Token {
 };
 
 // Writes keys and values of the tokens into the cache, and the stream after the last norm, [count][E]. A sequence's
-// tokens stand in the order of their positions.
-void forward(const Llama& llama, const Cache& cache, const Token* tokens, size_t count, float* out, size_t threads);
+// tokens stand in the order of their positions. pause() is called now and then, and may throw to end the pass.
+void forward(const Llama& llama, const Cache& cache, const Token* tokens, size_t count, float* out, size_t threads,
+             const std::function<void()>& pause);
 
 // y [rows][outputs] = x w + bias
 void linear(const Matrix& w, const float* x, size_t rows, float* y, size_t threads);

@@ -11,6 +11,7 @@ namespace alea {
 namespace ALEA_NAMESPACE(ALEA_ISA) {
 namespace {
 
+static_assert(ALEA_TILE_ROWS <= kMostTileRows);
 constexpr size_t kTileRows = ALEA_TILE_ROWS;                 // rows of a tile, so that its sums stay in registers
 constexpr size_t kTileOutputs = ALEA_TILE_VECTORS * kLanes;  // outputs of a tile of several rows
 constexpr size_t kAhead = 4096;                              // bytes that weights are asked for before their turn

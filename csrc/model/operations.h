@@ -8,6 +8,7 @@
 
 namespace alea {
 
+constexpr size_t kMostTileRows = 8;     // rows that are computed together, at most
 constexpr size_t kBlockOfInputs = 128;  // inputs of one chain of fused operations
 constexpr size_t kSlots = 16;           // positions in a block of the cache
 
@@ -33,7 +34,8 @@ struct Operations {
   // y = silu(gate) up
   void (*swiglu)(const float* gate, const float* up, size_t size, float* y);
   // The values of a head, weighted by softmax(q k / sqrt(D)) over slots 0 .. last[m] of each row of q [rows][D], rows
-  // in ascending order of `last`. work: room for rows (last[rows - 1] + 16) numbers.
+  // in ascending order of `last`. work: room for
+  // last[rows - 1] + 16 numbers a row, of at most kMostTileRows.
   void (*attend)(const Head& head, const float* q, const size_t* last, size_t rows, float* y, float* work);
 };
 

@@ -86,25 +86,22 @@ void round_of_passes() {
                         matrix(memory, 2 * a.inner, a.size, has_bias), matrix(memory, a.size, a.inner, has_bias),
                         memory.floats(a.size), memory.floats(a.size)});
   }
-  const size_t sequences = between(1, 3), blocks = 4, shift = rng() % 2;
-  auto* const table = memory.take<int32_t>(sequences * blocks);
-  alea::Cache cache{{}, shift, table, blocks};
-  for (size_t i = 0; i < sequences * blocks; ++i) table[i] = static_cast<int32_t>(i);
-  for (size_t i = 0; i <= sequences * blocks >> shift; ++i) {
-    const size_t numbers = a.block_size() << shift;
-    cache.slabs.push_back(memory.take<float>(numbers));
-    std::fill_n(cache.slabs.back(), numbers, std::numeric_limits<float>::quiet_NaN());
+  const size_t sequences = between(1, 3), width = 4;
+  alea::Cache cache{{}, width};
+  for (size_t i = 0; i < sequences * width; ++i) {
+    cache.blocks.push_back(memory.take<float>(a.block_size()));
+    std::fill_n(cache.blocks.back(), a.block_size(), std::numeric_limits<float>::quiet_NaN());
   }
   std::vector<alea::Token> tokens;
   for (size_t s = 0; s < sequences; ++s) {
-    const size_t length = between(1, blocks * alea::kSlots);
+    const size_t length = between(1, width * alea::kSlots);
     for (size_t p = 0; p < length; ++p) tokens.push_back({static_cast<int64_t>(rng() % vocabulary), s, p});
   }
   std::vector<std::vector<float>> found;
   for (const std::string& isa : alea::available_operations()) {
     alea::use_operations(isa);
     std::vector<float> hidden(tokens.size() * a.size), logits(tokens.size() * vocabulary);
-    alea::forward(a, cache, tokens.data(), tokens.size(), hidden.data(), 1 + rng() % 3);
+    alea::forward(a, cache, tokens.data(), tokens.size(), hidden.data(), 1 + rng() % 3, [] {});
     alea::linear(head, hidden.data(), tokens.size(), logits.data(), 1 + rng() % 3);
     for (const float x : logits) {
       if (!std::isfinite(x)) std::abort();

@@ -246,8 +246,66 @@ def test_positions_beyond_the_cache():
     cache = STORYTELLER.new_cache(1, 32)
     with pytest.raises(ValueError, match="positions must be below 32, got 32"):
         STORYTELLER(TOKENS[:1, :33], cache)
-    with pytest.raises(ValueError, match="ids must be in the vocabulary"):
+    with pytest.raises(ValueError, match=r"ids must be in 0 \.\. 4095, got 4096"):
         STORYTELLER(torch.tensor([[4096]]))
+
+
+@pytest.mark.parametrize("positions", [[2], [5], [4, 3], [3, 5], [3, 3], [-1]])
+def test_positions_follow_each_other(positions):
+    """Nothing reads what a row has not written."""
+    cache = STORYTELLER.new_cache(2, 32)
+    STORYTELLER(TOKENS[:2, :3], cache)
+    rows = np.ones(len(positions), int)
+    calls = lambda: STORYTELLER.exact_pass.read(TOKENS[0, : len(rows)].numpy(), rows, np.array(positions), cache)  # noqa: E731
+    if positions == [2]:  # again, with another token
+        assert calls().shape == (1, 256)
+    else:
+        with pytest.raises(ValueError, match="positions of a row must follow each other: row 1 has "):
+            calls()
+    assert cache.lengths.tolist() == [3, 3]
+
+
+def test_a_shared_block_is_copied_before_it_is_written():
+    """Also at its first slot, since the row goes on reading the others."""
+    cache = STORYTELLER.new_cache(1, 70)
+    STORYTELLER(TOKENS[:1, :40], cache)
+    other = cache.repeat(1)
+    STORYTELLER(TOKENS[:1, 16:17], cache, Slots.aligned(1, 16, 1, CPU))  # the same token again
+    for each in (cache, other, copy.copy(other)):
+        logits = STORYTELLER(TOKENS[:1, 40:41], each, Slots.aligned(1, 40, 1, CPU))[0]
+        assert (bits(logits) == alone(0, 41)[40:]).all()
+
+
+def test_a_refused_call_changes_nothing():
+    cache = STORYTELLER.new_cache(1, 70)
+    STORYTELLER(TOKENS[:1, :40], cache)
+    with pytest.raises(ValueError, match="ids must be in"):
+        STORYTELLER(torch.tensor([[5000]]), cache, Slots.aligned(1, 40, 1, CPU))
+    with pytest.raises(ValueError, match="ids must have at most 1 rows, as the cache, got 2"):
+        STORYTELLER(TOKENS[:2, 40:41], cache, Slots.aligned(2, 40, 1, CPU))
+    logits = STORYTELLER(TOKENS[:1, 40:41].int(), cache, Slots.aligned(1, 40, 1, CPU))[0]
+    assert (bits(logits) == alone(0, 41)[40:]).all()
+    assert STORYTELLER(torch.zeros(0, 3, dtype=torch.int64)).shape == (0, 3, 4096)
+    with pytest.raises(ValueError, match="x must have the matrix's inputs"):
+        STORYTELLER.logits(torch.zeros(2, 128))
+
+
+def test_state_dicts_that_do_not_fit(llama_folder):
+    model = Llama.from_pretrained(llama_folder())
+    ids = torch.randint(0, 97, (1, 9))
+    before, state = bits(model(ids)), model.state_dict()
+    name = "layers.0.mlp.down_proj.weight"
+    for wrong, message in (
+        ({name: state[name].T.contiguous()}, f"size mismatch for {name}"),
+        ({name + "s": state[name]}, "Unexpected key"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            model.load_state_dict(state | wrong)
+    with pytest.raises(RuntimeError, match=f"Missing key.*{name}"):
+        model.load_state_dict({key: value for key, value in state.items() if key != name})
+    assert (bits(model(ids)) == before).all()
+    model.load_state_dict({key: value * 2 for key, value in state.items()}, assign=True)
+    assert (bits(model(ids)) != before).any()
 
 
 def test_state_dict_copies_and_pickles(llama_folder):
@@ -274,7 +332,8 @@ def test_a_tied_model_through_its_state_dict(llama_folder):
     fresh = Llama(model.config)
     fresh.load_state_dict(model.state_dict())
     assert (bits(fresh.pack()(ids)) == before).all()
-    model.load_state_dict({name: value * 0 for name, value in model.state_dict().items()})
+    state = {name: value * 0 for name, value in model.state_dict().items()}
+    model.load_state_dict({"embed_tokens.weight": state["embed_tokens.weight"]}, strict=False)
     assert not model(ids).any()
 
 
@@ -304,6 +363,15 @@ def test_stays_packed(llama_folder):
     assert model.eval().float().cpu().to("cpu", torch.float32).requires_grad_(False).is_packed
     with pytest.raises(RuntimeError, match="unpack"):
         model.layers.half()
+
+
+def test_packs_16_bit_weights(llama_folder):
+    """A model that computed in 16 bits computes in float32 once it is packed, with the weights that it had."""
+    folder = llama_folder(dtype=torch.bfloat16, attention_bias=True)
+    ids = torch.randint(0, 97, (1, 9))
+    packed_later = Llama.from_pretrained(folder, dtype=torch.bfloat16).pack()
+    assert packed_later.dtype == torch.float32 and packed_later.lm_head.panels.dtype == torch.bfloat16
+    assert (bits(packed_later(ids)) == bits(Llama.from_pretrained(folder)(ids))).all()
 
 
 def test_trains_after_unpacking(llama_folder):

@@ -3,6 +3,9 @@
 Oracle: the address and undefined-behaviour sanitizers; and, for the binding, that it raises instead of crashing.
 """
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +64,29 @@ def test_the_binding_refuses_what_does_not_fit(data, logits):
         assert filtered.shape == logits.shape
     except (TypeError, ValueError):
         pass
+
+
+SHORT_OF_MEMORY = """
+import resource, torch
+from samplers import SamplingParams, sample
+
+torch.set_num_threads(4)
+rows, params = torch.randn(1, 1 << 20).half().expand(24, -1), SamplingParams(typical_p=0.9)
+sample(torch.randn(64, 8192), params, seed=1)  # makes the threads
+size = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize")) << 10
+resource.setrlimit(resource.RLIMIT_AS, (size + (30 << 20),) * 2)
+try:
+    sample(rows, params, seed=1)
+except MemoryError:
+    print("refused")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the size of the process")
+def test_memory_that_a_thread_does_not_get():
+    """The caller gets the error of any thread; the process lives on."""
+    require("native")
+    malloc = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "100000"}
+    command = [sys.executable, "-c", SHORT_OF_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | malloc, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "refused\n", "")

@@ -137,6 +137,7 @@ UNUSUAL_MASKS = {
     "a subclass": lambda: torch.ones(11, dtype=torch.bool).as_subclass(Mine),
     "meta": lambda: torch.ones(11, dtype=torch.bool, device="meta"),
     "int64": lambda: torch.ones(1, dtype=torch.int64),
+    "negated": lambda: torch._neg_view(torch.tensor([1], dtype=torch.int32)),
     "uint8": lambda: torch.ones(11, dtype=torch.uint8),
     "float": lambda: torch.ones(11),
     "one row for three": lambda: torch.ones(1, 11, dtype=torch.bool),

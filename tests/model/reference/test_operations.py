@@ -86,7 +86,7 @@ def test_scaled_frequencies():
 
 
 def test_close_to_float64():
-    """One chain of 5,632 products would be nine times as far away."""
+    """One chain of 5,632 products would be several times as far away."""
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 5632), (8, 5632)))
     assert np.abs(linear.linear(x, w) - x.astype(float) @ w.T.astype(float)).max() < 2e-4
