@@ -104,11 +104,13 @@ def unpack(model: Llama) -> None:
 
 
 class ExactPass:
-    """The C++ model over the packed weights of a Llama, which must not change meanwhile."""
+    """The C++ model over the packed weights of a Llama."""
 
     def __init__(self, model: Llama) -> None:
         config = model.config
         self.vocabulary, self.size = config.vocab_size, config.hidden_size
+        self.weights = list(model.parameters())
+        self.places = [weight.data_ptr() for weight in self.weights]
         tied = cast(PackedLinear, model.lm_head).native if config.tie_word_embeddings else None
         rows, kind = np.zeros(0, np.float32), "float32"
         if tied is None:
@@ -132,6 +134,11 @@ class ExactPass:
             products = (layer.self_attn.qkv_proj, layer.self_attn.o_proj, layer.mlp.gate_up_proj, layer.mlp.down_proj)
             norms = (layer.input_layernorm.weight, layer.post_attention_layernorm.weight)
             self.native.add_layer(*(product.native for product in products), *map(self.vector, norms))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the weights lie where they lay; one whose `data` was set lies elsewhere."""
+        return self.places == [weight.data_ptr() for weight in self.weights]
 
     def vector(self, weight: Tensor) -> np.ndarray:
         return weight.detach().float().contiguous().numpy()

@@ -158,7 +158,7 @@ class Llama(nn.Module):
 
     With packed weights, `model.exact` computes all of it in C++, and the logits at a position depend on the tokens up
     to it and on nothing else. Otherwise torch runs the modules below (and calls hooks on them), and `why_not_exact`
-    gives the reason; it is "" with packed weights. Those are frozen: unpack() before you change a weight or a module,
+    gives the reason; it is "" with packed weights. To replace a module or a Parameter, unpack() before
     and pack() after it.
 
     >>> model = Llama(LlamaConfig(vocab_size=8, hidden_size=4, intermediate_size=8, num_hidden_layers=1,
@@ -268,7 +268,7 @@ class Llama(nn.Module):
     @property
     def exact_pass(self) -> exact.ExactPass:
         made: exact.ExactPass | None = self.__dict__.get("_exact_pass")
-        if made is None:
+        if made is None or not made.is_current:
             made = self.__dict__["_exact_pass"] = exact.ExactPass(self)
         return made
 

@@ -52,13 +52,13 @@ class PackedLinear(nn.Module):
 
     @property
     def native(self) -> Any:
-        """The layer in C++, which points into the memory of `panels` and `bias`."""
-        made = self.__dict__.get("_made")
-        if made is None:
+        """The layer in C++, which points into the memory of `panels` and `bias`; made again where that moved."""
+        made, place = self.__dict__.get("_made"), [tensor.data_ptr() for tensor in self.parameters(recurse=False)]
+        if made is None or place != self.__dict__["_place"]:
             bias = None if self.bias is None else self.bias.detach().float().contiguous().numpy()
             shape = (self.out_features, self.in_features)
             made = _native.Linear(numbers_of(self.panels.detach()), TYPES[self.panels.dtype], *shape, bias)
-            self.__dict__["_made"] = made
+            self.__dict__["_made"], self.__dict__["_place"] = made, place
         return made
 
     def forward(self, x: Tensor) -> Tensor:  # [..., inputs] -> float32 [..., outputs]

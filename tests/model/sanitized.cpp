@@ -10,8 +10,8 @@
 #include <random>
 #include <vector>
 
-#include "model/forward.h"
-#include "model/packing.h"
+#include "../../csrc/model/forward.h"
+#include "../../csrc/model/packing.h"
 
 namespace {
 

@@ -308,6 +308,17 @@ def test_state_dicts_that_do_not_fit(llama_folder):
     assert (bits(model(ids)) != before).any()
 
 
+def test_weights_that_move(llama_folder):
+    """New data of a Parameter counts from the next pass on."""
+    model = Llama.from_pretrained(llama_folder(attention_bias=True))
+    ids = torch.randint(0, 97, (1, 9))
+    model(ids)
+    for weight in (model.norm.weight, model.layers[0].self_attn.qkv_proj.bias, model.lm_head.panels):
+        weight.data = weight.data * 2
+        fresh = copy.deepcopy(model)
+        assert (bits(model(ids)) == bits(fresh(ids))).all()
+
+
 def test_state_dict_copies_and_pickles(llama_folder):
     folder = llama_folder(attention_bias=True)
     model, other = Llama.from_pretrained(folder), Llama.from_pretrained(llama_folder(name="b", attention_bias=True))

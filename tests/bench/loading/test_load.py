@@ -118,7 +118,7 @@ def broken(change: str) -> Load:
     def loader(folder: Path, scheme: Scheme) -> Any:
         llama = load_ours(folder, replace(scheme, quantize="fp4") if change == "fp4" else scheme)
         if change == "a weight":
-            llama.layers[0].mlp.down_proj.weight[0] += 1
+            llama.unpack().layers[0].mlp.down_proj.weight[0] += 1
         elif change == "a layer less":
             llama.layers = llama.layers[:-1]
         elif change == "dtype":
