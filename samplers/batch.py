@@ -166,8 +166,9 @@ def holds_data(tensor: torch.Tensor) -> bool:
 
 
 def described(tensor: torch.Tensor) -> str:
-    """In words; repr() would read the data."""
-    return f"a {type(tensor).__name__} of {tensor.dtype}, {tuple(tensor.shape)}, on {tensor.device}"
+    """In words; repr() would read the data, and not every kind has a shape."""
+    shape = "nested" if tensor.is_nested else tuple(tensor.shape)
+    return f"a {type(tensor).__name__} of {tensor.dtype}, {shape}, on {tensor.device}"
 
 
 def packed_for(params: Params, size: int, vocabulary: int) -> PackedParams:
