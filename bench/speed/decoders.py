@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import tempfile
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -72,10 +71,7 @@ class Torch(Alea):
         super().__init__(job)
         if not self.llama.is_packed:
             raise Unavailable(f"it is what alea uses here: {self.llama.why_not_exact}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # texts that depend on the batch are what is asked for
-            self.llama.unpack()
-        for module in self.llama.modules():
+        for module in self.llama.unpack().modules():
             if isinstance(module, nn.Linear):
                 module.weight.data = by_columns(module.weight.data)  # torch is fastest so
 

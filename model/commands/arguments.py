@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from model.llama import Llama
+from model.packed import TYPES
 from model.tokenizer import Tokenizer
 from model.untrusted import shown
 from samplers.params import PENALTIES
@@ -24,7 +25,7 @@ SAMPLING = {  # option: (type, help); default the model's generation_config
     "min-tokens-to-keep": (int, "no filter leaves fewer"),
 }
 
-FLOATS = ("float32", "float16", "bfloat16")
+FLOATS = tuple(TYPES.values())
 EARLY_STOPPING: dict[str, bool | str] = {"no": False, "yes": True, "never": "never"}
 
 

@@ -77,16 +77,20 @@ def padded(rows: Sequence[Sequence[int]]) -> Tensor:
     return pad_sequence([torch.tensor(ids) for ids in rows], batch_first=True)
 
 
+def read(model: Llama, rows: Sequence[Sequence[int]], cache: Cache | None = None) -> Tensor:
+    """Rows of ids at once, each from its position 0 -> the stream after the last norm [B, L, E], padded."""
+    slots = Slots.prompts([len(ids) for ids in rows], model.device)
+    return model.hidden(padded(rows).to(model.device), cache, slots)
+
+
 def prefill(model: Llama, prompt_ids: list[list[int]], length: int) -> tuple[Tensor, Cache]:
     """Logits [B, V] after each prompt, and a cache of `length` slots that holds the prompts.
 
     Raises: ValueError naming the model where its logits are NaN or +inf.
     """
     cache = model.new_cache(len(prompt_ids), length)
-    lengths = [len(ids) for ids in prompt_ids]
-    slots = Slots.prompts(lengths, model.device)
-    hidden = model.hidden(padded(prompt_ids).to(model.device), cache, slots)  # [B, L, E]
-    last = torch.tensor(lengths, device=model.device) - 1
+    hidden = read(model, prompt_ids, cache)  # [B, L, E]
+    last = torch.tensor([len(ids) - 1 for ids in prompt_ids], device=model.device)
     logits = model.logits(hidden[torch.arange(len(hidden), device=model.device), last])
     if not (logits < torch.inf).all():
         raise ValueError(

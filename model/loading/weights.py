@@ -20,11 +20,11 @@ from model.loading import quantization
 from model.loading.blank import blank
 from model.loading.checkpoint import check, check_layers, layout, opened, stored_dtype, stored_type, tensor_homes
 from model.loading.lora import Adapter
-from model.packed import MISSING, PackedLinear
+from model.packed import MISSING, TYPES, PackedLinear
 from model.untrusted import optional_json, shown
 from samplers import SamplingParams
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = tuple(TYPES)
 
 
 def load(

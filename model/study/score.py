@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.decoding.prompts import encode_prompt, encode_prompts, padded
-from model.kv_cache import Slots
+from model.decoding.prompts import encode_prompt, encode_prompts, read
 from model.llama import Llama
 from model.tokenizer import SPACE, Tokenizer
 
@@ -247,9 +246,7 @@ def read_logprobs(model: Llama, queries: Sequence[Query], on_progress: Callable[
     done = 0
     for start in range(0, len(sequences), BATCH):
         batch = sequences[start : start + BATCH]
-        slots = Slots.prompts([len(ids) for ids in batch], model.device)
-        all_hidden = model.hidden(padded(batch).to(model.device), slots=slots)  # [B, L, E]
-        for ids, hidden in zip(batch, all_hidden, strict=True):
+        for ids, hidden in zip(batch, read(model, batch), strict=True):  # [L, E]
             for number in sharing[ids]:
                 logprobs[number] = read_query(model, hidden, queries[number])
                 done += 1
