@@ -2,8 +2,6 @@
 // order. Vectors run over outputs, never over inputs, so each sum has the same order at every vector width.
 #pragma once
 
-#include <type_traits>
-
 #include "fused.h"
 #include "operations.h"
 
@@ -48,7 +46,7 @@ struct Tile {
 // The weights of one input in a panel, from some output on.
 struct Float32 {
   static constexpr size_t kUnit = kLanes;  // outputs that are read together
-  static constexpr Type kType = kFloat32;
+  static constexpr size_t kSize = 4;       // bytes of a weight
   template <size_t kVectors>
   static void read(const void* panel, size_t i, Floats (&w)[kVectors]) {
 #pragma GCC unroll 16
@@ -60,6 +58,7 @@ struct Float32 {
 template <typename Half>
 struct Words {
   static constexpr size_t kUnit = kGroup;
+  static constexpr size_t kSize = 2;
   template <size_t kVectors>
   static void read(const void* panel, size_t i, Floats (&w)[kVectors]) {
     constexpr size_t kEach = 16 / kLanes;  // vectors of words in a group
@@ -109,7 +108,7 @@ inline void tile(const Slab& slab, size_t column, const float* x, size_t x_strid
     const size_t i = k * slab.width + column;
     Weights::read(slab.weights, i, w);
     if constexpr (kAsk) {
-      constexpr size_t size = Weights::kUnit == kLanes ? 4 : 2;
+      constexpr size_t size = Weights::kSize;
       const char* const next = static_cast<const char*>(slab.weights) + i * size + kAhead;
 #pragma GCC unroll 4
       for (size_t line = 0; line < kVectors * kLanes * size; line += 64) __builtin_prefetch(next + line);
@@ -184,7 +183,7 @@ template <typename Weights>
 inline void panel_of(const Matrix& matrix, size_t panel, const float* x, size_t x_stride, size_t rows, float* y,
                      size_t y_stride) {
   alignas(64) float wide[kBlockOfInputs * kPanel];
-  constexpr size_t size = std::is_same_v<Weights, Float32> ? 4 : 2;
+  constexpr size_t size = Weights::kSize;
   const size_t width = matrix.width(panel);
   for (size_t k = 0; k < matrix.inputs; k += kBlockOfInputs) {
     const void* const weights = static_cast<const char*>(matrix.panel(panel)) + k * width * size;
