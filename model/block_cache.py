@@ -95,11 +95,11 @@ class BlockCache:
 
         Raises: ValueError unless each row's positions ascend, one after the other, from at most its length.
         """
-        entries = positions // SLOTS
-        goes_on = (self.owned[rows] == entries) & (self.lengths[rows] == positions)
+        goes_on = (self.owned[rows] == positions // SLOTS) & (self.lengths[rows] == positions)
         if goes_on.all() and (rows[:-1] < rows[1:]).all():
             return  # one more token of some rows, as at most steps of a decode
-        pairs = list(zip(rows.tolist(), positions.tolist(), strict=True))
+        is_busy = (np.bincount(rows, ~goes_on) > 0) | (np.bincount(rows) > 1)  # a row that has more to do
+        pairs = [pair for pair in zip(rows.tolist(), positions.tolist(), strict=True) if is_busy[pair[0]]]
         self.check(pairs)
         for row, entry in dict.fromkeys((row, position // SLOTS) for row, position in pairs):
             self.own(row, entry)

@@ -143,6 +143,11 @@ class SamplingParams:
         return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
     @cached_property
+    def row(self) -> bytes:
+        """One row of the table. Cached: a server lays out a batch again whenever a request joins it."""
+        return np.array([numbers(self)], ROW).tobytes()
+
+    @cached_property
     def packed(self) -> PackedParams:
         """Cached: the same parameters at every step are laid out once."""
         return PackedParams((self,))
@@ -199,7 +204,7 @@ class PackedParams:
     @cached_property
     def table(self) -> NDArray[np.void]:
         """The rows as the backends read them: ROW [R]."""
-        return np.array([numbers(p) for p in self.params], ROW)
+        return np.ndarray(len(self.params), ROW, b"".join(p.row for p in self.params)).copy()
 
     @cached_property
     def unbiased(self) -> bytes | None:

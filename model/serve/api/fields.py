@@ -50,19 +50,15 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
-def filter_field(f: Filter) -> Any:
-    """The parameter of a filter. An integer may also be -1, vLLM's way to switch top_k off."""
-    accepts = f.accepts
-    low = -1 if f.is_integer else accepts.low
-    bounds: dict[str, Any] = {
-        "gt" if accepts.open_low else "ge": low,
-        "lt" if accepts.open_high else "le": min(accepts.high, INT64),
-    }
-    kind = Annotated[int if f.is_integer else float, Field(**bounds)]
-    return kind | None, Field(default=None, description=f"{f.summary}; {f.off:g}: off")
+def filter_field(f: Filter) -> tuple[Any, Any]:
+    """The parameter of a filter: its type and its range. An integer may also be -1, vLLM's way to switch top_k off."""
+    low, high = -1 if f.is_integer else f.accepts.low, min(f.accepts.high, INT64 - 1)
+    bounds: dict[str, Any] = {"gt" if f.accepts.open_low else "ge": low, "lt" if f.accepts.open_high else "le": high}
+    kind = int | None if f.is_integer else float | None
+    return kind, Field(default=None, description=f"{f.summary}; {f.off:g}: off", **bounds)
 
 
-FilterFields: Any = create_model("FilterFields", __base__=Body, **{f.name: filter_field(f) for f in FILTERS})
+FilterFields: Any = create_model("FilterFields", __base__=Body, **{f.name: filter_field(f) for f in FILTERS})  # type: ignore[call-overload]
 
 
 class SamplingFields(FilterFields):

@@ -6,6 +6,7 @@ Nothing of the schedule enters an answer. The logits at a position depend on the
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -72,7 +73,7 @@ class Engine:
     def submit(self, request: Request) -> None:
         for choice in request.choices:
             self.waiting.put(choice)
-        if request.deadline is not None:
+        if request.deadline < math.inf:
             self.timed.append(request)
 
     def fail(self, request: Request, failure: Failure) -> None:
@@ -85,7 +86,7 @@ class Engine:
                 self.leave(choice)
             elif not choice.is_done:
                 self.waiting.remove(choice)
-        self.observer.request_ended(request, time.monotonic() - request.arrived)
+        self.observer.request_ended(request)
 
     @torch.inference_mode()
     def step(self) -> list[Request]:
@@ -108,8 +109,8 @@ class Engine:
 
     def read_prompts(self, parts: list[tuple[Choice, Part]], hidden: Tensor) -> tuple[list[Choice], Tensor]:
         """The choices whose text is read to its end, and the stream there [B, E]; some are in their prompts."""
-        ended, last, read = list[Choice](), list[int](), 0
-        end = 0
+        ended, last = list[Choice](), list[int]()
+        end = read = 0
         for choice, part in parts:
             begin, end = end, end + len(part.ids)
             if choice.is_reading:
@@ -120,9 +121,9 @@ class Engine:
                 ended.append(choice)
                 last.append(end - 1)
         self.observer.read_prompts(read)
-        whole = [choice for choice in ended if choice.is_reading]
-        for choice in whole:
-            self.rows.keep(choice.row, choice.prompt)  # other prompts may begin alike
+        for choice in ended:
+            if choice.is_reading:
+                self.rows.keep(choice.row, choice.prompt)  # other prompts may begin alike
         return ended, hidden[last]
 
     def fail_late(self) -> list[Request]:
@@ -130,7 +131,7 @@ class Engine:
         if not self.timed:
             return []
         now = time.monotonic()
-        late = [request for request in self.timed if not request.is_over and request.deadline < now]  # type: ignore[operator]
+        late = [request for request in self.timed if not request.is_over and request.deadline < now]
         for request in late:
             self.fail(request, TOO_SLOW)
         self.timed = [request for request in self.timed if not request.is_over]
@@ -197,30 +198,33 @@ class Engine:
                 found = token_logprobs(logits[row], token, choice.settings.logprobs)
                 choice.logprobs.append(TokenLogprob(token, *found))
             choice.put(token, logprob)
+        self.note_time(choices)
+
+    def note_time(self, choices: list[Choice]) -> None:
+        now = time.monotonic()
+        self.observer.drew(choices, now)
+        for choice in choices:
+            choice.last_token_at = now
 
     def news(self, choices: list[Choice]) -> list[Request]:
         """Ends the choices that are done; returns the requests that their readers want to hear of."""
-        if not choices:
-            return []
-        now, news = time.monotonic(), dict[Request, None]()
-        self.observer.drew(choices, now)
+        news: dict[Request, None] = {}
         for choice in choices:
             request = choice.request
-            choice.last_token_at = now
             if choice.generation.finish_reason and request.failure is None:
-                self.end(choice, now)
+                self.end(choice)
             if request.is_streamed or request.is_over:
                 news[request] = None
         return list(news)
 
-    def end(self, choice: Choice, now: float) -> None:
+    def end(self, choice: Choice) -> None:
         """Its blocks may serve others."""
         self.rows.keep(choice.row, (choice.prompt + choice.generation.ids)[: choice.read])
         self.leave(choice)
         choice.request.left -= 1
         self.observer.ended(choice)
         if choice.request.is_over:
-            self.observer.request_ended(choice.request, now - choice.request.arrived)
+            self.observer.request_ended(choice.request)
 
     def leave(self, choice: Choice) -> None:
         self.running.remove(choice)

@@ -20,5 +20,5 @@ class Observer:
     def ended(self, choice: Choice) -> None:
         """A choice has its finish_reason."""
 
-    def request_ended(self, request: Request, seconds: float) -> None:
+    def request_ended(self, request: Request) -> None:
         """All its choices have, or it failed."""

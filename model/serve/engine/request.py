@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ class Request:
         self.failure: Failure | None = None
         self.wake: Callable[[], None] = lambda: None
         self.arrived = time.monotonic()
-        self.deadline = None if seconds is None else self.arrived + seconds
+        self.deadline = math.inf if seconds is None else self.arrived + seconds
         for choice in choices:
             choice.request = self
 

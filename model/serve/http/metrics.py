@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from itertools import accumulate
@@ -74,8 +75,8 @@ class Metrics(Observer):
     def ended(self, choice: Choice) -> None:
         self.ends.labels(self.name, FINISH_REASONS[choice.generation.finish_reason]).inc()
 
-    def request_ended(self, request: Request, seconds: float) -> None:
-        self.whole.observe(seconds)
+    def request_ended(self, request: Request) -> None:
+        self.whole.observe(time.monotonic() - request.arrived)
         if request.failure is not None:
             self.failures.labels(self.name, request.failure.code).inc()
 

@@ -9,6 +9,8 @@ from model.block_cache import NONE, SLOTS, BlockCache, Blocks
 from model.serve.engine.prefix_cache import PrefixCache
 from tests.conftest import examples
 
+SIZE = 1 << 18  # of a block; a slab has 64
+
 
 @given(seed=st.integers(0, 10**6))
 @examples(100)
@@ -16,7 +18,7 @@ def test_a_known_block_holds_what_its_text_says(seed):
     """Rows that share beginnings come and go in any order, and blocks are evicted: whatever `match` finds was written
     for just that text."""
     random = Random(seed)
-    blocks, rows = Blocks(size=1), 3
+    blocks, rows = Blocks(SIZE), 3
     cache, prefixes = BlockCache(blocks, rows, 4 * SLOTS), PrefixCache(blocks)
     held: dict[int, list[int]] = {}  # the text of each row in use
     written: dict[int, list[int]] = {}  # the text up to the end of each block
@@ -49,7 +51,7 @@ def test_a_known_block_holds_what_its_text_says(seed):
 
 
 def test_what_is_used_is_not_evicted_and_the_oldest_goes_first():
-    blocks = Blocks(size=1)
+    blocks = Blocks(SIZE)
     prefixes = PrefixCache(blocks)
     texts = [[token] * 2 * SLOTS for token in range(3)]
     for text in texts:
