@@ -13,20 +13,24 @@ from dataclasses import asdict
 from typing import Any
 
 from model import Llama, Tokenizer, generate
+from model.decoding.writer import Generation
 from model.study.score import score
 
 
 def main() -> None:
     model, tokenizer = Llama.from_pretrained(), Tokenizer.from_pretrained()
-    calls = {"generate": generate, "score": score}
 
-    def answer(call: str, **keywords: Any) -> Any:
-        result = calls[call](model, tokenizer, **keywords)
-        return (
-            [[asdict(text) for text in texts] for texts in result] if call == "generate" else list(map(asdict, result))
-        )
+    def answer(call: str, **keywords: Any) -> list[Any]:
+        if call == "score":
+            return [asdict(one) for one in score(model, tokenizer, **keywords)]
+        return [[as_json(text) for text in texts] for texts in generate(model, tokenizer, **keywords)]
 
     json.dump([answer(**question) for question in json.load(sys.stdin)], sys.stdout)
+
+
+def as_json(text: Generation) -> dict[str, Any]:
+    logprobs = text.completion_logprobs
+    return asdict(text) | {"completion_logprobs": logprobs and logprobs.to_openai()}
 
 
 if __name__ == "__main__":

@@ -86,15 +86,19 @@ def test_wrong_chats(param: str, fields: dict[str, Any], client: OpenAI):
     assert error.type == "invalid_request_error"
 
 
-def test_a_prompt_beyond_the_window(client: OpenAI):
-    error = refused(client, False, dict(prompt="king " * 600))
-    assert (error.code, error.param) == ("context_length_exceeded", "prompt")
-    error = refused(client, True, dict(messages=[{"role": "user", "content": "king " * 600}]))
-    assert (error.code, error.param) == ("context_length_exceeded", "messages")
-
-
-def test_a_continuation_beyond_the_window(client: OpenAI):
-    assert refused(client, False, dict(max_tokens=512)).code == "context_length_exceeded"
+@pytest.mark.parametrize(
+    "chat, fields",
+    [
+        (False, dict(prompt="king " * 600)),
+        (False, dict(prompt=[[1], [1] * 512])),
+        (False, dict(max_tokens=512)),
+        (True, dict(messages=[{"role": "user", "content": "king " * 600}])),
+        (True, dict(max_completion_tokens=512)),
+    ],
+    ids=["text", "ids", "max_tokens", "messages", "max_completion_tokens"],
+)
+def test_more_than_the_window(chat: bool, fields: dict[str, Any], client: OpenAI):
+    assert refused(client, chat, fields).code == "context_length_exceeded"
 
 
 def test_models(client: OpenAI):

@@ -78,5 +78,6 @@ def test_what_it_reads_of_the_reply(model: ChatOpenAI):
 
 def test_a_plain_completion(url: str, client: Client):
     model = OpenAI(model="storyteller", base_url=f"{url}/v1", api_key="none", seed=7, max_tokens=12, max_retries=0)
-    reply = client.completions.create(model="storyteller", prompt="The king", seed=7, max_tokens=12, temperature=0.7)
-    assert model.invoke("The king") == reply.choices[0].text  # 0.7 is LangChain's default
+    own = dict(temperature=0.7, top_p=1)  # LangChain's defaults, which it sends
+    reply = client.completions.create(model="storyteller", prompt="The king", seed=7, max_tokens=12, **own)
+    assert model.invoke("The king") == reply.choices[0].text
