@@ -1,5 +1,5 @@
 """What the package itself answers, without a server: `python -m tests.serve_clients.answers` in the package's own
-environment. Questions on standard input, answers on standard output, both one JSON list.
+environment. Questions on standard input, answers on standard output, one line of JSON each.
 
 A question is {"call": "generate", ...} with the keywords of `model.generate`, or {"call": "score", ...} with those of
 `model.study.score.score`.
@@ -25,7 +25,8 @@ def main() -> None:
             return [asdict(one) for one in score(model, tokenizer, **keywords)]
         return [[as_json(text) for text in texts] for texts in generate(model, tokenizer, **keywords)]
 
-    json.dump([answer(**question) for question in json.load(sys.stdin)], sys.stdout)
+    for line in sys.stdin:
+        print(json.dumps(answer(**json.loads(line))), flush=True)
 
 
 def as_json(text: Generation) -> dict[str, Any]:

@@ -21,10 +21,11 @@ ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get("ALEA_PYTHON", str(ROOT / ".venv/bin/python"))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 SECONDS_TO_START = 60
+KEY, ORIGIN = "sesame", "https://web.mydomain.fr"
 
 Serve = Callable[..., str]
 Tokenize = Callable[..., list[int]]
-Ask = Callable[[list[dict[str, Any]]], list[Any]]
+Ask = Callable[..., list[Any]]
 
 
 @contextmanager
@@ -67,6 +68,18 @@ def url(serve: Serve) -> str:
 
 
 @pytest.fixture(scope="session")
+def locked(serve: Serve) -> str:
+    """A server with a key, for the pages of one origin."""
+    return serve("--api-key", KEY, "--allowed-origins", ORIGIN)
+
+
+@pytest.fixture(scope="session")
+def narrow(serve: Serve) -> str:
+    """A server that generates one text at a time, lets one wait, and reads short bodies."""
+    return serve("--max-batch", "1", "--max-queue", "1", "--max-body", "2000")
+
+
+@pytest.fixture(scope="session")
 def client(url: str) -> OpenAI:
     """openai's client. Every reply that it gets is validated by openai's own types."""
     return openai_client(url, check=True)
@@ -95,15 +108,15 @@ def tokenize(url: str) -> Tokenize:
 
 
 @pytest.fixture(scope="session")
-def ask() -> Ask:
-    """Answers of the package itself to a list of questions, see answers.py."""
+def ask() -> Iterator[Ask]:
+    """Asks the package itself, see answers.py."""
+    command = [PYTHON, "-m", "tests.serve_clients.answers"]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, **pipes) as package:
 
-    def answers(questions: list[dict[str, Any]]) -> list[Any]:
-        command = [PYTHON, "-m", "tests.serve_clients.answers"]
-        done = subprocess.run(
-            command, cwd=ROOT, env=ENVIRONMENT, input=json.dumps(questions), capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        def answer(call: str, **keywords: Any) -> list[Any]:
+            package.stdin.write(json.dumps({"call": call, **keywords}) + "\n")
+            package.stdin.flush()
+            return json.loads(package.stdout.readline())
 
-    return answers
+        yield answer

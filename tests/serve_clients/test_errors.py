@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import Serve, openai_client
+from conftest import KEY, openai_client
 from openai import OpenAI
 from replies import check_error
 
@@ -134,36 +134,24 @@ def test_a_method_that_is_not_there(url: str):
     check_error(reply.json())
 
 
-def test_a_body_that_is_too_large(serve: Serve):
-    url = serve("--max-body", "2000")
+def test_a_body_that_is_too_large(narrow: str):
     with openai.DefaultHttpxClient() as http:
-        reply = http.post(f"{url}/v1/completions", json={"model": "storyteller", "prompt": "a" * 3000})
+        reply = http.post(f"{narrow}/v1/completions", json={"model": "storyteller", "prompt": "a" * 3000})
     assert reply.status_code == 413
     check_error(reply.json())
 
 
-@pytest.fixture(scope="module")
-def locked(serve: Serve) -> str:
-    return serve("--api-key", "sesame")
-
-
 def test_a_wrong_key(locked: str):
-    for key in ("open", "sesam", "sesame2"):
+    for key in ("open", KEY[:-1], KEY + "2"):
         with pytest.raises(openai.AuthenticationError):
             openai_client(locked, key, check=True).models.list()
 
 
 def test_the_right_key(locked: str):
-    assert openai_client(locked, "sesame", check=True).models.list().data
+    assert openai_client(locked, KEY, check=True).models.list().data
     with openai.DefaultHttpxClient() as http:
         assert http.get(f"{locked}/health").status_code == 200
         assert http.get(f"{locked}/v1/models").status_code == 401
-
-
-@pytest.fixture(scope="module")
-def narrow(serve: Serve) -> str:
-    """A server that generates one text at a time, and lets one wait."""
-    return serve("--max-batch", "1", "--max-queue", "1")
 
 
 def at_once(client: OpenAI, **fields: Any) -> list[Any]:

@@ -5,7 +5,8 @@ they are. Here are the requests that apply to any model, written anew, each unde
 
     theirs                  here
     test_basic              test_health; the model's list is in test_errors.py. Not /props, /slots, the web page
-    test_completion         the tests named test_completion... below; not slots, response_fields, LoRA, images
+    test_completion         the tests named test_completion... below; not several prompts in one request, slots,
+                            response_fields, post_sampling_probs, images
     test_tokenize           all three
     test_chat_completion    in test_chat.py and test_errors.py, through openai's client as theirs are; not their names
                             of grammars (the next issue), timings, chat templates by flag, /apply-template
@@ -22,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from conftest import Serve
+from conftest import ORIGIN
 from openai import DefaultHttpxClient
 from replies import events
 
@@ -107,9 +108,8 @@ def test_completion_long_input_prompt(server: Server):
 def test_completion_with_tokens_input(server: Server):
     tokens = server.post("/tokenize", content=PROMPT, add_special=True)["tokens"]
     fields = dict(n_predict=8, temperature=0.0)
-    one = server.post("/completion", prompt=tokens, **fields)["content"]
-    for prompt in ([tokens, tokens], [tokens, PROMPT]):
-        assert [body["content"] for body in server.post("/completion", prompt=prompt, **fields)] == [one, one]
+    answers = [server.post("/completion", prompt=prompt, **fields)["content"] for prompt in (tokens, PROMPT)]
+    assert answers[0] == answers[1]
 
 
 @pytest.mark.parametrize("n_requests", [3, 6])
@@ -169,20 +169,14 @@ def test_tokenize_with_pieces(server: Server):
     assert written.decode().strip() == content
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:3000", "https://web.mydomain.fr"])
-def test_cors_options(serve: Serve, origin: str):
+@pytest.mark.parametrize("origin", [ORIGIN, "http://localhost:3000"])
+def test_cors_options(locked: str, origin: str):
     """Theirs answers every origin; here only those that were allowed."""
-    asked = {
-        "Origin": origin,
-        "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "Authorization",
-    }
-    server = Server(serve("--allowed-origins", "https://web.mydomain.fr"))
-    reply = server.http.options("/v1/completions", headers=asked)
-    allowed = reply.headers.get("access-control-allow-origin")
-    assert allowed == (origin if origin == "https://web.mydomain.fr" else None)
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "Authorization"}
+    reply = Server(locked).http.options("/v1/completions", headers={"Origin": origin, **asked})
+    assert reply.headers.get("access-control-allow-origin") == (ORIGIN if origin == ORIGIN else None)
 
 
 def test_no_cors_unless_asked(server: Server):
-    reply = server.http.get("/v1/models", headers={"Origin": "https://web.mydomain.fr"})
+    reply = server.http.get("/v1/models", headers={"Origin": ORIGIN})
     assert "access-control-allow-origin" not in reply.headers

@@ -58,7 +58,7 @@ def test_log_likelihoods(url: str, ask: Ask, tales: dict[str, Any]):
     result = simple_evaluate(
         model="local-completions", model_args=options, tasks=[tales], batch_size=3, task_manager=own_tasks_only
     )
-    (scores,) = ask([dict(call="score", prompts=PROMPTS, choices=CHOICES, whole=True)])
+    scores = ask("score", prompts=PROMPTS, choices=CHOICES, whole=True)
     samples = sorted(result["samples"]["tales"], key=lambda sample: sample["doc_id"])
     assert [sample["doc"]["prompt"] for sample in samples] == PROMPTS
     for sample, score in zip(samples, scores, strict=True):
@@ -70,7 +70,7 @@ def test_what_greedy_search_finds_is_greedy(url: str, ask: Ask):
     from lm_eval.api.instance import Instance
     from lm_eval.api.registry import get_model
 
-    ((texts,),) = ask([dict(call="generate", prompts=PROMPTS[:1], do_sample=False, max_new_tokens=8)])
+    ((text,),) = ask("generate", prompts=PROMPTS[0], do_sample=False, max_new_tokens=8)
     client = get_model("local-completions")(
         model="storyteller",
         base_url=f"{url}/v1/completions",
@@ -79,8 +79,8 @@ def test_what_greedy_search_finds_is_greedy(url: str, ask: Ask):
         add_bos_token=True,
         max_length=512,
     )
-    pairs = [(PROMPTS[0], texts[0]["text"]), (PROMPTS[0], texts[0]["text"] + " frog frog")]
+    pairs = [(PROMPTS[0], text["text"]), (PROMPTS[0], text["text"] + " frog frog")]
     asked = [Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)]
     assert [is_greedy for _, is_greedy in client.loglikelihood(asked)] == [True, False]
     asked = [Instance("generate_until", {}, (PROMPTS[0], {"until": [","], "max_gen_toks": 8}), 0)]
-    assert client.generate_until(asked) == [texts[0]["text"].split(",")[0]]
+    assert client.generate_until(asked) == [text["text"].split(",")[0]]

@@ -40,7 +40,7 @@ SETTINGS = {
     "top_p off": openai_field(temperature=1, top_p=1),
     "presence_penalty": openai_field(presence_penalty=1.5),
     "frequency_penalty": openai_field(frequency_penalty=-0.7),
-    "stop": Setting(dict(stop=" and"), {}, dict(stop_strings=" and")),
+    "stop": Setting(dict(stop=" and"), {}, dict(stop_strings=[" and"])),
     "stops": Setting(dict(stop=[" the", ",", "zzz"]), {}, dict(stop_strings=[" the", ",", "zzz"])),
     "top_k": other_field(top_k=3),
     "top_k off": other_field(top_k=0),
@@ -58,31 +58,10 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="module")
-def answers(ask: Ask) -> dict[tuple[str, str], dict[str, Any]]:
-    """The package's answer to each prompt with each setting."""
-    settings = {"completion": dict(prompts=STORY), "chat": dict(prompts=CHAT)}
-    asked = [(kind, name) for kind in settings for name in SETTINGS]
-    questions = [
-        {"call": "generate", "seed": 7, "logprobs": 2, "max_new_tokens": LENGTH}
-        | settings[kind]
-        | with_line_break(kind, SETTINGS[name].generate)
-        for kind, name in asked
-    ]
-    return {key: answer[0][0] for key, answer in zip(asked, ask(questions), strict=True)}
-
-
-def with_line_break(kind: str, keywords: dict[str, Any]) -> dict[str, Any]:
-    """A chat with the built-in model ends at a line break, besides the strings that the request names."""
-    if kind == "completion":
-        return keywords
-    stops = keywords.get("stop_strings", [])
-    return keywords | {"stop_strings": ["\n", *([stops] if isinstance(stops, str) else stops)]}
-
-
 @pytest.mark.parametrize("name", SETTINGS)
-def test_completion(name: str, client: OpenAI, answers: Any):
-    setting, answer = SETTINGS[name], answers["completion", name]
+def test_completion(name: str, client: OpenAI, ask: Ask):
+    setting = SETTINGS[name]
+    ((answer,),) = ask("generate", prompts=STORY, seed=7, logprobs=2, max_new_tokens=LENGTH, **setting.generate)
     reply = client.completions.create(
         model="storyteller",
         prompt=STORY,
@@ -102,8 +81,11 @@ def test_completion(name: str, client: OpenAI, answers: Any):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_chat(name: str, client: OpenAI, answers: Any):
-    setting, answer = SETTINGS[name], answers["chat", name]
+def test_chat(name: str, client: OpenAI, ask: Ask):
+    """With the built-in model a line break ends a chat, besides the strings that the request names."""
+    setting = SETTINGS[name]
+    keywords = setting.generate | {"stop_strings": [*setting.generate.get("stop_strings", []), "\n"]}
+    ((answer,),) = ask("generate", prompts=CHAT, seed=7, logprobs=0, max_new_tokens=LENGTH, **keywords)
     reply = client.chat.completions.create(
         model="storyteller",
         messages=MESSAGES,
@@ -127,22 +109,21 @@ def reason(answer: dict[str, Any]) -> str:
 
 def test_several_prompts_and_choices(client: OpenAI, ask: Ask):
     prompts = ["The king", "The queen"]
-    (texts,) = ask([dict(call="generate", prompts=prompts, num_return_sequences=3, seed=11, max_new_tokens=9)])
+    texts = ask("generate", prompts=prompts, num_return_sequences=3, seed=11, max_new_tokens=9)
     reply = client.completions.create(model="storyteller", prompt=prompts, n=3, seed=11, max_tokens=9)
     assert [choice.index for choice in reply.choices] == list(range(6))
     assert [choice.text for choice in reply.choices] == [answer["text"] for group in texts for answer in group]
 
 
 def test_choices_of_a_chat(client: OpenAI, ask: Ask):
-    question = dict(call="generate", prompts=CHAT, num_return_sequences=3, seed=11, max_new_tokens=9, stop_strings="\n")
-    ((texts,),) = ask([question])
+    (texts,) = ask("generate", prompts=CHAT, num_return_sequences=3, seed=11, max_new_tokens=9, stop_strings="\n")
     reply = client.chat.completions.create(model="storyteller", messages=MESSAGES, n=3, seed=11, max_tokens=9)
     assert [choice.message.content for choice in reply.choices] == [answer["text"].strip() for answer in texts]
 
 
 def test_the_end_of_a_story(client: OpenAI, ask: Ask):
-    question = dict(call="generate", prompts=ENDING, seed=1, max_new_tokens=40)
-    ((ended,),), ((going_on,),) = ask([question, question | {"eos_token_id": []}])
+    ((ended,),) = ask("generate", prompts=ENDING, seed=1, max_new_tokens=40)
+    ((going_on,),) = ask("generate", prompts=ENDING, seed=1, max_new_tokens=40, eos_token_id=[])
     assert (len(ended["ids"]), ended["finish_reason"], len(going_on["ids"])) == (31, "eos", 40)
 
     def reply(**others: Any) -> tuple[str, str, int]:
