@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from model.decoding.logprobs import text_offsets
 from model.serve.api import logprobs as formats
 from model.serve.api.errors import Refusal
-from model.serve.api.fields import Alternatives, Count, OpenAIFields, TokenId, only
+from model.serve.api.fields import Alternatives, Count, Ids, OpenAIFields, only
 from model.serve.api.reader import Piece
-from model.serve.api.reply import Event, Reply
+from model.serve.api.reply import DONE, Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Choice, Request
 
 NEW_TOKENS = 16  # OpenAI's default
-
-Ids = Annotated[list[TokenId], Field(min_length=1)]
 
 
 class CompletionBody(OpenAIFields):
@@ -37,9 +35,7 @@ class CompletionBody(OpenAIFields):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
-            return [self.prompt]
-        return list(self.prompt)
+        return prompts_of(self.prompt)
 
     def request(self, service: Service, key: str = "") -> Request:
         self.check(service)
@@ -52,7 +48,7 @@ class CompletionBody(OpenAIFields):
             raise Refusal(400, "max_tokens must be above 0 unless echo is true, got 0", "max_tokens")
         bos = self.add_special_tokens is not False
         prompts = [service.encode("prompt", prompt, bos) for prompt in self.prompts]
-        new = service.new_tokens(prompts, self.max_tokens, NEW_TOKENS, "max_tokens")
+        new = service.new_tokens("prompt", prompts, "max_tokens", self.max_tokens, NEW_TOKENS)
         asked = [count for count in (self.prompt_logprobs, self.logprobs if self.echo else None) if count is not None]
         settings = self.settings(
             service,
@@ -64,6 +60,11 @@ class CompletionBody(OpenAIFields):
 
     def reply(self, service: Service, request: Request) -> CompletionReply:
         return CompletionReply(service, request, self)
+
+
+def prompts_of(prompt: Any) -> list[str | list[int]]:
+    """One text or list of ids, or several."""
+    return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else list(prompt)
 
 
 class CompletionReply(Reply):
@@ -81,7 +82,7 @@ class CompletionReply(Reply):
         }
         self.has_begun = [False] * len(request.choices)
 
-    def whole(self) -> Event:
+    def whole(self) -> Object:
         chosen = self.best()
         pieces = [self.readers[i].take() for i in chosen]
         choices = [
@@ -101,25 +102,25 @@ class CompletionReply(Reply):
         logprobs = [one.logprob for one in self.request.choices[number].logprobs]
         return -math.fsum(logprobs) / max(1, len(logprobs))
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         for i, reader in enumerate(self.readers):
             piece = reader.take()
             if piece is not None:
-                yield {**self.head, "choices": [self.choice(i, piece, i)]}
+                yield self.event({"choices": [self.choice(i, piece, i)]})
 
-    def end(self) -> Iterable[Event | str]:
+    def end(self) -> Iterable[str]:
         if self.body.includes_usage:
-            yield {**self.head, "choices": [], "usage": self.usage()}
-        yield "[DONE]"
+            yield self.event({"choices": [], "usage": self.usage()})
+        yield DONE
 
-    def choice(self, number: int, piece: Piece, index: int) -> Event:
+    def choice(self, number: int, piece: Piece, index: int) -> Object:
         """One choice, or its next piece. The first piece has the prompt, if it is asked for."""
         choice, text = self.request.choices[number], piece.text
         is_first, self.has_begun[number] = not self.has_begun[number], True
         echoes = is_first and bool(self.body.echo)
         if echoes:
             text = self.prompt_text(choice) + text
-        found: Event = {
+        found: Object = {
             "index": index,
             "text": text,
             "logprobs": self.logprobs(choice, piece, echoes) if self.by_token else None,
@@ -129,14 +130,14 @@ class CompletionReply(Reply):
             found["prompt_logprobs"] = formats.of_prompt(self.names, choice.prompt_logprobs)
         return found
 
-    def logprobs(self, choice: Choice, piece: Piece, echoes: bool) -> Event:
+    def logprobs(self, choice: Choice, piece: Piece, echoes: bool) -> Object:
         """As everywhere in OpenAI's format, offsets count from the beginning of the prompt."""
         base = len(self.prompt_text(choice))
         ids, found, offsets = list(piece.ids), list(piece.logprobs), [base + offset for offset in piece.offsets]
         if echoes:
             ids, found = choice.prompt + ids, [None, *choice.prompt_logprobs, *found]  # type: ignore[list-item]
             offsets = self.prompt_offsets(choice) + offsets
-        return formats.of_completion(self.names, ids, found, offsets, self.body.logprobs or 0)
+        return formats.of_completion(self.names, ids, found, offsets)
 
     def prompt_text(self, choice: Choice) -> str:
         """As it was given; of token ids, their text."""

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from model.serve.api.fields import DrawingFields
-from model.serve.api.reply import Event, Reply, as_json
+from model.serve.api.reply import Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Request
 
@@ -24,7 +24,7 @@ class InvocationBody(DrawingFields):
     def request(self, service: Service, key: str = "") -> Request:
         prompts = [service.encode("prompt", self.prompt)]
         name = "max_tokens" if self.max_tokens_to_sample is None else "max_tokens_to_sample"
-        new = service.new_tokens(prompts, getattr(self, name), NEW_TOKENS, name)
+        new = service.new_tokens("prompt", prompts, name, getattr(self, name), NEW_TOKENS)
         return service.request(prompts, 1, self.settings(service, new), self.stream_of(0), key, bool(self.stream))
 
     def reply(self, service: Service, request: Request) -> InvocationReply:
@@ -34,14 +34,14 @@ class InvocationBody(DrawingFields):
 class InvocationReply(Reply):
     media_type = "application/jsonlines"
 
-    def whole(self) -> Event:
+    def whole(self) -> Object:
         return {"outputs": [choice.generation.text for choice in self.request.choices]}
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         for reader in self.readers:
             piece = reader.take()
             if piece is not None and piece.text:
-                yield {"outputs": [piece.text]}
+                yield self.event({"outputs": [piece.text]})
 
-    def frame(self, event: Event | str) -> bytes:
-        return f"{as_json(event)}\n".encode()
+    def frame(self, event: str) -> bytes:
+        return f"{event}\n".encode()

@@ -10,13 +10,14 @@ from model.llama import Llama
 from model.serve.api.errors import Refusal
 from model.serve.engine.request import Choice, Request, Settings
 from model.tokenizer import Tokenizer
+from model.untrusted import shown
 
 MOST_CHOICES = 1024  # of one request
 
 
 @dataclass
 class Service:
-    """A model under a name.
+    """A model under one name or several.
 
     template, space_after_special: of its chats, as in `encode_chat`; template "" where the model's own is unknown.
     most_positions: that the engine has memory for. seconds: that a request may take, None for any.
@@ -24,7 +25,7 @@ class Service:
 
     llama: Llama
     tokenizer: Tokenizer
-    name: str
+    names: tuple[str, ...]
     fingerprint: str
     template: str
     space_after_special: bool
@@ -36,9 +37,15 @@ class Service:
     def window(self) -> int:
         return self.llama.config.max_position_embeddings
 
+    @property
+    def name(self) -> str:
+        """That replies give."""
+        return self.names[0]
+
     def check_model(self, name: str | None) -> None:
-        if name is not None and name != self.name:
-            raise Refusal(404, f"model must be {self.name!r}, got {name[:100]!r}", "model", "model_not_found")
+        if name is not None and name not in self.names:
+            names = " or ".join(map(repr, self.names))
+            raise Refusal(404, f"model must be {names}, got {shown(name)}", "model", "model_not_found")
 
     def encode(self, name: str, prompt: str | Sequence[int], bos: bool = True) -> list[int]:
         """Token ids of a prompt: of a text, or ids as they are."""
@@ -50,18 +57,22 @@ class Service:
                 raise Refusal(400, f"{name} must hold token ids in 0 .. {vocabulary - 1}, got {token}", name)
         return list(prompt)
 
-    def new_tokens(self, prompts: Sequence[list[int]], asked: int | None, default: int | None, name: str) -> int:
+    def new_tokens(
+        self, prompt: str, prompts: Sequence[list[int]], name: str, asked: int | None, default: int | None
+    ) -> int:
         """How many tokens may follow the prompts: as asked, else the default (None: as many as fit).
 
+        prompt, name: of the request's fields for the prompts and for the number.
         Raises: Refusal with the arithmetic where they do not fit into the window or the engine's memory.
         """
         if not min(map(len, prompts)):
-            raise Refusal(400, "prompt must hold at least one token, got none", "prompt")
+            raise Refusal(400, f"{prompt} must hold at least one token, got none", prompt)
         longest = max(map(len, prompts))
         room = min(self.window, self.most_positions) - longest
         fitting = max(1, room if default is None else min(default, room))
         wanted = fitting if asked is None else asked
         if wanted > room:
+            name = prompt if asked is None else name
             raise Refusal(
                 400,
                 f"{name}: {longest} prompt tokens + {wanted} new = {longest + wanted} > {longest + room}, the model's "
