@@ -140,8 +140,9 @@ def test_the_seed_that_was_drawn(client: OpenAI):
     assert seeds[0] != seeds[1]
     for raw, seed in zip((first, second), seeds, strict=True):
         assert texts(client.completions.create(**fields, seed=seed)) == texts(raw.parse())
-    given = client.completions.with_raw_response.create(**fields, seed=12)
-    assert given.headers["x-alea-seed"] == "12"
+    for stream in (False, True):
+        given = client.completions.with_raw_response.create(**fields, seed=12, stream=stream)
+        assert given.headers["x-alea-seed"] == "12"
 
 
 def test_the_same_alone_and_together(url: str, client: OpenAI):
