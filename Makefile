@@ -2,6 +2,7 @@
 # make test          ruff, mypy, pytest
 # make test-all      the same with the exhaustive tests, which take minutes
 # make test-oldest   with Triton 3.6.0, NumPy 1.26.4, transformers 5.0.0
+# make test-serve    alea serve, with openai's clients, LangChain, schemathesis, lm-eval
 # make identity      C++ against the reference: every weight, a million rows
 # make gpu-toy       bench/gpu.sh in Triton's interpreter
 SHELL := /bin/bash
@@ -11,9 +12,11 @@ ROWS ?= 1000000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 OLDEST := .venv-oldest
+SERVE := .venv-serve
+CLIENTS := tests/serve_clients
 ALL := -m "exhaustive or not exhaustive"
 
-.PHONY: demo test checks test-all test-oldest identity gpu-toy clean
+.PHONY: demo test checks test-all test-oldest test-serve identity gpu-toy clean
 
 demo: $(INSTALLED)
 	@$(BIN)/alea generate -p "Once upon a time" --seed 7
@@ -35,6 +38,9 @@ test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings -k "(test_draw or test_weights) and triton" tests/samplers/test_golden.py
 	$(OLDEST)/bin/python -m pytest -n 2 --dist worksteal --disable-warnings $(ALL) tests/bench/kernels/test_kernels.py tests/samplers/hf
 
+test-serve: $(INSTALLED) $(SERVE)/.installed
+	ALEA_PYTHON=$(abspath $(BIN)/python) $(SERVE)/bin/python -m pytest --config-file $(CLIENTS)/pytest.ini --durations 5 $(CLIENTS)
+
 identity: $(INSTALLED)
 	$(BIN)/alea bench identity --rows $(ROWS) --save
 
@@ -54,5 +60,12 @@ $(OLDEST)/.installed: pyproject.toml setup.py constraints.txt
 		--disable-pip-version-check --quiet --constraint constraints.txt triton==3.6.0 numpy==1.26.4 transformers==5.0.0 --editable '.[test]'
 	@touch $@
 
+# The clients alone: the server that they talk to runs in .venv.
+$(SERVE)/.installed: $(CLIENTS)/requirements.txt $(CLIENTS)/package.json
+	$(PYTHON) -m venv $(SERVE)
+	$(SERVE)/bin/python -m pip install --disable-pip-version-check --quiet --no-compile --requirement $(CLIENTS)/requirements.txt
+	if command -v npm; then npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --loglevel error; fi
+	@touch $@
+
 clean:
-	rm -rf .venv $(OLDEST) build *.egg-info samplers/_native*.so model/_native*.so
+	rm -rf .venv $(OLDEST) $(SERVE) $(CLIENTS)/node_modules build *.egg-info samplers/_native*.so model/_native*.so
