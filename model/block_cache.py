@@ -38,6 +38,17 @@ class Blocks:
         self.users[block] = 1
         return block
 
+    @property
+    def used(self) -> int:
+        """How many blocks have users."""
+        return len(self.users) - len(self.free)
+
+    def give_back(self, block: int) -> None:
+        """One user less; a block without users is free."""
+        self.users[block] -= 1
+        if not self.users[block]:
+            self.free.append(block)
+
     def share(self, table: np.ndarray) -> None:
         """One more user for each block of a table, as often as it stands there."""
         np.add.at(self.users, table[table != NONE], 1)
@@ -127,6 +138,23 @@ class BlockCache:
     def repeat(self, times: int) -> BlockCache:
         """A new cache that repeats each row `times` times, for several continuations of one prompt."""
         return self.select([row for row in range(len(self.table)) for _ in range(times)])
+
+    def begin(self, row: int, blocks: list[int]) -> None:
+        """Begin a row anew, with full blocks that hold the first positions of its text."""
+        self.blocks.release(self.table[row])
+        self.table[row] = NONE
+        self.table[row, : len(blocks)] = blocks
+        self.blocks.share(self.table[row])
+        self.lengths[row], self.owned[row] = len(blocks) * SLOTS, NONE
+
+    def replace(self, row: int, blocks: list[int]) -> None:
+        """Use these blocks for the first positions of a row, which hold the same numbers as its own."""
+        for entry, block in enumerate(blocks):
+            own = int(self.table[row, entry])
+            if own != block:
+                self.blocks.users[block] += 1
+                self.blocks.give_back(own)
+                self.table[row, entry] = block
 
     def drop(self, row: int) -> None:
         """Remove a row; the last one takes its place. The order of rows does not affect any result."""

@@ -32,6 +32,12 @@ class KVCache:
                 store[rows, :, slots.positions] = new.transpose(1, 2)
         return self.keys[layer, :, :, : slots.end], self.values[layer, :, :, : slots.end]
 
+    def part(self, rows: slice) -> KVCache:
+        """Some rows, in the same memory."""
+        part = object.__new__(KVCache)
+        part.keys, part.values = self.keys[:, rows], self.values[:, rows]
+        return part
+
     def repeat(self, times: int) -> KVCache:
         """A new cache that repeats each row `times` times, for several continuations of one prompt."""
         copy = object.__new__(KVCache)

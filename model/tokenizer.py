@@ -82,9 +82,9 @@ class Tokenizer:
         """How the vocabulary writes each id: `▁time`, `<0x0A>`, `</s>`."""
         return [self.sp.id_to_piece(i) if 0 <= i < self.vocab_size else f"<{i}>" for i in ids]
 
-    def stream(self) -> TokenStream:
-        """A decoder for one id at a time."""
-        return TokenStream(self)
+    def stream(self, special: bool = False) -> TokenStream:
+        """A decoder for one id at a time; special: whether special tokens appear in the text, by name."""
+        return TokenStream(self, special)
 
     def token_bytes(self, token: int) -> bytes:
         """The UTF-8 bytes that a token adds to the text; none for special tokens and ids outside the vocabulary."""
@@ -102,13 +102,16 @@ class Tokenizer:
 class TokenStream:
     """Ids in, text out: a character appears with its last byte; spaces stay."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, special: bool = False) -> None:
+        self.tokenizer, self.special = tokenizer, special
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def put(self, token: int) -> str:
         """The text that this token completes, possibly none."""
-        return self.decoder.decode(self.tokenizer.token_bytes(token))
+        data = self.tokenizer.token_bytes(token)
+        if not data and self.special:
+            return self.decoder.decode(b"", final=True) + self.tokenizer.pieces([token])[0]
+        return self.decoder.decode(data)
 
     def end(self) -> str:
         """The rest: U+FFFD for an incomplete character."""

@@ -15,6 +15,7 @@ Commands = Mapping[str, tuple[str, str]]  # name: (module, one-line help)
 COMMANDS: Commands = {
     "generate": ("model.commands.generate", "continue a text; with no MODEL, by the built-in storyteller"),
     "chat": ("model.commands.chat", "talk with a model; with no MODEL, with the built-in storyteller"),
+    "serve": ("model.commands.serve", "an HTTP server for OpenAI clients; with no MODEL, of the built-in storyteller"),
     "trace": (
         "model.commands.trace",
         "continue a text and show what each stage of sampling did at every step, or the tree of a beam search",

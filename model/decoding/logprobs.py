@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -122,12 +123,12 @@ class Recorder:
     def put(self, sequences: Sequence[int], logits: Tensor, tokens: Tensor, **history: Any) -> None:
         """One step. sequences: the number of each row's sequence; logits [B, V]; tokens drawn [B]; history: for the
         penalties."""
-        x = logits.double()  # [B, V]
-        drawn = x.gather(1, tokens[:, None])[:, 0] - x.logsumexp(-1)  # [B]
-        raw = most_probable(x, self.count)
-        final = most_probable(self.final_logits(logits, history), self.count) if self.count else raw
-        for sequence, *step in zip(sequences, drawn.tolist(), raw, final, strict=True):
-            self.steps[sequence].append(Step(*step))
+        raw = [token_logprobs(row, token, self.count) for row, token in zip(logits, tokens.tolist(), strict=True)]
+        final: list[Ranking] = [[]] * len(raw)
+        if self.count:
+            final = [most_probable(row, self.count) for row in self.final_logits(logits, history)]
+        for sequence, (logprob, ranking), last in zip(sequences, raw, final, strict=True):
+            self.steps[sequence].append(Step(logprob, ranking, last))
 
     def final_logits(self, logits: Tensor, history: dict[str, Any]) -> Tensor:
         """x / T where kept, -inf elsewhere: float64 [B, V], because float32 is coarse where T is small."""
@@ -154,15 +155,36 @@ class Recorder:
         )
 
 
-def most_probable(x: Tensor, count: int) -> list[Ranking]:
-    """The `count` greatest of each row under its softmax, ties by lowest id. x: float64 [B, V]."""
+def token_logprobs(row: Tensor, token: int, count: int) -> tuple[float, Ranking]:
+    """The logprob of a token, and the `count` most probable, under the softmax of logits [V]."""
+    x = row.double()
+    normaliser = log_sum_exp(x)
+    return float(x[token]) - normaliser, ranked(x, normaliser, count)
+
+
+def most_probable(row: Tensor, count: int) -> Ranking:
+    """The `count` most probable under the softmax of logits [V], ties by lowest id."""
+    x = row.double()
+    return ranked(x, log_sum_exp(x), count)
+
+
+def ranked(x: Tensor, normaliser: float, count: int) -> Ranking:
+    """x: float64 [V]."""
     if count == 0:
-        return [[] for _ in x]
-    logprobs = []
-    for row, normaliser in zip(x, x.logsumexp(-1), strict=True):
-        ids = greatest(row, count)
-        logprobs.append(list(zip(ids.tolist(), (row[ids] - normaliser).tolist(), strict=True)))
-    return logprobs
+        return []
+    ids = greatest(x, count)
+    return list(zip(ids.tolist(), (x[ids] - normaliser).tolist(), strict=True))
+
+
+def log_sum_exp(x: Tensor) -> float:
+    """ln of the sum of exp of float64 [V], in NumPy: its order of summation depends on V alone, torch's on the threads.
+
+    >>> round(log_sum_exp(torch.tensor([1.0, 1.0, -torch.inf], dtype=torch.float64)), 6)
+    1.693147
+    """
+    row = x.cpu().numpy()
+    greatest_logit = row.max()
+    return float(greatest_logit + np.log(np.exp(row - greatest_logit).sum()))
 
 
 def greatest(row: Tensor, count: int) -> Tensor:

@@ -8,24 +8,30 @@ from collections.abc import Sequence
 class StopStrings:
     """Passes text on up to the first stop string; holds back text that may be the start of one.
 
+    includes: whether the stop string is passed on as well.
+
     >>> stop = StopStrings(["END"])
     >>> stop.put("The E"), stop.put("lf. EN"), stop.put("D of it"), stop.found
     ('The ', 'Elf. ', '', True)
     """
 
-    def __init__(self, strings: Sequence[str] = ()) -> None:
-        self.strings = tuple(strings)
-        self.held = ""
+    def __init__(self, strings: Sequence[str] = (), includes: bool = False) -> None:
+        self.strings, self.includes = tuple(strings), includes
+        self.held = self.string = ""  # string: that was found
         self.found = False
 
     def put(self, text: str) -> str:
         """The text that may be shown now."""
+        if not self.strings:
+            return text
         text = self.held + text
-        starts = [at for at in (text.find(s) for s in self.strings) if at >= 0]
-        self.found = self.found or bool(starts)
         if self.found:
-            self.held = ""
-            return text[: min(starts)] if starts else ""
+            return ""
+        starts = [(at, s) for at, s in ((text.find(s), s) for s in self.strings) if at >= 0]
+        if starts:
+            self.found, self.held = True, ""
+            at, self.string = min(starts)
+            return text[: at + len(self.string) * self.includes]
         shown = len(text) - self._possible_start(text)
         self.held = text[shown:]
         return text[:shown]

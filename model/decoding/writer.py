@@ -37,7 +37,9 @@ class Generation:
 class Writer:
     """Turns the tokens of one sequence into its Generation, and knows when it is done.
 
-    number, stream: of the sequence.
+    number, stream: of the sequence. min_new_tokens: stop strings are looked for in what follows these.
+    includes_stop: whether the text has the stop string that ends it; shows_special: whether it has the names of special
+    tokens.
     """
 
     def __init__(
@@ -50,22 +52,28 @@ class Writer:
         number: int = 0,
         stream: int = 0,
         on_text: OnText | None = None,
+        min_new_tokens: int = 0,
+        includes_stop: bool = False,
+        shows_special: bool = False,
     ) -> None:
-        self.prompt, self.max_new_tokens = prompt, max_new_tokens
+        self.prompt, self.max_new_tokens, self.min_new_tokens = prompt, max_new_tokens, min_new_tokens
         self.number, self.stream, self.on_text = number, stream, on_text
-        self.decoder, self.stops = tokenizer.stream(), StopStrings(stop_strings)
+        self.decoder, self.stops = tokenizer.stream(shows_special), StopStrings(stop_strings, includes_stop)
         self.generation = Generation()
 
     @property
     def length(self) -> int:
         return len(self.prompt) + len(self.generation.ids)
 
-    def put(self, token: int, is_eos: bool) -> None:
-        self.generation.ids.append(token)
-        self.show(self.stops.put(self.decoder.put(token)))
+    def put(self, token: int, is_eos: bool, is_shown: bool = True) -> None:
+        """The next token; is_shown: whether it adds its text."""
+        ids = self.generation.ids
+        ids.append(token)
+        text = self.decoder.put(token) if is_shown else ""
+        self.show(self.stops.put(text) if len(ids) > self.min_new_tokens else text)
         if self.stops.found:
             self.generation.finish_reason = "stop"
-        elif is_eos or len(self.generation.ids) == self.max_new_tokens:
+        elif is_eos or len(ids) == self.max_new_tokens:
             self.generation.finish_reason = "eos" if is_eos else "length"
             self.show(self.stops.put(self.decoder.end()) + self.stops.end())
 

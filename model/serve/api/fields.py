@@ -1,0 +1,166 @@
+"""Fields that several kinds of request have, by the names of OpenAI and vLLM.
+
+Every field of a request is served, has no effect on the answer, or is refused by name; none is ignored in silence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+from model.decoding.options import SAMPLING, random_seed, sampling_params
+from model.serve.api.errors import Refusal
+from model.serve.engine.request import Settings
+from samplers.params import TEMPERATURE
+
+if TYPE_CHECKING:
+    from model.serve.api.service import Service
+
+MOST_LOGPROBS = 100
+INT64 = 1 << 63
+
+Count = Annotated[int, Field(ge=1, le=256)]
+Alternatives = Annotated[int, Field(ge=0, le=MOST_LOGPROBS)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Cutoff = Annotated[float, Field(ge=0, lt=1)]
+Penalty = Annotated[float, Field(ge=-1e6, le=1e6)]
+TokenId = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=-INT64, lt=2 * INT64)]
+StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+WithoutEffect = Annotated[Any, Field(description="accepted, without effect on the answer")]
+
+
+def only(*accepted: Any, why: str) -> Any:
+    """The type of a field that would change the answer and is not served; null is accepted in any case."""
+
+    def check(value: Any) -> Any:
+        if value is not None and not any(value == one and type(value) is type(one) for one in accepted):
+            raise ValueError(why)
+        return value
+
+    schema = {"enum": [None, *accepted], "description": why}
+    return Annotated[Any, AfterValidator(check), WithJsonSchema(schema)]
+
+
+class Body(BaseModel):
+    """The body of a request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class SamplingFields(Body):
+    """Those of `samplers.SamplingParams`; null and absent mean the model's generation_config.json, else off."""
+
+    temperature: Annotated[float, Field(ge=0, le=TEMPERATURE.high)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=INT64)] | None = Field(default=None, description="0 and -1: off")
+    top_p: Share | None = None
+    min_p: Share | None = None
+    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    epsilon_cutoff: Cutoff | None = None
+    eta_cutoff: Cutoff | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Bias] | None = None
+    min_tokens_to_keep: Annotated[int, Field(ge=1, lt=INT64)] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that are set, for `SamplingParams`."""
+        values = {name: getattr(self, name) for name in SAMPLING if getattr(self, name) is not None}
+        if values.get("top_k") == -1:
+            values["top_k"] = 0
+        if "logit_bias" in values:
+            values["logit_bias"] = {int(token): bias for token, bias in values["logit_bias"].items()}
+        return values
+
+
+class DrawingFields(SamplingFields):
+    """All that decides how a choice is drawn and where it ends."""
+
+    seed: Seed | None = Field(
+        default=None, description="drawn, and returned in the header x-alea-seed, where there is none"
+    )
+    draw_stream: Seed | None = Field(default=None, description="choice i draws with stream draw_stream + i; default 0")
+    stop: StopString | Annotated[list[StopString], Field(max_length=64)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] | None = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    allowed_token_ids: Annotated[list[TokenId], Field(min_length=1)] | None = None
+
+    def settings(self, service: Service, max_new_tokens: int, do_sample: bool | None = None, **more: Any) -> Settings:
+        """For the engine. do_sample: None for as the model's generation_config says; more: fields of `Settings`."""
+        vocabulary, defaults = service.llama.config.vocab_size, service.llama.generation_config
+        for name in ("stop_token_ids", "allowed_token_ids"):
+            check_ids(name, getattr(self, name) or (), vocabulary)
+        check_ids("logit_bias", [int(token) for token in self.logit_bias or ()], vocabulary)
+        if do_sample is None and defaults.get("do_sample") is not False:
+            do_sample = True
+        end_ids = () if self.ignore_eos else service.llama.eos_token_ids
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return Settings(
+            params=sampling_params(defaults, do_sample, self.given()),
+            seed=random_seed() if self.seed is None else self.seed,
+            max_new_tokens=max_new_tokens,
+            vocabulary=vocabulary,
+            end_ids=frozenset([*end_ids, *(self.stop_token_ids or ())]),
+            stop_strings=(*stop, *more.pop("stop_strings", ())),
+            min_new_tokens=self.min_tokens or 0,
+            allowed=self.allowed_token_ids,
+            includes_stop=bool(self.include_stop_str_in_output),
+            shows_special=self.skip_special_tokens is False,
+            **more,
+        )
+
+    def stream_of(self, index: int) -> int:
+        return (self.draw_stream or 0) + index
+
+
+def check_ids(name: str, ids: Any, vocabulary: int) -> None:
+    for token in ids:
+        if token >= vocabulary:
+            raise Refusal(400, f"{name} must hold token ids in 0 .. {vocabulary - 1}, got {token}", name)
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+    include_obfuscation: WithoutEffect = None
+    continuous_usage_stats: only(False, why="usage is sent once, at the end: include_usage") = None  # type: ignore[valid-type]
+
+
+class TextFormat(Body):
+    type: only("text", why="response_format.type must be text") = "text"  # type: ignore[valid-type]
+
+
+class OpenAIFields(DrawingFields):
+    """What completions and chat completions share."""
+
+    model: str | None = Field(default=None, description="must be the name that /v1/models gives, if it is given")
+    n: Count | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    response_format: TextFormat | None = None
+    add_special_tokens: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    prompt_logprobs: Alternatives | None = None
+    user: WithoutEffect = None
+    metadata: WithoutEffect = None
+    store: WithoutEffect = None
+    service_tier: WithoutEffect = None
+    safety_identifier: WithoutEffect = None
+    prompt_cache_key: WithoutEffect = None
+    prompt_cache_options: WithoutEffect = None
+    prompt_cache_retention: WithoutEffect = None
+
+    @property
+    def includes_usage(self) -> bool:
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    def check(self, service: Service) -> None:
+        """Raises: Refusal for another model, and for stream_options without stream."""
+        service.check_model(self.model)
+        if self.stream_options is not None and not self.stream:
+            raise Refusal(400, "stream_options must be null unless stream is true", "stream_options")

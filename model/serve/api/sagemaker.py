@@ -1,0 +1,47 @@
+"""POST /invocations: what a SageMaker endpoint of a large-model container answers; streamed as JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field
+
+from model.serve.api.fields import DrawingFields
+from model.serve.api.reply import Event, Reply, as_json
+from model.serve.api.service import Service
+from model.serve.engine.request import Request
+
+NEW_TOKENS = 128
+
+
+class InvocationBody(DrawingFields):
+    prompt: str
+    max_tokens_to_sample: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, description="the same as max_tokens_to_sample")
+    stream: bool | None = None
+
+    def request(self, service: Service, key: str = "") -> Request:
+        prompts = [service.encode("prompt", self.prompt)]
+        name = "max_tokens" if self.max_tokens_to_sample is None else "max_tokens_to_sample"
+        new = service.new_tokens(prompts, getattr(self, name), NEW_TOKENS, name)
+        return service.request(prompts, 1, self.settings(service, new), self.stream_of(0), key, bool(self.stream))
+
+    def reply(self, service: Service, request: Request) -> InvocationReply:
+        return InvocationReply(service, request)
+
+
+class InvocationReply(Reply):
+    media_type = "application/jsonlines"
+
+    def whole(self) -> Event:
+        return {"outputs": [choice.generation.text for choice in self.request.choices]}
+
+    def news(self) -> Iterable[Event]:
+        for reader in self.readers:
+            piece = reader.take()
+            if piece is not None and piece.text:
+                yield {"outputs": [piece.text]}
+
+    def frame(self, event: Event | str) -> bytes:
+        return f"{as_json(event)}\n".encode()

@@ -1,0 +1,91 @@
+"""The model that is served, and what every request needs of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from model.llama import Llama
+from model.serve.api.errors import Refusal
+from model.serve.engine.request import Choice, Request, Settings
+from model.tokenizer import Tokenizer
+
+MOST_CHOICES = 1024  # of one request
+
+
+@dataclass
+class Service:
+    """A model under a name.
+
+    template, space_after_special: of its chats, as in `encode_chat`; template "" where the model's own is unknown.
+    most_positions: that the engine has memory for. seconds: that a request may take, None for any.
+    """
+
+    llama: Llama
+    tokenizer: Tokenizer
+    name: str
+    fingerprint: str
+    template: str
+    space_after_special: bool
+    most_positions: int
+    seconds: float | None = None
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def window(self) -> int:
+        return self.llama.config.max_position_embeddings
+
+    def check_model(self, name: str | None) -> None:
+        if name is not None and name != self.name:
+            raise Refusal(404, f"model must be {self.name!r}, got {name[:100]!r}", "model", "model_not_found")
+
+    def encode(self, name: str, prompt: str | Sequence[int], bos: bool = True) -> list[int]:
+        """Token ids of a prompt: of a text, or ids as they are."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt, bos=bos)
+        vocabulary = self.llama.config.vocab_size
+        for token in prompt:
+            if not 0 <= token < vocabulary:
+                raise Refusal(400, f"{name} must hold token ids in 0 .. {vocabulary - 1}, got {token}", name)
+        return list(prompt)
+
+    def new_tokens(self, prompts: Sequence[list[int]], asked: int | None, default: int | None, name: str) -> int:
+        """How many tokens may follow the prompts: as asked, else the default (None: as many as fit).
+
+        Raises: Refusal with the arithmetic where they do not fit into the window or the engine's memory.
+        """
+        if not min(map(len, prompts)):
+            raise Refusal(400, "prompt must hold at least one token, got none", "prompt")
+        longest = max(map(len, prompts))
+        room = min(self.window, self.most_positions) - longest
+        fitting = max(1, room if default is None else min(default, room))
+        wanted = fitting if asked is None else asked
+        if wanted > room:
+            raise Refusal(
+                400,
+                f"{name}: {longest} prompt tokens + {wanted} new = {longest + wanted} > {longest + room}, the model's "
+                f"window or what the server has memory for: shorten one of them by {wanted - room}",
+                name,
+                "context_length_exceeded",
+            )
+        return wanted
+
+    def request(
+        self,
+        prompts: Sequence[list[int]],
+        count: int,
+        settings: Settings,
+        first_stream: int,
+        key: str,
+        is_streamed: bool,
+    ) -> Request:
+        """`count` choices of each prompt, numbered through; choice i draws with stream first_stream + i."""
+        if len(prompts) * count > MOST_CHOICES:
+            got = f"{len(prompts)} prompts x {count}"
+            raise Refusal(400, f"n: a request must have at most {MOST_CHOICES} choices, got {got}", "n")
+        choices = [
+            Choice(i, prompts[i // count], settings, first_stream + i, self.tokenizer)
+            for i in range(len(prompts) * count)
+        ]
+        return Request(choices, key, self.seconds, is_streamed)

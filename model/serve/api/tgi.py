@@ -1,0 +1,124 @@
+"""POST /generate and /generate_stream: the API of Hugging Face's text-generation-inference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from model.decoding.logprobs import token_text
+from model.serve.api.fields import Body, DrawingFields, only
+from model.serve.api.reader import Piece
+from model.serve.api.reply import Event, Reply
+from model.serve.api.service import Service
+from model.serve.engine.request import Choice, Request, TokenLogprob
+from model.tokenizer import Tokenizer
+
+NEW_TOKENS = 100
+FINISH_REASONS = {"eos": "eos_token", "stop": "stop_sequence", "length": "length"}
+
+
+class GenerateParameters(DrawingFields):
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    do_sample: bool | None = None
+    return_full_text: bool | None = None
+    details: bool | None = None
+    decoder_input_details: bool | None = None
+    truncate: Annotated[int, Field(ge=1)] | None = Field(default=None, description="keep the last tokens of the prompt")
+    best_of: only(1, why="best_of is not served here") = None  # type: ignore[valid-type]
+    top_n_tokens: only(0, why="top_n_tokens is not served") = None  # type: ignore[valid-type]
+    watermark: only(False, why="watermark is not served") = None  # type: ignore[valid-type]
+    grammar: only(why="grammar is not served") = None  # type: ignore[valid-type]
+    adapter_id: only(why="the adapter is chosen when the server starts: --adapter") = None  # type: ignore[valid-type]
+
+
+class GenerateBody(Body):
+    inputs: str
+    parameters: GenerateParameters = GenerateParameters()
+    stream: bool | None = None
+
+    def request(self, service: Service, key: str = "") -> Request:
+        asked = self.parameters
+        prompt = service.encode("inputs", self.inputs)
+        if asked.truncate is not None:
+            prompt = prompt[-asked.truncate :]
+        new = service.new_tokens([prompt], asked.max_new_tokens, NEW_TOKENS, "parameters.max_new_tokens")
+        settings = asked.settings(
+            service,
+            new,
+            asked.do_sample,
+            logprobs=0 if asked.details or self.stream else None,
+            prompt_logprobs=0 if asked.decoder_input_details else None,
+        )
+        return service.request([prompt], 1, settings, asked.stream_of(0), key, bool(self.stream))
+
+    def reply(self, service: Service, request: Request) -> GenerateReply:
+        return GenerateReply(service, request, self)
+
+
+class StreamBody(GenerateBody):
+    """Of /generate_stream."""
+
+    stream: bool | None = True
+
+
+class GenerateReply(Reply):
+    def __init__(self, service: Service, request: Request, body: GenerateBody) -> None:
+        self.by_token = bool(body.stream or body.parameters.details)
+        super().__init__(service, request)
+        self.body, (self.choice,), (self.reader,) = body, request.choices, self.readers
+
+    def whole(self) -> Event:
+        piece = self.reader.take()
+        found: Event = {"generated_text": self.text()}
+        if self.body.parameters.details and piece is not None:
+            tokens = self.tokens(piece)
+            found["details"] = {**self.ending(), "prefill": self.prefill(), "tokens": tokens}
+        return found
+
+    def news(self) -> Iterable[Event]:
+        piece = self.reader.take()
+        if piece is None:
+            return
+        first, tokens = self.reader.tokens - len(piece.ids) + 1, self.tokens(piece)
+        for i, token in enumerate(tokens):
+            is_last = piece.finish_reason is not None and i == len(tokens) - 1
+            yield {
+                "index": first + i,
+                "token": token,
+                "generated_text": self.text() if is_last else None,
+                "details": self.ending() if is_last else None,
+            }
+
+    def text(self) -> str:
+        full = self.body.inputs if self.body.parameters.return_full_text else ""
+        return full + self.choice.generation.text
+
+    def ending(self) -> Event:
+        generation = self.choice.generation
+        return {
+            "finish_reason": FINISH_REASONS[generation.finish_reason],
+            "generated_tokens": len(generation.ids),
+            "seed": self.choice.settings.seed,
+        }
+
+    def tokens(self, piece: Piece) -> list[Event]:
+        return [described(self.service.tokenizer, token) for token in piece.logprobs]
+
+    def prefill(self) -> list[Event]:
+        if not self.body.parameters.decoder_input_details:
+            return []
+        return prompt_tokens(self.service.tokenizer, self.choice)
+
+
+def prompt_tokens(tokenizer: Tokenizer, choice: Choice) -> list[Event]:
+    first: Event = {"id": choice.prompt[0], "text": token_text(tokenizer, choice.prompt[0]), "logprob": None}
+    names = ("id", "text", "logprob")
+    rest = (described(tokenizer, token) for token in choice.prompt_logprobs)
+    return [first, *({name: token[name] for name in names} for token in rest)]
+
+
+def described(tokenizer: Tokenizer, token: TokenLogprob) -> dict[str, Any]:
+    text = token_text(tokenizer, token.id)
+    return {"id": token.id, "text": text, "logprob": token.logprob, "special": text in tokenizer.special}

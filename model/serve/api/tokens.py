@@ -1,0 +1,51 @@
+"""POST /tokenize and /detokenize, as vLLM and as llama.cpp have them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from model.serve.api.errors import Refusal
+from model.serve.api.fields import Body, TokenId
+from model.serve.api.service import Service
+
+
+class TokenizeBody(Body):
+    """prompt: vLLM's name for the text, which gets a BOS; content: llama.cpp's, which gets none unless it is asked."""
+
+    model: str | None = None
+    prompt: str | None = None
+    content: str | None = None
+    add_special_tokens: bool | None = None
+    add_special: bool | None = None
+    parse_special: bool | None = Field(
+        default=None, description="whether the name of a special token in the text means it"
+    )
+    return_token_strs: bool | None = None
+    with_pieces: bool | None = None
+
+    def answer(self, service: Service) -> dict[str, Any]:
+        service.check_model(self.model)
+        if (self.prompt is None) == (self.content is None):
+            raise Refusal(400, "prompt or content must be given, and not both", "prompt")
+        text = self.content if self.prompt is None else self.prompt
+        asked = self.add_special if self.prompt is None else self.add_special_tokens
+        bos = (self.prompt is not None) if asked is None else asked
+        ids = service.tokenizer.encode(text or "", bos=bos, parse_special=bool(self.parse_special))
+        pieces = service.tokenizer.pieces(ids)
+        if self.with_pieces:
+            return {"tokens": [{"id": token, "piece": piece} for token, piece in zip(ids, pieces, strict=True)]}
+        strings = {"token_strs": pieces} if self.return_token_strs else {}
+        return {"count": len(ids), "max_model_len": service.window, "tokens": ids, **strings}
+
+
+class DetokenizeBody(Body):
+    model: str | None = None
+    tokens: Annotated[list[TokenId], Field(max_length=1 << 20)]
+
+    def answer(self, service: Service) -> dict[str, Any]:
+        """The text by vLLM's name and by llama.cpp's."""
+        service.check_model(self.model)
+        text = service.tokenizer.decode(service.encode("tokens", self.tokens))
+        return {"prompt": text, "content": text}

@@ -1,0 +1,258 @@
+"""Continuous batching (Yu et al. 2022, Orca): requests join and leave the batch at every step.
+
+Nothing of the schedule enters an answer. The logits at a position depend on the tokens up to it alone, and a draw on
+(seed, stream, position): so a request with a seed gets the same answer alone and in a full batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import samplers
+from model.decoding.logprobs import token_logprobs
+from model.llama import Llama
+from model.serve.engine.fair_queue import FairQueue
+from model.serve.engine.observer import Observer
+from model.serve.engine.request import NO_ROW, Choice, Failure, Request, TokenLogprob
+from model.serve.engine.rows import Part, rows_of
+from samplers import PackedParams, SamplingParams
+
+MAX_BATCH = 32
+CHUNK = 128  # prompt tokens in one step: nobody's next token waits for more
+
+TOO_SLOW = Failure(408, "timeout", "the request took longer than --request-timeout allows")
+NO_NUMBERS = Failure(
+    500, "invalid_logits", "the model gives NaN or +inf: its weights hold some, or its dtype is too narrow"
+)
+
+
+class Engine:
+    """Generates for many requests at a time. Not for several threads at once: see `EngineThread`.
+
+    Args:
+        max_batch: int >= 1, choices that grow at a time.
+        chunk: int >= 1, prompt tokens that one step reads at most.
+        cache_tokens: positions that the key-value cache holds, None for as many as the batch may need.
+
+    >>> from model import Tokenizer
+    >>> tokenizer, engine = Tokenizer.from_pretrained(), Engine(Llama.from_pretrained())
+    >>> from model.serve.engine.request import Settings
+    >>> settings = Settings(SamplingParams(top_p=0.9), seed=7, max_new_tokens=4, vocabulary=4096)
+    >>> choices = [Choice(i, tokenizer.encode("The king"), settings, stream=i, tokenizer=tokenizer) for i in range(2)]
+    >>> engine.submit(Request(choices))
+    >>> while engine.is_busy:
+    ...     _ = engine.step()
+    >>> len(choices[0].generation.ids), choices[0].generation.finish_reason
+    (4, 'length')
+    """
+
+    def __init__(
+        self,
+        model: Llama,
+        max_batch: int = MAX_BATCH,
+        chunk: int = CHUNK,
+        cache_tokens: int | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.model, self.chunk, self.observer = model, chunk, observer or Observer()
+        self.rows = rows_of(model, max_batch, cache_tokens)
+        self.free_rows = list(reversed(range(max_batch)))
+        self.waiting, self.running = FairQueue(), list[Choice]()
+        self.timed: list[Request] = []  # with a deadline
+        self.packed_for: list[SamplingParams] = []
+        self.packed: PackedParams
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self.running or self.waiting)
+
+    def submit(self, request: Request) -> None:
+        for choice in request.choices:
+            self.waiting.put(choice)
+        if request.deadline is not None:
+            self.timed.append(request)
+
+    def fail(self, request: Request, failure: Failure) -> None:
+        """End a request without an answer."""
+        if request.is_over:
+            return
+        request.failure = failure
+        for choice in request.choices:
+            if choice.row != NO_ROW:
+                self.leave(choice)
+            elif not choice.is_done:
+                self.waiting.remove(choice)
+        self.observer.request_ended(request, time.monotonic() - request.arrived)
+
+    @torch.inference_mode()
+    def step(self) -> list[Request]:
+        """One pass of the model, and a draw for every choice whose text it has read. Returns: requests with news."""
+        failed = self.fail_late()
+        self.admit()
+        parts = self.next_parts()
+        if not parts:
+            return failed
+        hidden = self.rows.read([part for _, part in parts])  # [N, E]
+        if len(hidden) == len(parts) == len(self.running) and not any(choice.is_reading for choice, _ in parts):
+            choices = [choice for choice, _ in parts]  # one more token of every text, as at most steps
+        else:
+            choices, hidden = self.read_prompts(parts, hidden)
+        for choice, part in parts:
+            choice.read += len(part.ids)
+        if choices:
+            self.draw(choices, self.model.logits(hidden))
+        return failed + self.news(choices)
+
+    def read_prompts(self, parts: list[tuple[Choice, Part]], hidden: Tensor) -> tuple[list[Choice], Tensor]:
+        """The choices whose text is read to its end, and the stream there [B, E]; some are in their prompts."""
+        ended, last, read = list[Choice](), list[int](), 0
+        end = 0
+        for choice, part in parts:
+            begin, end = end, end + len(part.ids)
+            if choice.is_reading:
+                read += len(part.ids)
+                if choice.settings.prompt_logprobs is not None:
+                    self.record_prompt(choice, part, hidden[begin:end])
+            if part.start + len(part.ids) >= len(choice.prompt):
+                ended.append(choice)
+                last.append(end - 1)
+        self.observer.read_prompts(read)
+        whole = [choice for choice in ended if choice.is_reading]
+        for choice in whole:
+            self.rows.keep(choice.row, choice.prompt)  # other prompts may begin alike
+        return ended, hidden[last]
+
+    def fail_late(self) -> list[Request]:
+        """Requests past their deadline."""
+        if not self.timed:
+            return []
+        now = time.monotonic()
+        late = [request for request in self.timed if not request.is_over and request.deadline < now]  # type: ignore[operator]
+        for request in late:
+            self.fail(request, TOO_SLOW)
+        self.timed = [request for request in self.timed if not request.is_over]
+        return late
+
+    def admit(self) -> None:
+        """Give waiting choices a row, in their order, as long as there is memory for their greatest length."""
+        while self.waiting and self.free_rows:
+            choice = self.waiting.first()
+            if not self.rows.reserve(self.free_rows[-1], choice.most_positions):
+                return
+            self.waiting.take()
+            choice.row = self.free_rows.pop()
+            self.running.append(choice)
+
+    def next_parts(self) -> list[tuple[Choice, Part]]:
+        """The last token of each growing text, and prompts in the order of arrival, up to a chunk in all."""
+        parts, left = [], self.chunk
+        for choice in self.running:
+            if not choice.is_reading:
+                parts.append((choice, Part(choice.row, choice.generation.ids[-1:], choice.read)))
+            elif left:
+                if choice.read == 0:
+                    self.begin(choice)
+                ids = choice.prompt[choice.read : choice.read + left]
+                left -= len(ids)
+                parts.append((choice, Part(choice.row, ids, choice.read)))
+        return parts
+
+    def begin(self, choice: Choice) -> None:
+        """Take over what is known of its prompt; its last token is read in any case, for its logits."""
+        needs_all = choice.settings.prompt_logprobs is not None
+        choice.read = self.rows.reuse(choice.row, [] if needs_all else choice.prompt[:-1])
+        self.observer.began(choice, choice.read)
+
+    def record_prompt(self, choice: Choice, part: Part, hidden: Tensor) -> None:
+        """The logprob of each prompt token after the first, from the stream at the token before it [L, E]."""
+        following = choice.prompt[part.start + 1 : part.start + 1 + len(hidden)]
+        count = choice.settings.prompt_logprobs or 0
+        for token, logits in zip(following, self.model.logits(hidden), strict=False):
+            choice.prompt_logprobs.append(TokenLogprob(token, *token_logprobs(logits, token, count)))
+
+    def draw(self, choices: list[Choice], logits: Tensor) -> None:
+        """One token each, unless only the prompt was to be read. logits: [B, V]."""
+        drawing = [i for i, choice in enumerate(choices) if choice.settings.max_new_tokens > 0]
+        if len(drawing) < len(choices):
+            for choice in choices:
+                if choice.settings.max_new_tokens == 0:
+                    choice.generation.finish_reason = "length"
+            choices, logits = [choices[i] for i in drawing], logits[drawing]
+            if not choices:
+                return
+        out = self.sample(choices, logits)
+        drawn = zip(choices, out.tokens.tolist(), out.logprobs.tolist(), strict=True)
+        for row, (choice, token, logprob) in enumerate(drawn):
+            if token < 0:
+                self.fail(choice.request, NO_NUMBERS)
+                continue
+            if choice.settings.logprobs is not None:
+                found = token_logprobs(logits[row], token, choice.settings.logprobs)
+                choice.logprobs.append(TokenLogprob(token, *found))
+            choice.put(token, logprob)
+
+    def sample(self, choices: list[Choice], logits: Tensor) -> samplers.SampleOutput:
+        more: dict[str, Any] = {}
+        if any(choice.settings.params.uses_history for choice in choices):
+            more["history"] = [choice.prompt + choice.generation.ids for choice in choices]
+            more["history_start"] = [len(choice.prompt) for choice in choices]
+        masks = [choice.mask for choice in choices]
+        if any(mask is not None for mask in masks):
+            more["allowed"] = joined_masks(masks, logits.shape[1])
+        return samplers.sample(
+            logits,
+            self.packed_params([choice.settings.params for choice in choices]),
+            seed=np.array([choice.seed for choice in choices]),
+            position=np.array([len(choice.generation.ids) for choice in choices]),
+            stream=np.array([choice.stream for choice in choices]),
+            on_invalid="mark",
+            **more,
+        )
+
+    def packed_params(self, params: list[SamplingParams]) -> PackedParams:
+        """Laid out again only when the batch has changed."""
+        if len(params) != len(self.packed_for) or any(a is not b for a, b in zip(params, self.packed_for, strict=True)):
+            self.packed_for, self.packed = params, samplers.pack(params)
+        return self.packed
+
+    def news(self, choices: list[Choice]) -> list[Request]:
+        """Times and ends of the choices that were drawn; the requests that their readers want to hear of."""
+        now, news = time.monotonic(), dict[int, Request]()
+        for choice in choices:
+            request = choice.request
+            if request.failure is not None:
+                news[id(request)] = request
+                continue
+            self.observer.drew(choice, now)
+            choice.last_token_at = now
+            if choice.generation.finish_reason:
+                self.rows.keep(choice.row, (choice.prompt + choice.generation.ids)[: choice.read])
+                self.leave(choice)
+                request.left -= 1
+                self.observer.ended(choice)
+                if request.is_over:
+                    self.observer.request_ended(request, now - request.arrived)
+            if request.is_streamed or request.is_over:
+                news[id(request)] = request
+        return list(news.values())
+
+    def leave(self, choice: Choice) -> None:
+        self.running.remove(choice)
+        self.rows.release(choice.row)
+        self.free_rows.append(choice.row)
+        choice.row = NO_ROW
+
+
+def joined_masks(masks: Sequence[np.ndarray | None], vocabulary: int) -> np.ndarray:
+    """int32 [B, W]; a row of None allows all."""
+    words = np.full((len(masks), -(-vocabulary // 32)), -1, np.int32)
+    for row, mask in zip(words, masks, strict=True):
+        if mask is not None:
+            row[:] = mask
+    return words

@@ -1,0 +1,189 @@
+"""One request over HTTP: read, checked, submitted, and answered whole or as it grows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import anyio
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from model.serve.api.errors import Refusal, of_validation, of_value
+from model.serve.api.reply import Reply, as_json
+from model.serve.api.service import Service
+from model.serve.engine import request as engine
+from model.serve.engine.thread import EngineThread
+
+GONE = engine.Failure(499, "client_disconnected", "the client has closed the connection")
+READ_SECONDS = 30.0  # for a body to arrive, and for a finished answer to be taken
+LONG = 1 << 14  # bytes of a body that is read in another thread, so that nobody's stream stalls
+RETRY_SECONDS = 1
+
+log = logging.getLogger("alea.serve")
+
+
+class Asking(Protocol):
+    """A body that asks for a text."""
+
+    stream: bool | None
+
+    def request(self, service: Service, key: str) -> engine.Request: ...
+
+    def reply(self, service: Service, request: engine.Request) -> Reply: ...
+
+
+class Desk:
+    """Takes requests for the engine.
+
+    max_queue: choices that may wait; with more, a request is refused. max_body: bytes.
+    """
+
+    def __init__(self, service: Service, engine: EngineThread, max_queue: int, max_body: int) -> None:
+        self.service, self.engine, self.max_queue, self.max_body = service, engine, max_queue, max_body
+        self.is_draining = False
+
+    async def ask(self, http: Request, kind: type[BaseModel]) -> Response:
+        """A text: the reply to a body of this kind."""
+        if self.is_draining:
+            raise Refusal(503, "the server is shutting down", code="shutting_down")
+        raw = await self.body(http)
+        asking, request = await self.prepared(kind, raw, http.scope.get("key", ""))
+        if self.engine.waiting >= self.max_queue:
+            raise Refusal(429, f"the queue is full: {self.max_queue} texts are waiting", code="queue_full")
+        return Answer(self, asking.reply(self.service, request), bool(asking.stream), http.url.path, raw)
+
+    async def body(self, http: Request) -> bytes:
+        """Raises: Refusal for a body that is too long or too slow."""
+        raw = bytearray()
+        try:
+            with anyio.fail_after(READ_SECONDS):
+                async for part in http.stream():
+                    raw += part
+                    if len(raw) > self.max_body:
+                        raise Refusal(413, f"the body must have at most {self.max_body} bytes")
+        except TimeoutError:
+            raise Refusal(408, f"the body must arrive within {READ_SECONDS:.0f} seconds") from None
+        return bytes(raw)
+
+    async def prepared(self, kind: type[BaseModel], raw: bytes, key: str) -> tuple[Asking, engine.Request]:
+        def prepare() -> tuple[Asking, engine.Request]:
+            asking: Asking = parsed(kind, raw)  # type: ignore[assignment]
+            try:
+                return asking, asking.request(self.service, key)
+            except (ValueError, TypeError) as error:
+                raise of_value(error) from None
+
+        return await asyncio.to_thread(prepare) if len(raw) > LONG else prepare()
+
+
+def parsed(kind: type[BaseModel], raw: bytes) -> BaseModel:
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        raise of_validation(error) from None
+
+
+class Answer(Response):
+    """Waits for the engine and writes; ends the request if its reader leaves or never takes the answer."""
+
+    def __init__(self, desk: Desk, reply: Reply, is_streamed: bool, path: str, raw: bytes) -> None:
+        self.desk, self.reply, self.request, self.is_streamed = desk, reply, reply.request, is_streamed
+        self.path, self.raw, self.status_code = path, raw, 200
+        self.news = asyncio.Event()
+        self.request.wake = self.news.set
+        seed = self.request.choices[0].settings.seed
+        self.headers_to_send = {"x-alea-seed": str(seed), "x-request-id": reply.id}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, seconds = time.monotonic(), self.desk.service.seconds
+        self.desk.engine.submit(self.request)
+        writing = asyncio.ensure_future(self.write(scope, receive, send))
+        leaving = asyncio.ensure_future(disconnected(receive))
+        try:
+            limit = None if seconds is None else seconds + READ_SECONDS
+            await asyncio.wait({writing, leaving}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if not writing.done() and "transport" in scope.get("state", {}):
+                scope["state"]["transport"].abort()  # it may hold what nobody reads
+        finally:
+            writing.cancel()
+            leaving.cancel()
+            await asyncio.wait({writing, leaving})
+            self.desk.engine.fail(self.request, GONE)
+            log.info("%s", self.summary(time.monotonic() - began))
+            log.debug("%s", self.raw.decode(errors="replace"))
+        if not writing.cancelled():
+            writing.result()
+
+    async def write(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.wait()
+        failure = self.request.failure
+        if failure is not None:
+            self.status_code = failure.status
+            await refused(Refusal(failure.status, failure.message, code=failure.code))(scope, receive, send)
+        elif self.is_streamed:
+            await self.write_events(send)
+        else:
+            content = await asyncio.to_thread(self.whole) if self.is_long else self.whole()
+            await Response(content, 200, self.headers_to_send, "application/json")(scope, receive, send)
+
+    async def wait(self) -> None:
+        """For the end of the request, or if it is streamed for any news."""
+        while True:
+            await self.news.wait()
+            self.news.clear()
+            if self.is_streamed or self.request.is_over:
+                return
+
+    @property
+    def is_long(self) -> bool:
+        """Whether writing the reply takes a while."""
+        choices = self.request.choices
+        return sum(len(choice.logprobs) + len(choice.prompt_logprobs) for choice in choices) > 1000
+
+    def whole(self) -> bytes:
+        return as_json(self.reply.whole()).encode()
+
+    async def write_events(self, send: Send) -> None:
+        reply, frame = self.reply, self.reply.frame
+        headers = {**self.headers_to_send, "content-type": reply.media_type, "cache-control": "no-cache"}
+        raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw_headers})
+        events = b"".join(map(frame, reply.begin()))
+        while True:
+            is_over = self.request.is_over  # first: what is read after it is complete
+            events += b"".join(map(frame, reply.news()))
+            if is_over:
+                break
+            if events:
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+            events = b""
+            await self.wait()
+        failure = self.request.failure
+        if failure is None:
+            events += b"".join(map(frame, reply.end()))
+        else:
+            events += frame(Refusal(failure.status, failure.message, code=failure.code).body)
+        await send({"type": "http.response.body", "body": events, "more_body": False})
+
+    def summary(self, seconds: float) -> str:
+        usage, failure = self.reply.usage(), self.request.failure
+        end = "" if failure is None else f", {failure.code}"
+        tokens = f"{usage['prompt_tokens']} + {usage['completion_tokens']} tokens"
+        return f"{self.reply.id} {self.path} {self.status_code}{end}: {tokens} in {seconds:.3f} s"
+
+
+async def disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def refused(refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    more = {"retry-after": str(RETRY_SECONDS)} if refusal.status in (429, 503) else {}
+    more |= {"www-authenticate": "Bearer"} if refusal.status == 401 else {}
+    return JSONResponse(refusal.body, refusal.status, {**more, **(headers or {})})

@@ -1,0 +1,157 @@
+"""The routes of the server."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from model.serve.api.chat import ChatBody
+from model.serve.api.completions import CompletionBody
+from model.serve.api.errors import Refusal
+from model.serve.api.llama_cpp import LlamaCppBody
+from model.serve.api.sagemaker import InvocationBody
+from model.serve.api.service import Service
+from model.serve.api.tgi import GenerateBody, StreamBody
+from model.serve.api.together import InferenceBody
+from model.serve.api.tokens import DetokenizeBody, TokenizeBody
+from model.serve.http.answer import Desk, parsed, refused
+from model.serve.http.metrics import Metrics
+from model.serve.http.openapi import document
+from model.versions import DISTRIBUTION, installed
+from samplers import DEFINITION
+
+TEXTS: dict[str, type[BaseModel]] = {
+    "/v1/completions": CompletionBody,
+    "/v1/chat/completions": ChatBody,
+    "/inference": InferenceBody,
+    "/invocations": InvocationBody,
+    "/generate": GenerateBody,
+    "/generate_stream": StreamBody,
+    "/completion": LlamaCppBody,
+}
+TOKENS: dict[str, type[TokenizeBody] | type[DetokenizeBody]] = {
+    "/tokenize": TokenizeBody,
+    "/detokenize": DetokenizeBody,
+}
+OPEN = ("/health", "/ping")  # without a key
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def application(desk: Desk, metrics: Metrics, keys: Sequence[str], origins: Sequence[str]) -> Starlette:
+    """keys: that may ask, () for anybody. origins: of web pages that may ask."""
+    middleware = [Middleware(KeyCheck, keys=keys)] if keys else []
+    if origins:
+        cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
+        middleware.insert(0, cors)
+    routes = [
+        *(Route(path, asking(desk, kind), methods=["POST"]) for path, kind in TEXTS.items()),
+        *(Route(path, counting(desk, kind), methods=["POST"]) for path, kind in TOKENS.items()),
+        *(Route(path, endpoint, methods=["GET"]) for path, endpoint in looking(desk, metrics).items()),
+    ]
+    handlers: dict[Any, Any] = {Refusal: on_refusal, HTTPException: on_http_error, Exception: on_error}
+    return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
+
+
+def asking(desk: Desk, kind: type[BaseModel]) -> Endpoint:
+    async def ask(http: Request) -> Response:
+        return await desk.ask(http, kind)
+
+    return ask
+
+
+def counting(desk: Desk, kind: type[TokenizeBody] | type[DetokenizeBody]) -> Endpoint:
+    async def count(http: Request) -> Response:
+        body = parsed(kind, await desk.body(http))
+        return JSONResponse(body.answer(desk.service))  # type: ignore[attr-defined]
+
+    return count
+
+
+def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
+    """What can be looked at."""
+    service = desk.service
+
+    async def health(_: Request) -> Response:
+        if desk.is_draining:
+            raise Refusal(503, "the server is shutting down", code="shutting_down")
+        return JSONResponse({"status": "ok"})
+
+    async def models(_: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [described(service)]})
+
+    async def model(http: Request) -> Response:
+        service.check_model(http.path_params["name"])
+        return JSONResponse(described(service))
+
+    async def version(_: Request) -> Response:
+        return JSONResponse({"version": installed(DISTRIBUTION) or "", "definition": DEFINITION})
+
+    async def numbers(_: Request) -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi(_: Request) -> Response:
+        return JSONResponse(document({**TEXTS, **TOKENS}, looking_paths))
+
+    found: dict[str, Endpoint] = {
+        "/health": health,
+        "/ping": health,
+        "/v1/models": models,
+        "/v1/models/{name:path}": model,
+        "/version": version,
+        "/metrics": numbers,
+        "/openapi.json": openapi,
+    }
+    looking_paths = list(found)
+    return found
+
+
+def described(service: Service) -> dict[str, Any]:
+    return {"id": service.name, "object": "model", "created": service.created, "owned_by": "alea"}
+
+
+class KeyCheck:
+    """Every request must bring one of the keys, as `Authorization: Bearer KEY`."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+        self.app, self.keys = app, [key.encode() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in OPEN:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            kind, _, key = given.partition(b" ")
+            matches = [hmac.compare_digest(key.strip(), known) for known in self.keys]  # all of them, in constant time
+            if kind.lower() != b"bearer" or not any(matches):
+                await refused(Refusal(401, "the API key is missing or wrong", code="invalid_api_key"))(
+                    scope, receive, send
+                )
+                return
+            scope["key"] = str(matches.index(True))
+        await self.app(scope, receive, send)
+
+
+async def on_refusal(_: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, Refusal)
+    return refused(refusal)
+
+
+async def on_http_error(http: Request, error: Exception) -> Response:
+    """Of the routes: no such path, or another method."""
+    assert isinstance(error, HTTPException)
+    text = {404: f"no such path: {http.url.path[:100]}", 405: f"{http.url.path} does not take {http.method}"}
+    message = text.get(error.status_code, error.detail)
+    return refused(Refusal(error.status_code, message), error.headers)
+
+
+async def on_error(_: Request, error: Exception) -> Response:
+    return refused(Refusal(500, f"internal error: {type(error).__name__}", code="internal_error"))

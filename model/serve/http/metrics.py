@@ -1,0 +1,74 @@
+"""What Prometheus reads: vLLM's names under our prefix, so that its dashboards fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from model.serve.api.reader import FINISH_REASONS
+from model.serve.engine.engine import Engine
+from model.serve.engine.observer import Observer
+from model.serve.engine.request import Choice, Request
+
+WAITS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics(Observer):
+    """Counts the work of one engine, in a registry of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.registry, self.name = CollectorRegistry(), name
+        self.prompt_tokens = self.made(Counter, "prompt_tokens", "prompt tokens read by the model")
+        self.new_tokens = self.made(Counter, "generation_tokens", "tokens drawn")
+        self.queries = self.made(Counter, "prefix_cache_queries", "tokens of prompts that were looked up")
+        self.hits = self.made(Counter, "prefix_cache_hits", "tokens of prompts that need not be read again")
+        self.first = self.made(
+            Histogram, "time_to_first_token_seconds", "from arrival to the first token", buckets=WAITS
+        )
+        self.gap = self.made(Histogram, "inter_token_latency_seconds", "between two tokens of a text", buckets=WAITS)
+        self.whole = self.made(Histogram, "e2e_request_latency_seconds", "from arrival to the end", buckets=WAITS)
+        self.ends = Counter(
+            "alea:request_success", "texts by why they ended", ["model_name", "finished_reason"], registry=self.registry
+        )
+        self.failures = Counter(
+            "alea:request_failure", "requests that failed", ["model_name", "code"], registry=self.registry
+        )
+        for reason in sorted({value for value in FINISH_REASONS.values() if value}):
+            self.ends.labels(name, reason)
+
+    def made(self, kind: Any, name: str, text: str, **options: Any) -> Any:
+        return kind(f"alea:{name}", text, ["model_name"], registry=self.registry, **options).labels(self.name)
+
+    def watch(self, engine: Engine) -> None:
+        """The gauges read the engine when somebody asks."""
+        self.made(Gauge, "num_requests_running", "texts in the batch").set_function(lambda: len(engine.running))
+        self.made(Gauge, "num_requests_waiting", "texts that wait").set_function(lambda: len(engine.waiting))
+        self.made(Gauge, "kv_cache_usage_perc", "share of the cache set aside, 1 = all").set_function(
+            lambda: engine.rows.usage
+        )
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def began(self, choice: Choice, reused: int) -> None:
+        self.queries.inc(len(choice.prompt))
+        self.hits.inc(reused)
+
+    def read_prompts(self, tokens: int) -> None:
+        self.prompt_tokens.inc(tokens)
+
+    def drew(self, choice: Choice, now: float) -> None:
+        self.new_tokens.inc()
+        if len(choice.generation.ids) == 1:
+            self.first.observe(now - choice.request.arrived)
+        else:
+            self.gap.observe(now - choice.last_token_at)
+
+    def ended(self, choice: Choice) -> None:
+        self.ends.labels(self.name, FINISH_REASONS[choice.generation.finish_reason]).inc()
+
+    def request_ended(self, request: Request, seconds: float) -> None:
+        self.whole.observe(seconds)
+        if request.failure is not None:
+            self.failures.labels(self.name, request.failure.code).inc()
