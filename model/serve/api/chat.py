@@ -75,7 +75,7 @@ class ChatBody(OpenAIFields):
             service.tokenizer, messages, service.template, space_after_special=service.space_after_special
         )
         name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        new = service.new_tokens([prompt], getattr(self, name), None, name)
+        new = service.new_tokens("messages", [prompt], name, getattr(self, name), None)
         settings = self.settings(
             service,
             new,

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from model.decoding.logprobs import text_offsets
 from model.serve.api import logprobs as formats
 from model.serve.api.errors import Refusal
-from model.serve.api.fields import Alternatives, Count, OpenAIFields, TokenId, only
+from model.serve.api.fields import Alternatives, Count, Ids, OpenAIFields, only
 from model.serve.api.reader import Piece
 from model.serve.api.reply import Event, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Choice, Request
 
 NEW_TOKENS = 16  # OpenAI's default
-
-Ids = Annotated[list[TokenId], Field(min_length=1)]
 
 
 class CompletionBody(OpenAIFields):
@@ -37,9 +35,7 @@ class CompletionBody(OpenAIFields):
 
     @property
     def prompts(self) -> list[str | list[int]]:
-        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
-            return [self.prompt]
-        return list(self.prompt)
+        return prompts_of(self.prompt)
 
     def request(self, service: Service, key: str = "") -> Request:
         self.check(service)
@@ -52,7 +48,7 @@ class CompletionBody(OpenAIFields):
             raise Refusal(400, "max_tokens must be above 0 unless echo is true, got 0", "max_tokens")
         bos = self.add_special_tokens is not False
         prompts = [service.encode("prompt", prompt, bos) for prompt in self.prompts]
-        new = service.new_tokens(prompts, self.max_tokens, NEW_TOKENS, "max_tokens")
+        new = service.new_tokens("prompt", prompts, "max_tokens", self.max_tokens, NEW_TOKENS)
         asked = [count for count in (self.prompt_logprobs, self.logprobs if self.echo else None) if count is not None]
         settings = self.settings(
             service,
@@ -64,6 +60,11 @@ class CompletionBody(OpenAIFields):
 
     def reply(self, service: Service, request: Request) -> CompletionReply:
         return CompletionReply(service, request, self)
+
+
+def prompts_of(prompt: Any) -> list[str | list[int]]:
+    """One text or list of ids, or several."""
+    return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else list(prompt)
 
 
 class CompletionReply(Reply):
@@ -136,7 +137,7 @@ class CompletionReply(Reply):
         if echoes:
             ids, found = choice.prompt + ids, [None, *choice.prompt_logprobs, *found]  # type: ignore[list-item]
             offsets = self.prompt_offsets(choice) + offsets
-        return formats.of_completion(self.names, ids, found, offsets, self.body.logprobs or 0)
+        return formats.of_completion(self.names, ids, found, offsets)
 
     def prompt_text(self, choice: Choice) -> str:
         """As it was given; of token ids, their text."""

@@ -26,6 +26,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Cutoff = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=-1e6, le=1e6)]
 TokenId = Annotated[int, Field(ge=0)]
+Ids = Annotated[list[TokenId], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=-INT64, lt=2 * INT64)]
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -89,7 +90,7 @@ class DrawingFields(SamplingFields):
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
-    allowed_token_ids: Annotated[list[TokenId], Field(min_length=1)] | None = None
+    allowed_token_ids: Ids | None = None
 
     def settings(self, service: Service, max_new_tokens: int, do_sample: bool | None = None, **more: Any) -> Settings:
         """For the engine. do_sample: None for as the model's generation_config says; more: fields of `Settings`."""

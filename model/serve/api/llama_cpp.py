@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from model.decoding.options import SAMPLING
 from model.serve.api import logprobs as formats
-from model.serve.api.fields import Alternatives, DrawingFields, Penalty, TokenId, WithoutEffect, only
+from model.serve.api.completions import prompts_of
+from model.serve.api.fields import Alternatives, DrawingFields, Ids, Penalty, WithoutEffect, only
 from model.serve.api.reader import Piece
 from model.serve.api.reply import Event, Reply
 from model.serve.api.service import Service
-from model.serve.engine.request import Request
+from model.serve.engine.request import Request, TokenLogprob
 
 STOP_TYPES = {"eos": "eos", "stop": "word", "length": "limit"}
 
@@ -20,7 +22,7 @@ STOP_TYPES = {"eos": "eos", "stop": "word", "length": "limit"}
 class LlamaCppBody(DrawingFields):
     """Its names for what we have; `logit_bias` is OpenAI's object here."""
 
-    prompt: str | Annotated[list[TokenId], Field(min_length=1)]
+    prompt: str | Ids | Annotated[list[str | Ids], Field(min_length=1, max_length=1024)]
     n_predict: Annotated[int, Field(ge=-1)] | None = Field(default=None, description="null and -1: as many as fit")
     stream: bool | None = None
     repeat_penalty: Annotated[float, Field(gt=0, le=1e6)] | None = None
@@ -37,6 +39,10 @@ class LlamaCppBody(DrawingFields):
     grammar: only("", why="grammar is not served") = None  # type: ignore[valid-type]
     json_schema: only(why="json_schema is not served") = None  # type: ignore[valid-type]
 
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        return prompts_of(self.prompt)
+
     def given(self) -> dict[str, Any]:
         values = super().given()
         if self.repeat_penalty is not None:
@@ -46,9 +52,9 @@ class LlamaCppBody(DrawingFields):
         return values
 
     def request(self, service: Service, key: str = "") -> Request:
-        prompts = [service.encode("prompt", self.prompt)]
+        prompts = [service.encode("prompt", prompt) for prompt in self.prompts]
         asked = None if self.n_predict == -1 else self.n_predict
-        new = service.new_tokens(prompts, asked, None, "n_predict")
+        new = service.new_tokens("prompt", prompts, "n_predict", asked, None)
         settings = self.settings(service, new, logprobs=self.n_probs or None)
         return service.request(prompts, 1, settings, self.stream_of(0), key, bool(self.stream))
 
@@ -57,49 +63,55 @@ class LlamaCppBody(DrawingFields):
 
 
 class LlamaCppReply(Reply):
+    """One body for each prompt; a list of them where the request has a list of prompts."""
+
     def __init__(self, service: Service, request: Request, body: LlamaCppBody) -> None:
         self.body, self.by_token = body, True
         super().__init__(service, request)
         self.names = formats.Names(service.tokenizer, by_id=False)
-        (self.choice,), (self.reader,) = request.choices, self.readers
 
-    def whole(self) -> Event:
-        piece = self.reader.take()
-        assert piece is not None
-        return self.ending(piece)
+    def whole(self) -> Any:
+        pieces = [reader.take() for reader in self.readers]
+        bodies = [self.ending(i, piece) for i, piece in enumerate(pieces) if piece is not None]
+        return bodies if len(bodies) > 1 else bodies[0]
 
     def news(self) -> Iterable[Event]:
-        piece = self.reader.take()
-        if piece is not None:
-            yield self.ending(piece) if piece.finish_reason else {**self.part(piece), "stop": False}
+        for i, reader in enumerate(self.readers):
+            piece = reader.take()
+            if piece is not None:
+                yield self.ending(i, piece) if piece.finish_reason else {**self.part(i, piece), "stop": False}
 
-    def part(self, piece: Piece) -> Event:
+    def part(self, index: int, piece: Piece) -> Event:
         is_asked = self.body.stream or self.body.return_tokens
-        found: Event = {"index": 0, "content": piece.text, "tokens": piece.ids if is_asked else []}
+        found: Event = {"index": index, "content": piece.text, "tokens": piece.ids if is_asked else []}
         if self.body.n_probs:
-            entries = formats.of_chat(self.names, piece.logprobs)["content"]
-            found["completion_probabilities"] = [
-                {"id": one.id, **entry} for one, entry in zip(piece.logprobs, entries, strict=True)
-            ]
+            found["completion_probabilities"] = [self.probabilities(one) for one in piece.logprobs]
         return found
 
-    def ending(self, piece: Piece) -> Event:
-        choice, settings = self.choice, self.choice.settings
-        stops = choice.writer.stops
+    def probabilities(self, logprob: TokenLogprob) -> Event:
+        top = [self.named(token, value) for token, value in logprob.top]
+        return {**self.named(logprob.id, logprob.logprob), "top_logprobs": top}
+
+    def named(self, token: int, logprob: float) -> Event:
+        return {"id": token, **formats.named(self.names, token, logprob)}
+
+    def ending(self, index: int, piece: Piece) -> Event:
+        choice = self.request.choices[index]
+        settings = choice.settings
         return {
-            **self.part(piece),
+            **self.part(index, piece),
             "stop": True,
             "model": self.service.name,
-            "prompt": self.body.prompt,
+            "prompt": self.body.prompts[index],
             "tokens_predicted": len(choice.generation.ids),
             "tokens_evaluated": len(choice.prompt),
             "truncated": False,
             "stop_type": STOP_TYPES[choice.generation.finish_reason],
-            "stopping_word": stops.string,
+            "stopping_word": choice.writer.stops.string,
             "generation_settings": {
                 "seed": settings.seed,
                 "n_predict": settings.max_new_tokens,
                 "stop": list(settings.stop_strings),
-                **{name: value for name, value in vars(settings.params).items() if isinstance(value, (int, float))},
+                **{name: getattr(settings.params, name) for name in SAMPLING if name != "logit_bias"},
             },
         }

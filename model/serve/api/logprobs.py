@@ -24,34 +24,37 @@ class Names:
 
 
 def of_completion(
-    names: Names, ids: Sequence[int], logprobs: Sequence[TokenLogprob | None], offsets: Sequence[int], count: int
+    names: Names, ids: Sequence[int], logprobs: Sequence[TokenLogprob | None], offsets: Sequence[int]
 ) -> dict[str, Any]:
-    """logprobs: None for the first token of a prompt. count: of the alternatives."""
-    tops: list[dict[str, float] | None] = []
-    for logprob in logprobs:
-        if logprob is None or count == 0:
-            tops.append(None)
-        else:
-            drawn = Alternative(logprob.id, names.of(logprob.id), logprob.logprob)
-            tops.append(keyed(drawn, names.alternatives(logprob)))
+    """logprobs: None for the first token of a prompt."""
+
+    def top(logprob: TokenLogprob | None) -> dict[str, float] | None:
+        if logprob is None:
+            return None
+        drawn = Alternative(logprob.id, names.of(logprob.id), logprob.logprob)
+        return keyed(drawn, names.alternatives(logprob))
+
     return {
         "tokens": [names.of(token) for token in ids],
         "token_logprobs": [None if logprob is None else finite(logprob.logprob) for logprob in logprobs],
-        "top_logprobs": tops,
+        "top_logprobs": [top(logprob) for logprob in logprobs],
         "text_offset": list(offsets),
     }
 
 
 def of_chat(names: Names, logprobs: Sequence[TokenLogprob]) -> dict[str, Any]:
-    def entry(token: int, logprob: float) -> dict[str, Any]:
-        data = list(names.tokenizer.token_bytes(token))
-        return {"token": names.of(token), "bytes": data, "logprob": finite(logprob)}
-
     content = [
-        {**entry(one.id, one.logprob), "top_logprobs": [entry(token, logprob) for token, logprob in one.top]}
+        {
+            **named(names, one.id, one.logprob),
+            "top_logprobs": [named(names, token, logprob) for token, logprob in one.top],
+        }
         for one in logprobs
     ]
     return {"content": content, "refusal": None}
+
+
+def named(names: Names, token: int, logprob: float) -> dict[str, Any]:
+    return {"token": names.of(token), "bytes": list(names.tokenizer.token_bytes(token)), "logprob": finite(logprob)}
 
 
 def of_prompt(names: Names, logprobs: Sequence[TokenLogprob]) -> list[dict[str, Any] | None]:

@@ -50,18 +50,22 @@ class Service:
                 raise Refusal(400, f"{name} must hold token ids in 0 .. {vocabulary - 1}, got {token}", name)
         return list(prompt)
 
-    def new_tokens(self, prompts: Sequence[list[int]], asked: int | None, default: int | None, name: str) -> int:
+    def new_tokens(
+        self, prompt: str, prompts: Sequence[list[int]], name: str, asked: int | None, default: int | None
+    ) -> int:
         """How many tokens may follow the prompts: as asked, else the default (None: as many as fit).
 
+        prompt, name: of the request's fields for the prompts and for the number.
         Raises: Refusal with the arithmetic where they do not fit into the window or the engine's memory.
         """
         if not min(map(len, prompts)):
-            raise Refusal(400, "prompt must hold at least one token, got none", "prompt")
+            raise Refusal(400, f"{prompt} must hold at least one token, got none", prompt)
         longest = max(map(len, prompts))
         room = min(self.window, self.most_positions) - longest
         fitting = max(1, room if default is None else min(default, room))
         wanted = fitting if asked is None else asked
         if wanted > room:
+            name = prompt if asked is None else name
             raise Refusal(
                 400,
                 f"{name}: {longest} prompt tokens + {wanted} new = {longest + wanted} > {longest + room}, the model's "

@@ -43,7 +43,7 @@ class GenerateBody(Body):
         prompt = service.encode("inputs", self.inputs)
         if asked.truncate is not None:
             prompt = prompt[-asked.truncate :]
-        new = service.new_tokens([prompt], asked.max_new_tokens, NEW_TOKENS, "parameters.max_new_tokens")
+        new = service.new_tokens("inputs", [prompt], "parameters.max_new_tokens", asked.max_new_tokens, NEW_TOKENS)
         settings = asked.settings(
             service,
             new,

@@ -31,7 +31,7 @@ class InferenceBody(DrawingFields):
     def request(self, service: Service, key: str = "") -> Request:
         service.check_model(self.model)
         prompts = [service.encode("prompt", self.prompt)]
-        new = service.new_tokens(prompts, self.max_tokens, NEW_TOKENS, "max_tokens")
+        new = service.new_tokens("prompt", prompts, "max_tokens", self.max_tokens, NEW_TOKENS)
         return service.request(prompts, 1, self.settings(service, new), self.stream_of(0), key, self.stream)
 
     def reply(self, service: Service, request: Request) -> InferenceReply:

@@ -35,9 +35,17 @@ class TokenizeBody(Body):
         ids = service.tokenizer.encode(text or "", bos=bos, parse_special=bool(self.parse_special))
         pieces = service.tokenizer.pieces(ids)
         if self.with_pieces:
-            return {"tokens": [{"id": token, "piece": piece} for token, piece in zip(ids, pieces, strict=True)]}
+            return {"tokens": [{"id": token, "piece": self.piece(service, token)} for token in ids]}
         strings = {"token_strs": pieces} if self.return_token_strs else {}
         return {"count": len(ids), "max_model_len": service.window, "tokens": ids, **strings}
+
+    def piece(self, service: Service, token: int) -> str | list[int]:
+        """A token's text, or its bytes where they are no UTF-8 alone; the name of a special token."""
+        data = service.tokenizer.token_bytes(token)
+        try:
+            return data.decode() or service.tokenizer.pieces([token])[0]
+        except UnicodeDecodeError:
+            return list(data)
 
 
 class DetokenizeBody(Body):

@@ -7,21 +7,17 @@ Nothing of the schedule enters an answer. The logits at a position depend on the
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-import samplers
 from model.decoding.logprobs import token_logprobs
 from model.llama import Llama
+from model.serve.engine.drawing import Drawing
 from model.serve.engine.fair_queue import FairQueue
 from model.serve.engine.observer import Observer
 from model.serve.engine.request import NO_ROW, Choice, Failure, Request, TokenLogprob
 from model.serve.engine.rows import Part, rows_of
-from samplers import PackedParams, SamplingParams
 
 MAX_BATCH = 32
 CHUNK = 128  # prompt tokens in one step: nobody's next token waits for more
@@ -41,8 +37,9 @@ class Engine:
         cache_tokens: positions that the key-value cache holds, None for as many as the batch may need.
 
     >>> from model import Tokenizer
-    >>> tokenizer, engine = Tokenizer.from_pretrained(), Engine(Llama.from_pretrained())
     >>> from model.serve.engine.request import Settings
+    >>> from samplers import SamplingParams
+    >>> tokenizer, engine = Tokenizer.from_pretrained(), Engine(Llama.from_pretrained())
     >>> settings = Settings(SamplingParams(top_p=0.9), seed=7, max_new_tokens=4, vocabulary=4096)
     >>> choices = [Choice(i, tokenizer.encode("The king"), settings, stream=i, tokenizer=tokenizer) for i in range(2)]
     >>> engine.submit(Request(choices))
@@ -65,8 +62,7 @@ class Engine:
         self.free_rows = list(reversed(range(max_batch)))
         self.waiting, self.running = FairQueue(), list[Choice]()
         self.timed: list[Request] = []  # with a deadline
-        self.packed_for: list[SamplingParams] = []
-        self.packed: PackedParams
+        self.drawing = Drawing([])
 
     @property
     def is_busy(self) -> bool:
@@ -186,7 +182,9 @@ class Engine:
             choices, logits = [choices[i] for i in drawing], logits[drawing]
             if not choices:
                 return
-        out = self.sample(choices, logits)
+        if choices != self.drawing.choices:
+            self.drawing = Drawing(choices)
+        out = self.drawing.draw(logits)
         drawn = zip(choices, out.tokens.tolist(), out.logprobs.tolist(), strict=True)
         for row, (choice, token, logprob) in enumerate(drawn):
             if token < 0:
@@ -197,62 +195,32 @@ class Engine:
                 choice.logprobs.append(TokenLogprob(token, *found))
             choice.put(token, logprob)
 
-    def sample(self, choices: list[Choice], logits: Tensor) -> samplers.SampleOutput:
-        more: dict[str, Any] = {}
-        if any(choice.settings.params.uses_history for choice in choices):
-            more["history"] = [choice.prompt + choice.generation.ids for choice in choices]
-            more["history_start"] = [len(choice.prompt) for choice in choices]
-        masks = [choice.mask for choice in choices]
-        if any(mask is not None for mask in masks):
-            more["allowed"] = joined_masks(masks, logits.shape[1])
-        return samplers.sample(
-            logits,
-            self.packed_params([choice.settings.params for choice in choices]),
-            seed=np.array([choice.seed for choice in choices]),
-            position=np.array([len(choice.generation.ids) for choice in choices]),
-            stream=np.array([choice.stream for choice in choices]),
-            on_invalid="mark",
-            **more,
-        )
-
-    def packed_params(self, params: list[SamplingParams]) -> PackedParams:
-        """Laid out again only when the batch has changed."""
-        if len(params) != len(self.packed_for) or any(a is not b for a, b in zip(params, self.packed_for, strict=True)):
-            self.packed_for, self.packed = params, samplers.pack(params)
-        return self.packed
-
     def news(self, choices: list[Choice]) -> list[Request]:
-        """Times and ends of the choices that were drawn; the requests that their readers want to hear of."""
-        now, news = time.monotonic(), dict[int, Request]()
+        """Ends the choices that are done; returns the requests that their readers want to hear of."""
+        if not choices:
+            return []
+        now, news = time.monotonic(), dict[Request, None]()
+        self.observer.drew(choices, now)
         for choice in choices:
             request = choice.request
-            if request.failure is not None:
-                news[id(request)] = request
-                continue
-            self.observer.drew(choice, now)
             choice.last_token_at = now
-            if choice.generation.finish_reason:
-                self.rows.keep(choice.row, (choice.prompt + choice.generation.ids)[: choice.read])
-                self.leave(choice)
-                request.left -= 1
-                self.observer.ended(choice)
-                if request.is_over:
-                    self.observer.request_ended(request, now - request.arrived)
+            if choice.generation.finish_reason and request.failure is None:
+                self.end(choice, now)
             if request.is_streamed or request.is_over:
-                news[id(request)] = request
-        return list(news.values())
+                news[request] = None
+        return list(news)
+
+    def end(self, choice: Choice, now: float) -> None:
+        """Its blocks may serve others."""
+        self.rows.keep(choice.row, (choice.prompt + choice.generation.ids)[: choice.read])
+        self.leave(choice)
+        choice.request.left -= 1
+        self.observer.ended(choice)
+        if choice.request.is_over:
+            self.observer.request_ended(choice.request, now - choice.request.arrived)
 
     def leave(self, choice: Choice) -> None:
         self.running.remove(choice)
         self.rows.release(choice.row)
         self.free_rows.append(choice.row)
         choice.row = NO_ROW
-
-
-def joined_masks(masks: Sequence[np.ndarray | None], vocabulary: int) -> np.ndarray:
-    """int32 [B, W]; a row of None allows all."""
-    words = np.full((len(masks), -(-vocabulary // 32)), -1, np.int32)
-    for row, mask in zip(words, masks, strict=True):
-        if mask is not None:
-            row[:] = mask
-    return words

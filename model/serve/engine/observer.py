@@ -14,8 +14,8 @@ class Observer:
     def read_prompts(self, tokens: int) -> None:
         """A pass of the model has read so many prompt tokens."""
 
-    def drew(self, choice: Choice, now: float) -> None:
-        """A choice has another token; last_token_at is the time of the one before."""
+    def drew(self, choices: list[Choice], now: float) -> None:
+        """Each has another token; its last_token_at is the time of the one before."""
 
     def ended(self, choice: Choice) -> None:
         """A choice has its finish_reason."""

@@ -84,10 +84,12 @@ class BlockRows:
     def read(self, parts: Sequence[Part]) -> Tensor:
         self.make_room(sum(blocks_for(part.start + len(part.ids)) - blocks_for(part.start) for part in parts))
         counts = [len(part.ids) for part in parts]
-        tokens = np.fromiter(itertools.chain.from_iterable(part.ids for part in parts), np.int64)
-        rows = np.repeat([part.row for part in parts], counts)
-        offsets = np.arange(len(tokens)) - np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-        positions = np.repeat([part.start for part in parts], counts) + offsets
+        tokens = np.array(list(itertools.chain.from_iterable(part.ids for part in parts)))
+        rows, positions = (np.array([getattr(part, name) for part in parts]) for name in ("row", "start"))
+        if len(tokens) > len(parts):  # some have several tokens
+            ends = np.cumsum(counts)
+            offsets = np.arange(len(tokens)) - np.repeat(ends - counts, counts)
+            rows, positions = np.repeat(rows, counts), np.repeat(positions, counts) + offsets
         return torch.from_numpy(self.model.exact_pass.read(tokens, rows, positions, self.cache))
 
     def make_room(self, wanted: int) -> None:
