@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from functools import cached_property
 from typing import Any
 
-from model import files
+from model import interrupt
 from model.commands.arguments import (
     add_beam_arguments,
     add_model_arguments,
@@ -22,10 +22,11 @@ from model.commands.arguments import (
     load_model,
     model_settings,
 )
-from model.commands.generation_file import GenerationFile, GenerationStream
+from model.commands.generation_file import opened, write
 from model.commands.logprobs_table import show_logprobs
 from model.commands.output import add_output_argument, check_output
 from model.commands.prompts import add_prompt_arguments, read_prompts
+from model.commands.request_file import answer_file, is_request_file
 from model.commands.terminal import counted, progress, report_speed, show, tell
 from model.decoding.batches import by_prompt, generate_texts
 from model.decoding.options import GenerationOptions
@@ -40,7 +41,7 @@ NEW_TOKENS = 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
-    add_prompt_arguments(parser).add_argument(
+    add_prompt_arguments(parser, ", or requests as for alea serve").add_argument(
         "--batch-size",
         type=int,
         default=16,
@@ -89,6 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     check_output(arguments.out, "--out", arguments.overwrite)
+    if is_request_file(arguments):
+        return answer_file(arguments)
     beams, prompts = given_beams(arguments), read_prompts(arguments)
     is_single = len(prompts) * arguments.num_return_sequences == 1
     can_stream = is_single and not (beams or arguments.json or arguments.out)
@@ -189,34 +192,24 @@ class Job:
 
 def write_texts(job: Job) -> int:
     """Into --out, prompt by prompt; returns the exit status."""
-    out, total, each = job.arguments.out, len(job.prompts), job.texts_per_prompt
+    arguments, each = job.arguments, job.texts_per_prompt
     began, tokens = time.perf_counter(), 0
-    with opened(job) as file:
+    with opened(arguments.out, job.settings(), each, arguments.seed is None, arguments.overwrite) as file:
         job.seed = file.settings["seed"]
-        if file.done:
-            tell(f"going on after {len(file.done)} of {total} prompts in {file.where}")
-        try:
+
+        def prompts() -> Iterator[tuple[int, list[dict[str, Any]]]]:
+            nonlocal tokens
             with progress("texts", job.text_count) as on_progress:
                 texts = counted(job.texts(skip=file.done), on_progress, len(file.done) * each)
                 for number, row in by_prompt(texts, each):
-                    file.add(number, [json_line(job, i, text) for i, text in enumerate(row, number * each)])
                     tokens += sum(len(text.ids) for text in row)
-        except KeyboardInterrupt:
-            advice = "" if file.where == out else "; the same command goes on from there"
-            tell(f"stopped: {len(file.done)} of {total} prompts are in {file.where}{advice}")
-            return 130
-        file.finish()
-    tell(f"wrote {out}: {job.text_count} texts of {total} prompts")
+                    yield number, [json_line(job, i, text) for i, text in enumerate(row, number * each)]
+
+        if not write(file, prompts(), len(job.prompts)):
+            return interrupt.STATUS
+    tell(f"wrote {arguments.out}: {job.text_count} texts of {len(job.prompts)} prompts")
     report_speed(tokens, time.perf_counter() - began, job.seed)
     return 0
-
-
-def opened(job: Job) -> GenerationFile | GenerationStream:
-    out, settings = job.arguments.out, job.settings()
-    if files.is_stream(out):
-        return GenerationStream(out, settings)
-    any_seed = job.arguments.seed is None
-    return GenerationFile(out, settings, job.texts_per_prompt, any_seed, job.arguments.overwrite)
 
 
 def show_texts(job: Job) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model import files
+from model.commands.terminal import tell
 
 Line = dict[str, Any]
 
@@ -127,6 +128,32 @@ class GenerationStream:
 
     def finish(self) -> None:
         pass
+
+
+def opened(
+    path: Path, settings: Mapping[str, Any], texts: int, any_seed: bool, overwrite: bool
+) -> GenerationFile | GenerationStream:
+    """For a file, or for a pipe or a device."""
+    if files.is_stream(path):
+        return GenerationStream(path, settings)
+    return GenerationFile(path, settings, texts, any_seed, overwrite)
+
+
+def write(
+    file: GenerationFile | GenerationStream, prompts: Iterable[tuple[int, Sequence[Mapping[str, Any]]]], total: int
+) -> bool:
+    """Add each prompt's texts as they come. Returns: whether all are written; after a Ctrl-C, says where to go on."""
+    if file.done:
+        tell(f"going on after {len(file.done)} of {total} prompts in {file.where}")
+    try:
+        for number, texts in prompts:
+            file.add(number, texts)
+    except KeyboardInterrupt:
+        advice = "" if file.where == file.path else "; the same command goes on from there"
+        tell(f"stopped: {len(file.done)} of {total} prompts are in {file.where}{advice}")
+        return False
+    file.finish()
+    return True
 
 
 def numbered(number: int, texts: Sequence[Mapping[str, Any]]) -> list[Line]:

@@ -12,7 +12,8 @@ from model.commands.arguments import checked_text
 from model.untrusted import shown
 
 
-def add_prompt_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+def add_prompt_arguments(parser: argparse.ArgumentParser, more: str = "") -> argparse._ArgumentGroup:
+    """more: that a line of JSONL may hold, for the help."""
     prompts = parser.add_argument_group("prompts", "given here, or else read from standard input, one a line")
     prompts.add_argument("-p", "--prompt", action="append", metavar="TEXT", help="may be given several times")
     prompts.add_argument(
@@ -20,7 +21,7 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentG
         "--file",
         "--prompt-file",
         metavar="FILE",
-        help='one prompt a line, or *.jsonl with {"prompt": TEXT} in each; - is standard input',
+        help=f'one prompt a line, or *.jsonl with {{"prompt": TEXT}} in each{more}; - is standard input',
     )
     return prompts
 

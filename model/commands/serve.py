@@ -6,25 +6,25 @@ import argparse
 import logging
 import os
 import sys
-from pathlib import Path
 
-from model.chat.templates import TEMPLATES, default_template, has_space_after_special, template_of
-from model.commands.arguments import add_model_arguments, checked_text, load_model, model_folder, model_settings
+from model.chat.templates import TEMPLATES
+from model.commands.arguments import add_model_arguments, checked_text, load_model, model_folder
 from model.commands.terminal import show, waiting
-from model.config import BUILT_IN
-from model.llama import Llama
 from model.serve.engine.engine import Engine
-from model.serve.fingerprint import fingerprint
 from samplers.extras import how_to_install
 from samplers.params import integer
 
 KEY_VARIABLE = "ALEA_API_KEY"
-SETTINGS = ("quantize", "double_quant", "dtype", "weights")  # of `model_settings`, those that change an answer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
-    parser.add_argument("--name", metavar="NAME", help="of the model in requests; default the folder's, or storyteller")
+    parser.add_argument(
+        "--name",
+        action="append",
+        metavar="NAME",
+        help="of the model in requests; may be given several times; default the folder's, or storyteller",
+    )
     parser.add_argument(
         "--template", choices=tuple(TEMPLATES), help="chat format; default the model's own, the storyteller's is plain"
     )
@@ -65,31 +65,21 @@ def run(arguments: argparse.Namespace) -> int:
     check_options(arguments)
     start_logging(arguments.log)
     try:
-        from model.serve.api.service import Service
+        from model.commands.serving import default_name, service_of
         from model.serve.http import server
         from model.serve.http.metrics import Metrics
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"needs {error.name}: {how_to_install('serve')}") from None
-    folder, name = model_folder(arguments), served_name(arguments)
     listener = server.listening(arguments.host, arguments.port)
     with waiting("loading the model"):
         llama, tokenizer = load_model(arguments)
-        metrics = Metrics(name)
+        metrics = Metrics((arguments.name or [default_name(model_folder(arguments))])[0])
         engine = Engine(llama, arguments.max_batch, arguments.chunk, arguments.cache_tokens, metrics)
         metrics.watch(engine)
-        service = Service(
-            llama,
-            tokenizer,
-            name,
-            fingerprint_of(arguments, llama),
-            arguments.template or known_template(folder),
-            has_space_after_special(folder),
-            engine.rows.most_positions,
-            arguments.request_timeout or None,
-        )
+        service = service_of(arguments, llama, tokenizer, engine)
     if llama.why_not_exact:
         print(f"alea serve: an answer may depend on the load, since {llama.why_not_exact}", file=sys.stderr)
-    ready = f"alea serve: {server.url(listener)} serves {name}, {service.fingerprint}; Ctrl-C ends it\n"
+    ready = f"alea serve: {server.url(listener)} serves {service.name}, {service.fingerprint}; Ctrl-C ends it\n"
     options = server.Options(
         arguments.max_queue,
         arguments.max_body,
@@ -117,8 +107,6 @@ def check_options(arguments: argparse.Namespace) -> None:
     for key in arguments.api_key or ():
         if not checked_text("--api-key", key).strip():
             raise ValueError("--api-key must not be empty")
-    if arguments.template is not None:
-        template_of(arguments.template)
 
 
 def start_logging(level: str) -> None:
@@ -126,24 +114,3 @@ def start_logging(level: str) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.ERROR, stream=sys.stderr)
     levels = {"errors": logging.ERROR, "requests": logging.INFO, "prompts": logging.DEBUG}
     logging.getLogger("alea.serve").setLevel(levels[level])
-
-
-def known_template(folder: str | None) -> str:
-    """The model's own chat format, "" where it is unknown: the server then serves no chats."""
-    try:
-        return default_template(folder)
-    except ValueError:
-        return ""
-
-
-def served_name(arguments: argparse.Namespace) -> str:
-    folder = model_folder(arguments)
-    return str(arguments.name or ("storyteller" if folder is None else Path(folder).resolve().name))
-
-
-def fingerprint_of(arguments: argparse.Namespace, llama: Llama) -> str:
-    settings = model_settings(arguments, llama)
-    folders = {"model": Path(model_folder(arguments) or BUILT_IN)}
-    if arguments.adapter is not None:
-        folders["adapter"] = Path(arguments.adapter)
-    return fingerprint(llama, folders, {name: settings[name] for name in SETTINGS})

@@ -14,7 +14,7 @@ from model.serve.api import logprobs as formats
 from model.serve.api.errors import Refusal
 from model.serve.api.fields import Alternatives, Body, OpenAIFields, WithoutEffect, only
 from model.serve.api.reader import Piece
-from model.serve.api.reply import Event, Reply
+from model.serve.api.reply import DONE, Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Request
 
@@ -105,15 +105,15 @@ class ChatReply(Reply):
             "system_fingerprint": service.fingerprint,
         }
 
-    def whole(self) -> Event:
+    def whole(self) -> Object:
         pieces = [reader.take() for reader in self.readers]
         choices = [self.choice(i, piece) for i, piece in enumerate(pieces) if piece is not None]
-        found: Event = {**self.head, "choices": choices, "usage": self.usage()}
+        found: Object = {**self.head, "choices": choices, "usage": self.usage()}
         if self.body.prompt_logprobs is not None:
             found["prompt_logprobs"] = formats.of_prompt(self.names, self.request.choices[0].prompt_logprobs)
         return found
 
-    def choice(self, index: int, piece: Piece) -> Event:
+    def choice(self, index: int, piece: Piece) -> Object:
         return {
             "index": index,
             "message": {"role": "assistant", "content": piece.text.strip(), "refusal": None},
@@ -121,11 +121,11 @@ class ChatReply(Reply):
             "finish_reason": piece.finish_reason,
         }
 
-    def begin(self) -> Iterable[Event]:
+    def begin(self) -> Iterable[str]:
         for i in range(len(self.readers)):
             yield self.chunk(i, {"role": "assistant", "content": ""})
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         for i, reader in enumerate(self.readers):
             piece = reader.take()
             if piece is None:
@@ -134,11 +134,11 @@ class ChatReply(Reply):
             logprobs = formats.of_chat(self.names, piece.logprobs) if self.by_token else None
             yield self.chunk(i, {"content": text} if text else {}, logprobs, piece.finish_reason)
 
-    def chunk(self, index: int, delta: Event, logprobs: Any = None, finish_reason: str | None = None) -> Event:
+    def chunk(self, index: int, delta: Object, logprobs: Any = None, finish_reason: str | None = None) -> str:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
-        return {**self.head, "choices": [choice]}
+        return self.event({"choices": [choice]})
 
-    def end(self) -> Iterable[Event | str]:
+    def end(self) -> Iterable[str]:
         if self.body.includes_usage:
-            yield {**self.head, "choices": [], "usage": self.usage()}
-        yield "[DONE]"
+            yield self.event({"choices": [], "usage": self.usage()})
+        yield DONE

@@ -13,7 +13,7 @@ from model.serve.api import logprobs as formats
 from model.serve.api.errors import Refusal
 from model.serve.api.fields import Alternatives, Count, Ids, OpenAIFields, only
 from model.serve.api.reader import Piece
-from model.serve.api.reply import Event, Reply
+from model.serve.api.reply import DONE, Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Choice, Request
 
@@ -82,7 +82,7 @@ class CompletionReply(Reply):
         }
         self.has_begun = [False] * len(request.choices)
 
-    def whole(self) -> Event:
+    def whole(self) -> Object:
         chosen = self.best()
         pieces = [self.readers[i].take() for i in chosen]
         choices = [
@@ -102,25 +102,25 @@ class CompletionReply(Reply):
         logprobs = [one.logprob for one in self.request.choices[number].logprobs]
         return -math.fsum(logprobs) / max(1, len(logprobs))
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         for i, reader in enumerate(self.readers):
             piece = reader.take()
             if piece is not None:
-                yield {**self.head, "choices": [self.choice(i, piece, i)]}
+                yield self.event({"choices": [self.choice(i, piece, i)]})
 
-    def end(self) -> Iterable[Event | str]:
+    def end(self) -> Iterable[str]:
         if self.body.includes_usage:
-            yield {**self.head, "choices": [], "usage": self.usage()}
-        yield "[DONE]"
+            yield self.event({"choices": [], "usage": self.usage()})
+        yield DONE
 
-    def choice(self, number: int, piece: Piece, index: int) -> Event:
+    def choice(self, number: int, piece: Piece, index: int) -> Object:
         """One choice, or its next piece. The first piece has the prompt, if it is asked for."""
         choice, text = self.request.choices[number], piece.text
         is_first, self.has_begun[number] = not self.has_begun[number], True
         echoes = is_first and bool(self.body.echo)
         if echoes:
             text = self.prompt_text(choice) + text
-        found: Event = {
+        found: Object = {
             "index": index,
             "text": text,
             "logprobs": self.logprobs(choice, piece, echoes) if self.by_token else None,
@@ -130,7 +130,7 @@ class CompletionReply(Reply):
             found["prompt_logprobs"] = formats.of_prompt(self.names, choice.prompt_logprobs)
         return found
 
-    def logprobs(self, choice: Choice, piece: Piece, echoes: bool) -> Event:
+    def logprobs(self, choice: Choice, piece: Piece, echoes: bool) -> Object:
         """As everywhere in OpenAI's format, offsets count from the beginning of the prompt."""
         base = len(self.prompt_text(choice))
         ids, found, offsets = list(piece.ids), list(piece.logprobs), [base + offset for offset in piece.offsets]

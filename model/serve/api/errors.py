@@ -38,7 +38,9 @@ def of_validation(error: ValidationError) -> Refusal:
     if first["type"] == "missing":
         text = f"{name} is missing"
     elif first["type"] == "extra_forbidden":
-        text = f"{name} is no field of this request, got {shown(first['input'])}"
+        outer, key = path(first["loc"][:-1]), shown(str(first["loc"][-1]))[1:-1]
+        param = f"{outer}.{key}" if outer else key
+        text = f"{param} is no field of this request, got {shown(first['input'])}"
     elif first["type"] == "json_invalid":
         text = f"{name} must be JSON: {first['msg'].partition(': ')[2]}"
     elif first["type"] == "value_error":

@@ -12,7 +12,7 @@ from model.serve.api import logprobs as formats
 from model.serve.api.completions import prompts_of
 from model.serve.api.fields import Alternatives, DrawingFields, Ids, Penalty, WithoutEffect, only
 from model.serve.api.reader import Piece
-from model.serve.api.reply import Event, Reply
+from model.serve.api.reply import Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Request, TokenLogprob
 
@@ -75,27 +75,29 @@ class LlamaCppReply(Reply):
         bodies = [self.ending(i, piece) for i, piece in enumerate(pieces) if piece is not None]
         return bodies if len(bodies) > 1 else bodies[0]
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         for i, reader in enumerate(self.readers):
             piece = reader.take()
             if piece is not None:
-                yield self.ending(i, piece) if piece.finish_reason else {**self.part(i, piece), "stop": False}
+                yield self.event(
+                    self.ending(i, piece) if piece.finish_reason else {**self.part(i, piece), "stop": False}
+                )
 
-    def part(self, index: int, piece: Piece) -> Event:
+    def part(self, index: int, piece: Piece) -> Object:
         is_asked = self.body.stream or self.body.return_tokens
-        found: Event = {"index": index, "content": piece.text, "tokens": piece.ids if is_asked else []}
+        found: Object = {"index": index, "content": piece.text, "tokens": piece.ids if is_asked else []}
         if self.body.n_probs:
             found["completion_probabilities"] = [self.probabilities(one) for one in piece.logprobs]
         return found
 
-    def probabilities(self, logprob: TokenLogprob) -> Event:
+    def probabilities(self, logprob: TokenLogprob) -> Object:
         top = [self.named(token, value) for token, value in logprob.top]
         return {**self.named(logprob.id, logprob.logprob), "top_logprobs": top}
 
-    def named(self, token: int, logprob: float) -> Event:
+    def named(self, token: int, logprob: float) -> Object:
         return {"id": token, **formats.named(self.names, token, logprob)}
 
-    def ending(self, index: int, piece: Piece) -> Event:
+    def ending(self, index: int, piece: Piece) -> Object:
         choice = self.request.choices[index]
         settings = choice.settings
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import uuid
@@ -12,14 +13,15 @@ from model.serve.api.reader import ChoiceReader
 from model.serve.api.service import Service
 from model.serve.engine.request import Request
 
-Event = dict[str, Any]
+Object = dict[str, Any]
 as_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+DONE = "[DONE]"  # OpenAI's last event
 
 
 class Reply:
     """The answer to one request. A subclass knows a client's format; events are server-sent, unless it says otherwise.
 
-    by_token: whether the client asked for tokens or their logprobs. count: choices of each prompt that are returned.
+    by_token: whether the client asked for tokens or their logprobs. head: fields that every event begins with.
     """
 
     media_type = "text/event-stream"
@@ -29,26 +31,35 @@ class Reply:
         self.service, self.request = service, request
         self.readers = [ChoiceReader(choice, service.tokenizer, self.by_token) for choice in request.choices]
         self.id, self.created = uuid.uuid4().hex, int(time.time())
+        self.head: Object = {}
 
-    def whole(self) -> Event:
-        """The answer, once the request is over."""
+    def whole(self) -> Any:
+        """The answer as a JSON value, once the request is over."""
         raise NotImplementedError
 
-    def begin(self) -> Iterable[Event]:
+    def begin(self) -> Iterable[str]:
         """Events before the first token."""
         return ()
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         """Events for what is new since the last call."""
         raise NotImplementedError
 
-    def end(self) -> Iterable[Event | str]:
+    def end(self) -> Iterable[str]:
         """Events after the last token."""
         return ()
 
-    def frame(self, event: Event | str) -> bytes:
+    def event(self, fields: Object) -> str:
+        """As JSON, after the head, which is written once: a busy server spends its time here."""
+        return f"{self.opening},{as_json(fields)[1:]}" if self.head else as_json(fields)
+
+    @functools.cached_property
+    def opening(self) -> str:
+        return as_json(self.head)[:-1]
+
+    def frame(self, event: str) -> bytes:
         """An event as it is sent."""
-        return f"data: {event if isinstance(event, str) else as_json(event)}\n\n".encode()
+        return f"data: {event}\n\n".encode()
 
     def usage(self) -> dict[str, int]:
         """Tokens of the prompts, each counted once, and of all choices that were drawn."""

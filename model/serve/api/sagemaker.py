@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from model.serve.api.fields import DrawingFields
-from model.serve.api.reply import Event, Reply, as_json
+from model.serve.api.reply import Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Request
 
@@ -34,14 +34,14 @@ class InvocationBody(DrawingFields):
 class InvocationReply(Reply):
     media_type = "application/jsonlines"
 
-    def whole(self) -> Event:
+    def whole(self) -> Object:
         return {"outputs": [choice.generation.text for choice in self.request.choices]}
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         for reader in self.readers:
             piece = reader.take()
             if piece is not None and piece.text:
-                yield {"outputs": [piece.text]}
+                yield self.event({"outputs": [piece.text]})
 
-    def frame(self, event: Event | str) -> bytes:
-        return f"{as_json(event)}\n".encode()
+    def frame(self, event: str) -> bytes:
+        return f"{event}\n".encode()

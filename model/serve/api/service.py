@@ -10,13 +10,14 @@ from model.llama import Llama
 from model.serve.api.errors import Refusal
 from model.serve.engine.request import Choice, Request, Settings
 from model.tokenizer import Tokenizer
+from model.untrusted import shown
 
 MOST_CHOICES = 1024  # of one request
 
 
 @dataclass
 class Service:
-    """A model under a name.
+    """A model under one name or several.
 
     template, space_after_special: of its chats, as in `encode_chat`; template "" where the model's own is unknown.
     most_positions: that the engine has memory for. seconds: that a request may take, None for any.
@@ -24,7 +25,7 @@ class Service:
 
     llama: Llama
     tokenizer: Tokenizer
-    name: str
+    names: tuple[str, ...]
     fingerprint: str
     template: str
     space_after_special: bool
@@ -36,9 +37,15 @@ class Service:
     def window(self) -> int:
         return self.llama.config.max_position_embeddings
 
+    @property
+    def name(self) -> str:
+        """That replies give."""
+        return self.names[0]
+
     def check_model(self, name: str | None) -> None:
-        if name is not None and name != self.name:
-            raise Refusal(404, f"model must be {self.name!r}, got {name[:100]!r}", "model", "model_not_found")
+        if name is not None and name not in self.names:
+            names = " or ".join(map(repr, self.names))
+            raise Refusal(404, f"model must be {names}, got {shown(name)}", "model", "model_not_found")
 
     def encode(self, name: str, prompt: str | Sequence[int], bos: bool = True) -> list[int]:
         """Token ids of a prompt: of a text, or ids as they are."""

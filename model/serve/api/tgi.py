@@ -10,7 +10,7 @@ from pydantic import Field
 from model.decoding.logprobs import token_text
 from model.serve.api.fields import Body, DrawingFields, only
 from model.serve.api.reader import Piece
-from model.serve.api.reply import Event, Reply
+from model.serve.api.reply import Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Choice, Request, TokenLogprob
 from model.tokenizer import Tokenizer
@@ -69,33 +69,35 @@ class GenerateReply(Reply):
         super().__init__(service, request)
         self.body, (self.choice,), (self.reader,) = body, request.choices, self.readers
 
-    def whole(self) -> Event:
+    def whole(self) -> Object:
         piece = self.reader.take()
-        found: Event = {"generated_text": self.text()}
+        found: Object = {"generated_text": self.text()}
         if self.body.parameters.details and piece is not None:
             tokens = self.tokens(piece)
             found["details"] = {**self.ending(), "prefill": self.prefill(), "tokens": tokens}
         return found
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         piece = self.reader.take()
         if piece is None:
             return
         first, tokens = self.reader.tokens - len(piece.ids) + 1, self.tokens(piece)
         for i, token in enumerate(tokens):
             is_last = piece.finish_reason is not None and i == len(tokens) - 1
-            yield {
-                "index": first + i,
-                "token": token,
-                "generated_text": self.text() if is_last else None,
-                "details": self.ending() if is_last else None,
-            }
+            yield self.event(
+                {
+                    "index": first + i,
+                    "token": token,
+                    "generated_text": self.text() if is_last else None,
+                    "details": self.ending() if is_last else None,
+                }
+            )
 
     def text(self) -> str:
         full = self.body.inputs if self.body.parameters.return_full_text else ""
         return full + self.choice.generation.text
 
-    def ending(self) -> Event:
+    def ending(self) -> Object:
         generation = self.choice.generation
         return {
             "finish_reason": FINISH_REASONS[generation.finish_reason],
@@ -103,17 +105,17 @@ class GenerateReply(Reply):
             "seed": self.choice.settings.seed,
         }
 
-    def tokens(self, piece: Piece) -> list[Event]:
+    def tokens(self, piece: Piece) -> list[Object]:
         return [described(self.service.tokenizer, token) for token in piece.logprobs]
 
-    def prefill(self) -> list[Event]:
+    def prefill(self) -> list[Object]:
         if not self.body.parameters.decoder_input_details:
             return []
         return prompt_tokens(self.service.tokenizer, self.choice)
 
 
-def prompt_tokens(tokenizer: Tokenizer, choice: Choice) -> list[Event]:
-    first: Event = {"id": choice.prompt[0], "text": token_text(tokenizer, choice.prompt[0]), "logprob": None}
+def prompt_tokens(tokenizer: Tokenizer, choice: Choice) -> list[Object]:
+    first: Object = {"id": choice.prompt[0], "text": token_text(tokenizer, choice.prompt[0]), "logprob": None}
     names = ("id", "text", "logprob")
     rest = (described(tokenizer, token) for token in choice.prompt_logprobs)
     return [first, *({name: token[name] for name in names} for token in rest)]

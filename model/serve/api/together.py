@@ -9,7 +9,7 @@ from pydantic import Field
 
 from model.serve.api.fields import DrawingFields, WithoutEffect
 from model.serve.api.reader import Piece
-from model.serve.api.reply import Event, Reply
+from model.serve.api.reply import DONE, Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Request
 
@@ -41,9 +41,9 @@ class InferenceBody(DrawingFields):
 class InferenceReply(Reply):
     def __init__(self, service: Service, request: Request, body: InferenceBody) -> None:
         super().__init__(service, request)
-        self.body = body
+        self.body, self.head = body, {"id": self.id}
 
-    def whole(self) -> Event:
+    def whole(self) -> Object:
         (piece,) = (reader.take() for reader in self.readers)
         return {
             "status": "finished",
@@ -57,15 +57,15 @@ class InferenceReply(Reply):
             "output": {"result_type": "language-model-inference", "choices": [choice(piece)] if piece else []},
         }
 
-    def news(self) -> Iterable[Event]:
+    def news(self) -> Iterable[str]:
         for reader in self.readers:
             piece = reader.take()
             if piece is not None:
-                yield {"id": self.id, "choices": [choice(piece)]}
+                yield self.event({"choices": [choice(piece)]})
 
-    def end(self) -> Iterable[Event | str]:
-        yield "[DONE]"
+    def end(self) -> Iterable[str]:
+        yield DONE
 
 
-def choice(piece: Piece) -> Event:
+def choice(piece: Piece) -> Object:
     return {"text": piece.text, "finish_reason": piece.finish_reason}

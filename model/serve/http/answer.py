@@ -21,7 +21,9 @@ from model.serve.engine import request as engine
 from model.serve.engine.thread import EngineThread
 
 GONE = engine.Failure(499, "client_disconnected", "the client has closed the connection")
+CLOSED = Refusal(503, "the server is shutting down", code="shutting_down")
 READ_SECONDS = 30.0  # for a body to arrive, and for a finished answer to be taken
+SLOW_BODY = Refusal(408, f"the body must arrive within {READ_SECONDS:.0f} seconds", code="timeout")
 LONG = 1 << 14  # bytes of a body that is read in another thread, so that nobody's stream stalls
 RETRY_SECONDS = 1
 
@@ -46,12 +48,12 @@ class Desk:
 
     def __init__(self, service: Service, engine: EngineThread, max_queue: int, max_body: int) -> None:
         self.service, self.engine, self.max_queue, self.max_body = service, engine, max_queue, max_body
-        self.is_draining = False
+        self.is_draining, self.reading = False, set[anyio.CancelScope]()
 
     async def ask(self, http: Request, kind: type[BaseModel]) -> Response:
         """A text: the reply to a body of this kind."""
         if self.is_draining:
-            raise Refusal(503, "the server is shutting down", code="shutting_down")
+            raise CLOSED
         raw = await self.body(http)
         asking, request = await self.prepared(kind, raw, http.scope.get("key", ""))
         if self.engine.waiting >= self.max_queue:
@@ -59,17 +61,28 @@ class Desk:
         return Answer(self, asking.reply(self.service, request), bool(asking.stream), http.url.path, raw)
 
     async def body(self, http: Request) -> bytes:
-        """Raises: Refusal for a body that is too long or too slow."""
+        """Raises: Refusal for a body that is too long or too slow, and where the server begins to shut down."""
         raw = bytearray()
-        try:
-            with anyio.fail_after(READ_SECONDS):
+        with anyio.move_on_after(READ_SECONDS) as scope:
+            self.reading.add(scope)
+            try:
                 async for part in http.stream():
                     raw += part
                     if len(raw) > self.max_body:
                         raise Refusal(413, f"the body must have at most {self.max_body} bytes")
-        except TimeoutError:
-            raise Refusal(408, f"the body must arrive within {READ_SECONDS:.0f} seconds") from None
+            finally:
+                self.reading.remove(scope)
+        if scope.cancelled_caught:
+            raise (
+                CLOSED if self.is_draining else Refusal(408, f"the body must arrive within {READ_SECONDS:.0f} seconds")
+            )
         return bytes(raw)
+
+    def drain(self) -> None:
+        """Take nothing more, not even what is half here."""
+        self.is_draining = True
+        for scope in self.reading:
+            scope.cancel()
 
     async def prepared(self, kind: type[BaseModel], raw: bytes, key: str) -> tuple[Asking, engine.Request]:
         def prepare() -> tuple[Asking, engine.Request]:
@@ -168,7 +181,7 @@ class Answer(Response):
         if failure is None:
             events += b"".join(map(frame, reply.end()))
         else:
-            events += frame(Refusal(failure.status, failure.message, code=failure.code).body)
+            events += frame(as_json(Refusal(failure.status, failure.message, code=failure.code).body))
         await send({"type": "http.response.body", "body": events, "more_body": False})
 
     def summary(self, seconds: float) -> str:

@@ -25,7 +25,7 @@ from model.serve.api.service import Service
 from model.serve.api.tgi import GenerateBody, StreamBody
 from model.serve.api.together import InferenceBody
 from model.serve.api.tokens import DetokenizeBody, TokenizeBody
-from model.serve.http.answer import Desk, parsed, refused
+from model.serve.http.answer import CLOSED, Desk, parsed, refused
 from model.serve.http.metrics import Metrics
 from model.serve.http.openapi import document
 from model.versions import DISTRIBUTION, installed
@@ -84,15 +84,16 @@ def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
 
     async def health(_: Request) -> Response:
         if desk.is_draining:
-            raise Refusal(503, "the server is shutting down", code="shutting_down")
+            raise CLOSED
         return JSONResponse({"status": "ok"})
 
     async def models(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [described(service)]})
+        return JSONResponse({"object": "list", "data": [described(service, name) for name in service.names]})
 
     async def model(http: Request) -> Response:
-        service.check_model(http.path_params["name"])
-        return JSONResponse(described(service))
+        name = http.path_params["name"]
+        service.check_model(name)
+        return JSONResponse(described(service, name))
 
     async def version(_: Request) -> Response:
         return JSONResponse({"version": installed(DISTRIBUTION) or "", "definition": DEFINITION})
@@ -116,8 +117,8 @@ def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
     return found
 
 
-def described(service: Service) -> dict[str, Any]:
-    return {"id": service.name, "object": "model", "created": service.created, "owned_by": "alea"}
+def described(service: Service, name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": service.created, "owned_by": "alea"}
 
 
 class KeyCheck:

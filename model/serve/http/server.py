@@ -118,6 +118,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def drain(self) -> None:
+        self.desk.drain()
         until = time.monotonic() + self.grace
         while self.server_state.tasks and time.monotonic() < until:
             await asyncio.sleep(0.02)

@@ -186,7 +186,7 @@ def test_jsonl_prompts(capsys, monkeypatch, prompts):
     assert [json.loads(line)["prompt"] for line in lines] == ["A\nB", "C"]
     (prompts / "bad.jsonl").write_text('{"prompt": "A"}\n{"text": "B"}\n')
     status, _, err = run(capsys, "-f", "bad.jsonl", "-n", "2")
-    assert status == 2 and 'bad.jsonl line 2: must be an object with a text "prompt", got' in err
+    assert status == 2 and "bad.jsonl line 2: prompt is missing" in err
     monkeypatch.setattr("sys.stdin", io.StringIO("A\n"))
     assert run(capsys, "-f", "-", "-n", "2", "--seed", "1")[1].startswith("A")
 

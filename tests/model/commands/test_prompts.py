@@ -48,11 +48,11 @@ LINES = [
 ]
 
 
-@pytest.mark.parametrize("command", ["generate", "score -c Yes No"])
 @pytest.mark.parametrize(("line", "message"), LINES)
-def test_whatever_else_a_line_holds_is_refused(tmp_path, capsys, command, line, message):
+def test_whatever_else_a_line_holds_is_refused(tmp_path, capsys, line, message):
+    """Only `alea generate` answers requests: tests/model/commands/test_request_file.py."""
     (tmp_path / "t.jsonl").write_text(f'{{"prompt": "A"}}\n\n{line}\n')
-    assert main([*command.split(), "-f", "t.jsonl"]) == 2
+    assert main(["score", "-c", "Yes", "No", "-f", "t.jsonl"]) == 2
     error = capsys.readouterr().err
     assert "--file t.jsonl line 3" in error and message in error
     assert error.count("\n") == 1 and error.strip().isprintable() and len(error) < 500
