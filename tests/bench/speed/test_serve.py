@@ -2,18 +2,26 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench.exactness import promise
-from bench.speed import load, serve
+from bench.peers.base import Unavailable
+from bench.speed import goals, load, serve, servers
 from bench.speed.client import Answer, Client
 from bench.speed.requests import FIELDS, LENGTHS, Request, timed, varied
 from bench.speed.servers import Server
-from tests.bench.command import run
+from model.config import BUILT_IN
+from tests.bench.command import run, saved
 
 
 class Toy(BaseHTTPRequestHandler):
@@ -207,6 +215,63 @@ def test_prompts_hardly_ever_begin_alike():
     """Blocks of 16 tokens, some three clauses."""
     prompts = [timed(number).body["prompt"][:60] for number in range(500) if len(timed(number).body["prompt"]) > 150]
     assert len({*prompts}) > 0.95 * len(prompts)
+
+
+def test_a_record(results, capsys):
+    """Without peers: ours, verified and loaded, beside generate."""
+    words = "--clients 1 --rounds 1 --seconds 0.5 --verify 2 --peers --save --check"
+    run(serve, *words.split())
+    (record,) = saved(results, "serve")
+    assert (record["clients"], record["verified"], record["failed"]) == (1, 2, {})
+    assert record["skipped"] == dict.fromkeys(("llama.cpp", "vllm"), "not asked for")
+    assert list(record["tokens_a_second"]) == list(record["gap_milliseconds"]) == ["alea", "generate"]
+    assert list(record["requests_a_second"]) == ["alea"] and "alea-sampling" in record["servers"]
+    assert "gap_milliseconds: alea - generate <= 1 (clients 1)" in capsys.readouterr().out
+
+
+def test_goals():
+    speeds = {name: {"p50": value} for name, value in {"alea": 80.0, "generate": 100.0, "llama.cpp": 20.0}.items()}
+    waits = {name: {"p50": value} for name, value in {"alea": 3.0, "generate": 1.5, "llama.cpp": 30.0}.items()}
+    record = dict(clients=32, tokens_a_second=speeds, gap_milliseconds=waits, first_token_milliseconds=waits)
+    found = list(goals.verdicts(goals.of_serving(), [record, record | {"clients": 1}]))
+    states = [line.partition(":")[0] for line in found]
+    assert states == ["missed", "missed", *(["holds", "not measured"] * 2)]  # llama.cpp, vllm
+    assert found[0].endswith("got 0.8 in one case") and found[1].endswith("got 1.5 in one case")
+
+
+def test_the_table_shows_who_was_measured():
+    one = {"p20": 1.0, "p50": 2.0, "p80": 3.0}
+    figures = {f"{what}_milliseconds": {"alea": one} for what in ("first_token", "first_token_p99", "gap_p99")}
+    record = {"clients": 8, "tokens_a_second": {"alea": one, "generate": one}, "requests_a_second": {"alea": one}}
+    _, lines = serve.table([record | figures | {"gap_milliseconds": {"alea": one, "generate": one}}])
+    assert lines == [["8", "alea", "2", "2", "2 / 2", "2 / 2"], ["8", "generate", "2", "–", "– / –", "2 / –"]]
+
+
+def test_frozen_servers_take_no_time():
+    """Oracle: the processor time of a child that spins."""
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
+    spinning = Server(process, "", "")
+    with servers.frozen([spinning]):
+        before = seconds_of(process.pid)
+        time.sleep(0.3)
+        assert seconds_of(process.pid) - before < 0.1
+    assert spinning.stop() == -signal.SIGTERM
+
+
+def seconds_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_server_that_does_not_start(tmp_path):
+    with pytest.raises(RuntimeError, match=r"alea serve did not start: .*missing"):
+        servers.alea(servers.Place(tmp_path / "missing", tmp_path)).__enter__()
+
+
+def test_a_peer_that_is_not_installed(tmp_path):
+    place = servers.Place(BUILT_IN, tmp_path)
+    with pytest.raises(Unavailable, match="No module named 'not_here'"):
+        place.version("not_here", "not-here")
 
 
 @pytest.mark.parametrize(
