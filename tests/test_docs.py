@@ -16,7 +16,8 @@ from samplers import textbook
 from tests.conftest import require
 from tests.test_architecture import ROOT, tracked
 
-DOCS = ("benchmarks", "commands", "decoding", "definition", "transformers")
+DOCS = ("benchmarks", "commands", "decoding", "definition", "serving", "transformers")
+SERVED = "docs/serving.md"  # talks to a server with clients of others: tests/serve_clients/test_page.py runs it
 NAMES = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in DOCS), "model/storyteller/README.md")
 PAGES = [ROOT / name for name in NAMES]
 
@@ -25,6 +26,8 @@ def chapters() -> dict[str, list[tuple[str, str]]]:
     """{page and heading: [(language, code)]}: the blocks of each chapter, in order."""
     found = {}
     for page in PAGES:
+        if page == ROOT / SERVED:
+            continue
         for number, chapter in enumerate(re.split(r"^## ", page.read_text(), flags=re.MULTILINE)):
             blocks = re.findall(r"```(sh|python|text)\n(.*?)```", chapter, re.DOTALL)
             if any(language != "text" for language, _ in blocks):

@@ -95,11 +95,11 @@ class Job:
 
     def asked(self, number: int) -> Any:
         """(request, reply) of a line. Raises: ValueError naming file, line and field."""
-        from model.serve.offline import asked
+        from model.serve.offline import asked_by
 
         line = self.line(number)
         try:
-            return asked(self.service, line)
+            return asked_by(self.service, line)
         except ValueError as error:
             raise ValueError(f"{self.values[number][0]}: {error}") from None
 

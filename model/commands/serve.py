@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         tuple(arguments.api_key or ()),
         tuple(arguments.allowed_origins),
     )
-    server.run(service, engine, metrics, options, listener, on_ready=lambda: show(ready))
+    server.run(service, engine, metrics, options, listener, on_ready=lambda _: show(ready))
     return 0
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
-
+from model.serve.api.asking import asked
 from model.serve.api.chat import ChatBody
 from model.serve.api.completions import CompletionBody
-from model.serve.api.errors import Refusal, of_validation, of_value
+from model.serve.api.errors import Refusal
 from model.serve.api.reply import Reply
 from model.serve.api.service import Service
 from model.serve.engine.engine import Engine
@@ -53,21 +52,15 @@ def line_of(value: Mapping[str, Any]) -> Line:
     return Line(name, url, body)
 
 
-def asked(service: Service, line: Line) -> tuple[Request, Reply]:
+def asked_by(service: Service, line: Line) -> tuple[Request, Reply]:
     """What a line asks for. Raises: ValueError naming the field."""
-    kind: type[BaseModel] = KINDS[line.url]
     try:
-        body: Any = kind.model_validate(line.body)
-        if body.stream:
-            raise Refusal(400, "stream must not be true in a file", "stream")
-        request = body.request(service)
-        return request, body.reply(service, request)
-    except ValidationError as error:
-        raise ValueError(str(of_validation(error))) from None
+        body, request = asked(service, KINDS[line.url], line.body)
     except Refusal as refusal:
         raise ValueError(str(refusal)) from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(str(of_value(error))) from None
+    if body.stream:
+        raise ValueError("stream must not be true in a file")
+    return request, body.reply(service, request)
 
 
 def answers(

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
 
 from model.decoding.options import SAMPLING, random_seed, sampling_params
 from model.serve.api.errors import Refusal
 from model.serve.engine.request import Settings
 from samplers.params import TEMPERATURE
+from samplers.reference.filters import FILTERS, Filter
 
 if TYPE_CHECKING:
     from model.serve.api.service import Service
@@ -22,8 +23,6 @@ INT64 = 1 << 63
 
 Count = Annotated[int, Field(ge=1, le=256)]
 Alternatives = Annotated[int, Field(ge=0, le=MOST_LOGPROBS)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Cutoff = Annotated[float, Field(ge=0, lt=1)]
 Penalty = Annotated[float, Field(ge=-1e6, le=1e6)]
 TokenId = Annotated[int, Field(ge=0)]
 Ids = Annotated[list[TokenId], Field(min_length=1)]
@@ -51,16 +50,25 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
-class SamplingFields(Body):
+def filter_field(f: Filter) -> Any:
+    """The parameter of a filter. An integer may also be -1, vLLM's way to switch top_k off."""
+    accepts = f.accepts
+    low = -1 if f.is_integer else accepts.low
+    bounds: dict[str, Any] = {
+        "gt" if accepts.open_low else "ge": low,
+        "lt" if accepts.open_high else "le": min(accepts.high, INT64),
+    }
+    kind = Annotated[int if f.is_integer else float, Field(**bounds)]
+    return kind | None, Field(default=None, description=f"{f.summary}; {f.off:g}: off")
+
+
+FilterFields: Any = create_model("FilterFields", __base__=Body, **{f.name: filter_field(f) for f in FILTERS})
+
+
+class SamplingFields(FilterFields):
     """Those of `samplers.SamplingParams`; null and absent mean the model's generation_config.json, else off."""
 
     temperature: Annotated[float, Field(ge=0, le=TEMPERATURE.high)] | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=INT64)] | None = Field(default=None, description="0 and -1: off")
-    top_p: Share | None = None
-    min_p: Share | None = None
-    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    epsilon_cutoff: Cutoff | None = None
-    eta_cutoff: Cutoff | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=1e6)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None

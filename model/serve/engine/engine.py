@@ -11,6 +11,7 @@ import time
 import torch
 from torch import Tensor
 
+from model.block_cache import SLOTS
 from model.decoding.logprobs import token_logprobs
 from model.llama import Llama
 from model.serve.engine.drawing import Drawing
@@ -147,13 +148,15 @@ class Engine:
 
     def next_parts(self) -> list[tuple[Choice, Part]]:
         """The last token of each growing text, and prompts in the order of arrival, up to a chunk in all."""
-        parts, left = [], self.chunk
+        parts, left = list[tuple[Choice, Part]](), self.chunk
+        prompts: list[list[int]] = []  # that are being read
         for choice in self.running:
             if not choice.is_reading:
                 parts.append((choice, Part(choice.row, choice.generation.ids[-1:], choice.read)))
-            elif left:
+            elif left and not (choice.read == 0 and is_in(choice.prompt, prompts)):
                 if choice.read == 0:
                     self.begin(choice)
+                prompts.append(choice.prompt)
                 ids = choice.prompt[choice.read : choice.read + left]
                 left -= len(ids)
                 parts.append((choice, Part(choice.row, ids, choice.read)))
@@ -224,3 +227,8 @@ class Engine:
         self.rows.release(choice.row)
         self.free_rows.append(choice.row)
         choice.row = NO_ROW
+
+
+def is_in(prompt: list[int], prompts: list[list[int]]) -> bool:
+    """Whether another choice of the same request reads this very prompt, whose blocks are known at the next step."""
+    return len(prompt) > SLOTS and any(one is prompt for one in prompts)

@@ -6,15 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from typing import Protocol
 
 import anyio
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from model.serve.api.errors import Refusal, of_validation, of_value
+from model.serve.api.asking import Asking, asked
+from model.serve.api.errors import Refusal
 from model.serve.api.reply import Reply, as_json
 from model.serve.api.service import Service
 from model.serve.engine import request as engine
@@ -28,16 +28,6 @@ LONG = 1 << 14  # bytes of a body that is read in another thread, so that nobody
 RETRY_SECONDS = 1
 
 log = logging.getLogger("alea.serve")
-
-
-class Asking(Protocol):
-    """A body that asks for a text."""
-
-    stream: bool | None
-
-    def request(self, service: Service, key: str) -> engine.Request: ...
-
-    def reply(self, service: Service, request: engine.Request) -> Reply: ...
 
 
 class Desk:
@@ -55,7 +45,7 @@ class Desk:
         if self.is_draining:
             raise CLOSED
         raw = await self.body(http)
-        asking, request = await self.prepared(kind, raw, http.scope.get("key", ""))
+        asking, request = await self.asked(kind, raw, http.scope.get("key", ""))
         if self.engine.waiting >= self.max_queue:
             raise Refusal(429, f"the queue is full: {self.max_queue} texts are waiting", code="queue_full")
         return Answer(self, asking.reply(self.service, request), bool(asking.stream), http.url.path, raw)
@@ -84,22 +74,10 @@ class Desk:
         for scope in self.reading:
             scope.cancel()
 
-    async def prepared(self, kind: type[BaseModel], raw: bytes, key: str) -> tuple[Asking, engine.Request]:
-        def prepare() -> tuple[Asking, engine.Request]:
-            asking: Asking = parsed(kind, raw)  # type: ignore[assignment]
-            try:
-                return asking, asking.request(self.service, key)
-            except (ValueError, TypeError) as error:
-                raise of_value(error) from None
-
-        return await asyncio.to_thread(prepare) if len(raw) > LONG else prepare()
-
-
-def parsed(kind: type[BaseModel], raw: bytes) -> BaseModel:
-    try:
-        return kind.model_validate_json(raw)
-    except ValidationError as error:
-        raise of_validation(error) from None
+    async def asked(self, kind: type[BaseModel], raw: bytes, key: str) -> tuple[Asking, engine.Request]:
+        if len(raw) > LONG:
+            return await asyncio.to_thread(asked, self.service, kind, raw, key)
+        return asked(self.service, kind, raw, key)
 
 
 class Answer(Response):

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from model.serve.api.asking import parsed
 from model.serve.api.chat import ChatBody
 from model.serve.api.completions import CompletionBody
 from model.serve.api.errors import Refusal
@@ -25,7 +26,7 @@ from model.serve.api.service import Service
 from model.serve.api.tgi import GenerateBody, StreamBody
 from model.serve.api.together import InferenceBody
 from model.serve.api.tokens import DetokenizeBody, TokenizeBody
-from model.serve.http.answer import CLOSED, Desk, parsed, refused
+from model.serve.http.answer import CLOSED, Desk, refused
 from model.serve.http.metrics import Metrics
 from model.serve.http.openapi import document
 from model.versions import DISTRIBUTION, installed
@@ -73,7 +74,7 @@ def asking(desk: Desk, kind: type[BaseModel]) -> Endpoint:
 def counting(desk: Desk, kind: type[TokenizeBody] | type[DetokenizeBody]) -> Endpoint:
     async def count(http: Request) -> Response:
         body = parsed(kind, await desk.body(http))
-        return JSONResponse(body.answer(desk.service))  # type: ignore[attr-defined]
+        return JSONResponse(body.answer(desk.service))
 
     return count
 

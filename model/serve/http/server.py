@@ -45,7 +45,7 @@ def run(
     metrics: Metrics,
     options: Options,
     listener: socket.socket,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[Server], None],
 ) -> None:
     """Serve until a signal ends it."""
     asyncio.run(serve(service, engine, metrics, options, listener, on_ready))
@@ -57,7 +57,7 @@ async def serve(
     metrics: Metrics,
     options: Options,
     listener: socket.socket,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[Server], None],
 ) -> None:
     loop = asyncio.get_running_loop()
     thread = EngineThread(engine, lambda requests: wake_in(loop, requests))
@@ -87,7 +87,7 @@ class Server(uvicorn.Server):
     A second signal ends it at once.
     """
 
-    def __init__(self, app: Starlette, desk: Desk, grace: float, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: Starlette, desk: Desk, grace: float, on_ready: Callable[[Server], None]) -> None:
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -104,7 +104,7 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self.on_ready()
+        self.on_ready(self)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.desk.is_draining:

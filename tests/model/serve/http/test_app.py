@@ -1,0 +1,204 @@
+"""Oracle: the shapes that OpenAI's clients read, and HTTP's own statuses. Served by a thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from model import Llama, Tokenizer
+from model.serve.api.service import Service
+from model.serve.engine.engine import Engine
+from model.serve.http import protocol
+from model.serve.http.metrics import Metrics
+from model.serve.http.server import Options, listening, serve
+
+
+class Running:
+    """A server, and one request at a time to it."""
+
+    def __init__(self, *keys: str) -> None:
+        llama = Llama.from_pretrained()
+        self.metrics = Metrics("storyteller")
+        self.engine = Engine(llama, observer=self.metrics)
+        self.metrics.watch(self.engine)
+        service = Service(llama, Tokenizer.from_pretrained(), ("storyteller",), "print", "plain", True, 512)
+        self.listener = listening("127.0.0.1", 0)
+        self.port = self.listener.getsockname()[1]
+        ready = threading.Event()
+        options = Options(max_queue=4, max_body=5000, grace=5, keys=keys, origins=())
+
+        def stop_when(server: Any) -> None:
+            self.server = server
+            ready.set()
+
+        self.thread = threading.Thread(
+            target=lambda: asyncio.run(
+                serve(service, self.engine, self.metrics, options, self.listener, on_ready=stop_when)
+            )
+        )
+        self.thread.start()
+        assert ready.wait(30)
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any, dict[str, str]]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        raw = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
+        connection.request(method, path, raw, headers)
+        reply = connection.getresponse()
+        data = reply.read()
+        found = dict(reply.getheaders())
+        connection.close()
+        return reply.status, json.loads(data) if "json" in found.get("content-type", "") else data, found
+
+    def stop(self) -> None:
+        self.server.handle_exit(15, None)
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    one = Running()
+    yield one
+    one.stop()
+
+
+ASK = {"prompt": "Once upon a time", "max_tokens": 5, "seed": 7}
+
+
+def test_an_answer(running):
+    status, reply, headers = running.ask("POST", "/v1/completions", ASK)
+    assert (status, reply["choices"][0]["text"], headers["x-alea-seed"]) == (200, " there lived a man,", "7")
+    without = {name: value for name, value in ASK.items() if name != "seed"}
+    _, reply, headers = running.ask("POST", "/v1/completions", without)
+    again = running.ask("POST", "/v1/completions", {**ASK, "seed": int(headers["x-alea-seed"])})[1]
+    assert again["choices"] == reply["choices"]
+
+
+def test_a_stream(running):
+    status, data, headers = running.ask("POST", "/v1/completions", {**ASK, "stream": True})
+    events = [line.removeprefix(b"data: ") for line in data.split(b"\n\n") if line]
+    texts = [json.loads(event)["choices"][0]["text"] for event in events[:-1]]
+    assert status == 200 and headers["content-type"] == "text/event-stream"
+    assert "".join(texts) == " there lived a man," and events[-1] == b"[DONE]"
+
+
+REFUSED = [
+    ("POST", "/v1/completions", {"prompt": "A", "top_p": 2}, 400, "top_p"),
+    ("POST", "/v1/completions", b"{", 400, None),
+    ("POST", "/v1/completions", b'{"prompt": "A", "temperature": NaN}', 400, "temperature"),
+    ("POST", "/v1/completions", {**ASK, "model": "gpt"}, 404, "model"),
+    ("POST", "/v1/completions", b" " * 5001, 413, None),
+    ("POST", "/v1/embeddings", {}, 404, None),
+    ("GET", "/v1/models/gpt", None, 404, "model"),
+    ("PUT", "/v1/completions", {}, 405, None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "param"), REFUSED)
+def test_refusals_have_one_shape(running, method, path, body, status, param):
+    found, reply, _ = running.ask(method, path, body)
+    assert (found, reply["error"]["param"]) == (status, param)
+    assert set(reply["error"]) == {"message", "type", "param", "code"} and reply["error"]["message"]
+
+
+def test_what_can_be_looked_at(running):
+    assert running.ask("GET", "/health")[:2] == (200, {"status": "ok"})
+    assert running.ask("GET", "/v1/models")[1]["data"][0]["id"] == "storyteller"
+    assert running.ask("GET", "/version")[1]["definition"] == 2
+    document = running.ask("GET", "/openapi.json")[1]
+    assert {"/v1/completions", "/v1/models/{name}", "/generate_stream"} <= set(document["paths"])
+
+
+def test_metrics_count(running):
+    def value(name: str) -> float:
+        lines = running.ask("GET", "/metrics")[1].decode().splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"alea:{name}{{"))
+
+    names = (
+        "generation_tokens_total",
+        "prompt_tokens_total",
+        "request_success_total",
+        "inter_token_latency_seconds_count",
+    )
+    before = [value(name) for name in names]
+    running.ask("POST", "/v1/completions", {**ASK, "n": 2})
+    assert [value(name) - old for name, old in zip(names, before, strict=True)] == [10, 10, 2, 8]
+    assert value("num_requests_running") == value("kv_cache_usage_perc") == 0
+
+
+def test_a_full_queue_says_when_to_come_again(running):
+    """32 texts grow and 4 wait; nobody's answer is lost."""
+
+    def ask(found: list) -> None:
+        found.append(running.ask("POST", "/v1/completions", {**ASK, "max_tokens": 300, "n": 8, "ignore_eos": True}))
+
+    found: list[Any] = []
+    threads = [threading.Thread(target=ask, args=[found]) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    statuses = sorted(status for status, *_ in found)
+    assert set(statuses) == {200, 429} and statuses.count(200) >= 4
+    for status, reply, headers in found:
+        if status == 429:
+            assert headers["retry-after"] and reply["error"]["code"] == "queue_full"
+        else:
+            assert [choice["index"] for choice in reply["choices"]] == list(range(8))
+
+
+def test_keys():
+    locked = Running("sesame", "open")
+    assert locked.ask("GET", "/health")[0] == 200
+    status, reply, headers = locked.ask("GET", "/v1/models")
+    assert (status, reply["error"]["code"]) == (401, "invalid_api_key") and headers["www-authenticate"] == "Bearer"
+    assert locked.ask("GET", "/v1/models", Authorization="Bearer sesam")[0] == 401
+    assert locked.ask("POST", "/v1/completions", ASK, Authorization="Bearer open")[0] == 200
+    locked.stop()
+
+
+def test_half_a_head_does_not_hold_a_connection(running, monkeypatch):
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    for sent in (b"", b"POST /v1/comp", b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"):
+        with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+            connection.sendall(sent)
+            assert connection.recv(100) == b""
+
+
+def test_a_long_head_is_refused(running):
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        head = b"GET /health HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (i, b"x" * 1000) for i in range(100))
+        connection.sendall(head + b"\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_who_leaves_stops_its_text(running):
+    with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        body = json.dumps({**ASK, "max_tokens": 500, "ignore_eos": True, "stream": True}).encode()
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        connection.recv(1000)
+    until = time.monotonic() + 20
+    while running.engine.running and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not running.engine.running and running.engine.rows.usage == 0
+
+
+def test_tokens_are_not_held_back():
+    """asyncio switches Nagle's delay off only for sockets that say they are TCP."""
+    with listening("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_a_port_that_is_taken():
+    with listening("127.0.0.1", 0) as first:
+        first.listen()
+        with pytest.raises(OSError, match="--host"):
+            listening("127.0.0.1", first.getsockname()[1])
