@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
+
+from samplers.reference.filters import FILTERS, Filter
 
 COMPLETIONS, CHAT = "/v1/completions", "/v1/chat/completions"
 LENGTHS = (16, 32, 64, 128)  # new tokens
@@ -56,12 +60,16 @@ def varied(number: int) -> Request:
     return Request(COMPLETIONS, body | completion_fields(random))
 
 
-FIELDS = {  # of both kinds of requests
+def value_of(random: Random, accepted: Filter) -> float:
+    """Of a filter's parameter, near the value that switches it off or far from it."""
+    if accepted.is_integer:
+        return random.choice((0, 1, 5, 50))
+    return round(random.uniform(0.5, 0.99) if accepted.off == 1 else random.uniform(0, 0.05), 3)
+
+
+FIELDS: dict[str, Callable[[Random], Any]] = {  # of both kinds of requests
+    **{each.name: partial(value_of, accepted=each) for each in FILTERS},
     "temperature": lambda random: random.choice((0, 0.3, 0.8, 1.0, 1.7)),
-    "top_p": lambda random: random.choice((0.5, 0.9, 0.95, 1)),
-    "top_k": lambda random: random.choice((1, 5, 50, 0)),
-    "min_p": lambda random: random.choice((0.02, 0.2)),
-    "typical_p": lambda random: random.choice((0.6, 0.95)),
     "presence_penalty": lambda random: random.choice((-0.5, 0.7, 2)),
     "frequency_penalty": lambda random: random.choice((-0.3, 0.5, 1.5)),
     "repetition_penalty": lambda random: random.choice((1.1, 1.5)),
