@@ -16,6 +16,10 @@ BENCHMARKS = {  # module, help
         "the C++ backend's time by instruction set: AVX-512, AVX2 with FMA, and the baseline, which has no fma",
     ),
     "decode": ("bench.speed.decode", "tokens a second of generate, ours and the peers', with the same weights"),
+    "serve": (
+        "bench.speed.serve",
+        "tokens and requests a second of alea serve under load, and the waiting for tokens, ours and the peers'",
+    ),
     "hf": (
         "bench.speed.hf",
         "microseconds of sampling, operators and host syncs a step of transformers' generate, stock and attached",

@@ -17,7 +17,7 @@ from bench.kernels import kernels
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
 from bench.records import Record, by, newest, three_digits
-from bench.speed import decode, hf, isa
+from bench.speed import decode, hf, isa, serve
 from model import files
 from samplers.extras import how_to_install
 from samplers.reference import filters
@@ -181,6 +181,7 @@ TABLES: dict[str, Callable[[], str]] = {
         wanted=lambda r: r["shape"] in SHAPES and r["threads"] == 1,
         packages=("torch", "transformers", "llama-cpp-python"),
     ),
+    "serve": Measured("serve", by(clients=()), serve.table, serve.CAPTION, left=2, packages=("torch",)),
     "hf": Measured(
         "hf",
         by(batch=(), vocabulary=(), chain=CHAINS),

@@ -1,19 +1,20 @@
-"""A Llama folder as a GGUF file, for llama.cpp: the same weights, without a vocabulary."""
+"""A Llama folder as a GGUF file, for llama.cpp: the same weights, with a vocabulary or without."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.peers.base import Unavailable
-from model import Llama
+from model import Llama, Tokenizer
 from model.loading.weights import stored_tensors
 
 
-def write_gguf(llama: Llama, dtype: torch.dtype, path: Path) -> None:
-    """Matrices in dtype, float32 or bfloat16; norms in float32.
+def write_gguf(llama: Llama, dtype: torch.dtype, path: Path, tokenizer: Tokenizer | None = None) -> None:
+    """Matrices in dtype, float32 or bfloat16; norms in float32; the vocabulary of a tokenizer.
 
     Raises: Unavailable without the gguf package, and for a model with biases or scaled angles.
     """
@@ -37,7 +38,10 @@ def write_gguf(llama: Llama, dtype: torch.dtype, path: Path) -> None:
     writer.add_rope_freq_base(config.rope_theta)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    writer.add_tokenizer_model("no_vocab")
+    if tokenizer is None:
+        writer.add_tokenizer_model("no_vocab")
+    else:
+        add_vocabulary(writer, tokenizer)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     kinds = {torch.float32: gguf.GGMLQuantizationType.F32, torch.bfloat16: gguf.GGMLQuantizationType.BF16}
     for name, tensor in stored_tensors(llama).items():
@@ -50,6 +54,24 @@ def write_gguf(llama: Llama, dtype: torch.dtype, path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def add_vocabulary(writer: Any, tokenizer: Tokenizer) -> None:
+    """Its pieces, in which no token ends a text: EOS has another name, as llama.cpp knows `</s>` by its own."""
+    from gguf import TokenType
+
+    sp, ids = tokenizer.sp, range(tokenizer.vocab_size)
+    kinds = {
+        **{i: TokenType.BYTE for i in ids if sp.is_byte(i)},
+        **{i: TokenType.CONTROL for i in ids if sp.is_control(i)},
+        **{i: TokenType.UNKNOWN for i in ids if sp.is_unknown(i)},
+    }
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(["<no end>" if i == tokenizer.eos_id else sp.id_to_piece(i) for i in ids])
+    writer.add_token_scores([sp.get_score(i) for i in ids])
+    writer.add_token_types([kinds.get(i, TokenType.NORMAL) for i in ids])
+    writer.add_bos_token_id(tokenizer.bos_id)
+    writer.add_eos_token_id(sp.unk_id())  # which no text has
 
 
 def pairs_side_by_side(weight: Tensor, head_dim: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Goals of speed: bounds on medians, their quotients and differences; `--check` of sample, hf and decode."""
+"""Goals of speed: bounds on medians, their quotients and differences; `--check` of sample, hf, decode and serve."""
 
 from __future__ import annotations
 
@@ -93,6 +93,17 @@ def of_generate(shape: str, weights: str, faster: dict[int, float], prefill: flo
     ]
 
 
+def of_serving() -> list[Goal]:
+    """Against `generate` in full batches, and against the peers under every load."""
+    loads, peers = dict(clients=(1, 8, 32)), ("llama.cpp", "vllm")
+    return [
+        Goal("alea", "generate", ">=", 0.9, dict(clients=32), "tokens_a_second"),
+        Goal("alea", "generate", "<=", 1, dict(clients=1), "gap_milliseconds", by="-"),
+        *(Goal("alea", peer, ">=", 1, loads, "tokens_a_second") for peer in peers),
+        *(Goal(peer, "alea", ">=", 1, loads, "first_token_milliseconds") for peer in peers),
+    ]
+
+
 GOALS = {
     "sample": [
         *on_peaked_rows("k50+p.9", llama_cpp=4, limit=0.5, transformers={32000: 60, 128256: 150}),
@@ -116,6 +127,7 @@ GOALS = {
         *of_generate("1B-4-layers", "float32", {1: 0.95, 8: 1.5, 32: 1.5}, prefill=1.4),
         *of_generate("1B-4-layers", "bfloat16", {1: 0.95, 8: 1.2, 32: 0.85}, prefill=0.55),
     ],
+    "serve": of_serving(),
 }
 
 

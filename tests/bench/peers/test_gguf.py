@@ -9,7 +9,7 @@ import torch
 from bench.loading.checkpoints import SHAPES, generate
 from bench.peers.base import Unavailable
 from bench.peers.gguf import pairs_side_by_side, write_gguf
-from model import Llama
+from model import Llama, Tokenizer
 from model.config import RopeScaling
 from model.loading.weights import stored_tensors
 
@@ -47,6 +47,26 @@ def test_what_the_reader_of_gguf_reads(tmp_path, dtype):
     assert kinds == {"F32" if dtype == torch.float32 else "BF16"}
     fields = {"attention.head_count": 8, "attention.head_count_kv": 2, "block_count": 2, "rope.freq_base": 10000}
     assert {name: reader.get_field(f"llama.{name}").contents() for name in fields} == fields
+
+
+def test_a_vocabulary_without_an_end(tmp_path):
+    """Oracle: SentencePiece's own pieces; only the name of EOS is another."""
+    gguf = pytest.importorskip("gguf")
+    tokenizer = Tokenizer.from_pretrained()
+    llama = Llama.from_pretrained(generate(tmp_path / "tiny", SHAPES["tiny"], "float32"))
+    write_gguf(llama, torch.float32, tmp_path / "tiny.gguf", tokenizer)
+    reader = gguf.GGUFReader(tmp_path / "tiny.gguf")
+    fields = {
+        name: reader.get_field(f"tokenizer.ggml.{name}").contents() for name in ("tokens", "scores", "token_type")
+    }
+    pieces = tokenizer.pieces(range(tokenizer.vocab_size))
+    assert [i for i, piece in enumerate(pieces) if fields["tokens"][i] != piece] == [tokenizer.eos_id]
+    assert "</s>" not in fields["tokens"] and fields["scores"] == [
+        tokenizer.sp.get_score(i) for i in range(len(pieces))
+    ]
+    assert fields["token_type"][:6] == [2, 3, 3, 6, 6, 6] and set(fields["token_type"][259:]) == {1}
+    assert reader.get_field("tokenizer.ggml.bos_token_id").contents() == tokenizer.bos_id
+    assert reader.get_field("tokenizer.ggml.eos_token_id").contents() == tokenizer.sp.unk_id()
 
 
 @pytest.mark.parametrize(
