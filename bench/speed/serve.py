@@ -32,7 +32,8 @@ ROUND = 1_000_000  # requests that each round has for itself, so that no cache k
 NAMES = ("alea", *PEERS, "generate")
 CAPTION = (
     "{servers}; generate: the same prompts and lengths in full batches, without a server. First token and gap between "
-    "tokens: median / 99th percentile. Rounds of {seconds:g} seconds"
+    "tokens: median / 99th percentile. Rounds of {seconds:g} seconds; the model of each server has one thread, and the "
+    "clients share one core"
 )
 
 
@@ -68,7 +69,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 @dataclass
 class Bench:
-    """All servers, verified, and the model for `generate`; servers on the first core, their clients on the last."""
+    """All servers, verified, and the model for `generate`, which has the first core; the clients have the last.
+
+    A server may use every core; its model has one thread.
+    """
 
     llama: Llama
     tokenizer: Tokenizer
@@ -82,8 +86,7 @@ def started(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Bench
     folder = Path(arguments.model or BUILT_IN)
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     cores = sorted(os.sched_getaffinity(0))
-    stack.enter_context(on(cores[-1]))
-    place = servers.Place(folder, home, cores[0])
+    place = servers.Place(folder, home)
     running, skipped = {"alea": stack.enter_context(servers.alea(place))}, dict[str, str]()
     for name, start in PEERS.items():
         try:
@@ -92,6 +95,7 @@ def started(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Bench
             running[name] = stack.enter_context(start(replace(place, python=arguments.python)))
         except Unavailable as reason:
             skipped[name] = str(reason)
+    stack.enter_context(on(cores[-1]))
     promise.check(running["alea"].url, arguments.verify, clients=64)
     failed = verify(running)
     timed = {name: server for name, server in running.items() if name not in failed}

@@ -30,22 +30,18 @@ LONGEST_START, LONGEST_STOP = 300.0, 60.0  # seconds
 class Place:
     """What a server is started with.
 
-    folder: of the model. home: for its log and files. core: the only one it may use, None for all. python: the
-    interpreter that has it installed. threads: of the model.
+    folder: of the model. home: for its log and files. python: the interpreter that has it installed. threads: of the model.
     """
 
     folder: Path
     home: Path
-    core: int | None = None
     python: str = sys.executable
     threads: int = 1
 
     def start(self, name: str, *words: object) -> subprocess.Popen[str]:
         """`python -m` with the words, in a process group of its own; what it prints goes to name.out and name.err."""
-        core = self.core
         options: dict[str, Any] = dict(cwd=ROOT, start_new_session=True, text=True)
         options["env"] = os.environ | {"OMP_NUM_THREADS": str(self.threads), "HF_HUB_OFFLINE": "1"}
-        options["preexec_fn"] = None if core is None else lambda: os.sched_setaffinity(0, {core})
         command = [self.python, "-m", *map(str, words)]
         with (self.home / f"{name}.out").open("w") as out, (self.home / f"{name}.err").open("w") as err:
             return subprocess.Popen(command, stdout=out, stderr=err, **options)
@@ -98,7 +94,7 @@ class Server:
 
 @contextlib.contextmanager
 def frozen(servers: Iterable[Server]) -> Iterator[None]:
-    """They take no time of their core: one without work may still look for some."""
+    """They take no time: one without work may still look for some."""
     chosen = list(servers)
     for server in chosen:
         server.signal_all(signal.SIGSTOP)
