@@ -30,7 +30,8 @@ LONGEST_START, LONGEST_STOP = 300.0, 60.0  # seconds
 class Place:
     """What a server is started with.
 
-    folder: of the model. home: for its log and files. python: the interpreter that has it installed. threads: of the model.
+    folder: of the model. home: for its log and files. python: the interpreter that has it installed. threads: of the
+    model.
     """
 
     folder: Path

@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchem
 from model.decoding.options import SAMPLING, random_seed, sampling_params
 from model.serve.api.errors import Refusal
 from model.serve.engine.request import Settings
-from samplers.params import TEMPERATURE
-from samplers.reference.filters import FILTERS, Filter
+from samplers.params import PENALTY_RANGES, TEMPERATURE
+from samplers.reference.filters import FILTERS, Filter, Range
 
 if TYPE_CHECKING:
     from model.serve.api.service import Service
@@ -23,7 +23,6 @@ INT64 = 1 << 63
 
 Count = Annotated[int, Field(ge=1, le=256)]
 Alternatives = Annotated[int, Field(ge=0, le=MOST_LOGPROBS)]
-Penalty = Annotated[float, Field(ge=-1e6, le=1e6)]
 TokenId = Annotated[int, Field(ge=0)]
 Ids = Annotated[list[TokenId], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=-INT64, lt=2 * INT64)]
@@ -58,16 +57,21 @@ def filter_field(f: Filter) -> tuple[Any, Any]:
     return kind, Field(default=None, description=f"{f.summary}; {f.off:g}: off", **bounds)
 
 
-FilterFields: Any = create_model("FilterFields", __base__=Body, **{f.name: filter_field(f) for f in FILTERS})  # type: ignore[call-overload]
+def penalty_field(accepts: Range) -> tuple[Any, Any]:
+    return float | None, Field(default=None, ge=accepts.low, le=accepts.high)
 
 
-class SamplingFields(FilterFields):
+TABLED: dict[str, Any] = {
+    **{f.name: filter_field(f) for f in FILTERS},
+    **{name: penalty_field(accepts) for name, accepts in PENALTY_RANGES.items()},
+}
+TabledFields: Any = create_model("TabledFields", __base__=Body, **TABLED)
+
+
+class SamplingFields(TabledFields):
     """Those of `samplers.SamplingParams`; null and absent mean the model's generation_config.json, else off."""
 
     temperature: Annotated[float, Field(ge=0, le=TEMPERATURE.high)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
     logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,7}$")], Bias] | None = None
     min_tokens_to_keep: Annotated[int, Field(ge=1, lt=INT64)] | None = None
 

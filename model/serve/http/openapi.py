@@ -28,6 +28,8 @@ ERROR = {
         }
     },
 }
+ANSWERS = ("application/json", "text/event-stream", "application/jsonlines")
+LOOKS = ("application/json", "text/plain")
 REFUSALS = {
     "400": "a field is wrong, unknown or not served",
     "401": "the key is missing or wrong",
@@ -48,13 +50,15 @@ def document(bodies: Mapping[str, type[BaseModel]], looked_at: Sequence[str]) ->
     paths: dict[str, Any] = {}
     for path, kind in bodies.items():
         body = {"required": True, "content": {"application/json": {"schema": references[kind, "validation"]}}}
-        paths[path] = {"post": {"operationId": path.strip("/").replace("/", "_"), "requestBody": body, **responses()}}
+        paths[path] = {
+            "post": {"operationId": path.strip("/").replace("/", "_"), "requestBody": body, **responses(*ANSWERS)}
+        }
     for path in looked_at:
         names = re.findall(r"\{(\w+)(?::\w+)?\}", path)
         parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
         plain = re.sub(r":\w+\}", "}", path)
         operation = re.sub(r"\W+", "_", plain).strip("_")
-        paths[plain] = {"get": {"operationId": operation, "parameters": parameters, **responses()}}
+        paths[plain] = {"get": {"operationId": operation, "parameters": parameters, **responses(*LOOKS)}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "alea serve", "version": installed(DISTRIBUTION) or "0"},
@@ -63,7 +67,9 @@ def document(bodies: Mapping[str, type[BaseModel]], looked_at: Sequence[str]) ->
     }
 
 
-def responses() -> dict[str, Any]:
+def responses(*kinds: str) -> dict[str, Any]:
+    """kinds: of the answer's content."""
+    good = {"description": "the answer", "content": {kind: {"schema": {}} for kind in kinds}}
     error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
     refusals = {status: {"description": text, **error} for status, text in REFUSALS.items()}
-    return {"responses": {"200": {"description": "the answer"}, **refusals}}
+    return {"responses": {"200": good, **refusals}}
