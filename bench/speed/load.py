@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.speed.client import Answer, Client
 from bench.speed.requests import LENGTHS, SAMPLING, Request, timed
-from bench.speed.servers import Server
+from bench.speed.servers import Server, end_of
 from model import Llama, Tokenizer, generate
 
 Figures = dict[str, float]  # of one round, by name
@@ -31,7 +31,11 @@ def of_server(server: Server, clients: int, seconds: float, first: int) -> Figur
     """
     gc.collect()
     began = time.perf_counter()
-    exchanges = asyncio.run(closed_loop(server, clients, began + seconds, itertools.count(first)))
+    try:
+        exchanges = asyncio.run(closed_loop(server, clients, began + seconds, itertools.count(first)))
+    except OSError as error:
+        state = server.process.poll()
+        raise RuntimeError(f"{server.version}: {error}; its process has {state=}: {end_of(server.log)}") from None
     return figures(exchanges, began + WARM_UP * seconds, began + seconds)
 
 

@@ -39,20 +39,20 @@ class Place:
     python: str = sys.executable
     threads: int = 1
 
+    def log(self, name: str) -> Path:
+        """What it writes to stderr."""
+        return self.home / f"{name}.err"
+
     def start(self, name: str, *words: object) -> subprocess.Popen[str]:
         """`python -m` with the words, in a process group of its own; what it prints goes to name.out and name.err."""
         options: dict[str, Any] = dict(cwd=ROOT, start_new_session=True, text=True)
         options["env"] = os.environ | {"OMP_NUM_THREADS": str(self.threads), "HF_HUB_OFFLINE": "1"}
         command = [self.python, "-m", *map(str, words)]
-        with (self.home / f"{name}.out").open("w") as out, (self.home / f"{name}.err").open("w") as err:
+        with (self.home / f"{name}.out").open("w") as out, self.log(name).open("w") as err:
             return subprocess.Popen(command, stdout=out, stderr=err, **options)
 
     def printed(self, name: str) -> str:
         return (self.home / f"{name}.out").read_text(encoding="utf-8", errors="replace")
-
-    def complained(self, name: str) -> str:
-        """The end of what it wrote to stderr."""
-        return (self.home / f"{name}.err").read_text(encoding="utf-8", errors="replace").strip()[-500:]
 
     def version(self, module: str, package: str) -> str:
         """The package and its version. Raises: Unavailable where the interpreter can't import the module."""
@@ -68,12 +68,14 @@ class Server:
     """A running process that serves OpenAI's API at `url`.
 
     fields: that a request's body needs besides, so that no token ends a text and nothing but top-p changes the draw.
+    log: what it writes to stderr.
     """
 
     process: subprocess.Popen[str]
     url: str
     version: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    log: Path = Path(os.devnull)
 
     def stop(self, patience: float = LONGEST_STOP) -> int:
         """The exit status after a SIGTERM.
@@ -91,6 +93,10 @@ class Server:
         """To the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, number)
+
+
+def end_of(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace").strip()[-500:]
 
 
 @contextlib.contextmanager
@@ -120,10 +126,12 @@ def stopped(server: Server) -> Iterator[Server]:
 def alea(place: Place, *words: object) -> Iterator[Server]:
     """Ours, on a free port, which it prints; words: further options. Raises: RuntimeError where it does not start."""
     process = place.start("alea", "model.cli", "serve", place.folder, "--port", 0, *words)
-    with stopped(Server(process, "", f"{DISTRIBUTION} {installed(DISTRIBUTION)}", ENDLESS)) as server:
+    with stopped(
+        Server(process, "", f"{DISTRIBUTION} {installed(DISTRIBUTION)}", ENDLESS, place.log("alea"))
+    ) as server:
         while not (line := place.printed("alea")).endswith("\n"):
             if process.poll() is not None:
-                raise RuntimeError(f"alea serve did not start: {place.complained('alea')}")
+                raise RuntimeError(f"alea serve did not start: {end_of(place.log('alea'))}")
             time.sleep(0.02)
         server.url = next(word for word in line.split() if word.startswith("http://")).rstrip("/")
         yield server
@@ -161,11 +169,11 @@ def listening(
     """A module's server on a free port, as soon as it answers. Raises: Unavailable where it never does."""
     port = free_port()
     process = place.start(module, module, "--host", "127.0.0.1", "--port", port, *words)
-    with stopped(Server(process, f"http://127.0.0.1:{port}", version, fields)) as server:
+    with stopped(Server(process, f"http://127.0.0.1:{port}", version, fields, place.log(module))) as server:
         deadline = time.monotonic() + LONGEST_START
         while not answers(server.url):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise Unavailable(f"{module} did not start: {place.complained(module)}")
+                raise Unavailable(f"{module} did not start: {end_of(place.log(module))}")
             time.sleep(0.1)
         yield server
 
