@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     peers = f"default {' '.join(PEERS)}"
     parser.add_argument("--peers", nargs="*", default=list(PEERS), metavar="NAME", help=peers)
     parser.add_argument("--python", default=sys.executable, metavar="FILE", help="that has the peers; default this one")
-    parser.add_argument("--seconds", type=float, default=6, metavar="S", help="of a round; default 6")
+    parser.add_argument("--seconds", type=float, default=3, metavar="S", help="of a round; default 3")
     verify = "requests whose answers must be the same alone and under load, before anything is timed; default 200"
     parser.add_argument("--verify", type=int, default=200, metavar="N", help=verify)
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default 5")

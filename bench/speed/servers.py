@@ -101,7 +101,7 @@ def end_of(log: Path) -> str:
 
 @contextlib.contextmanager
 def frozen(servers: Iterable[Server]) -> Iterator[None]:
-    """They take no time: one without work may still look for some."""
+    """They take no time: one without work may still look for some. Not for long: then vLLM's ends itself."""
     chosen = list(servers)
     for server in chosen:
         server.signal_all(signal.SIGSTOP)

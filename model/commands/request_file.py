@@ -47,7 +47,7 @@ def answer_file(arguments: argparse.Namespace) -> int:
     try:
         import model.serve.offline  # noqa: F401  # needs pydantic
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"requests need {error.name}: {how_to_install('serve')}") from None
+        raise RuntimeError(f"requests need {error.name}: {how_to_install('serve')}") from None
     check_options(arguments)
     values = list(parsed_lines(arguments.file))
     job = Job(arguments, values)

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         from model.serve.http import server
         from model.serve.http.metrics import Metrics
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"needs {error.name}: {how_to_install('serve')}") from None
+        raise RuntimeError(f"needs {error.name}: {how_to_install('serve')}") from None
     listener = server.listening(arguments.host, arguments.port)
     with waiting("loading the model"):
         llama, tokenizer = load_model(arguments)
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def check_options(arguments: argparse.Namespace) -> None:
     """Before anything is loaded."""
-    for name, least in (("max_batch", 1), ("max_queue", 0), ("chunk", 1), ("max_body", 1)):
+    for name, least in (("max_batch", 1), ("max_queue", 1), ("chunk", 1), ("max_body", 1)):
         integer(f"--{name.replace('_', '-')}", getattr(arguments, name), least)
     if arguments.cache_tokens is not None:
         integer("--cache-tokens", arguments.cache_tokens, 16)

@@ -21,9 +21,7 @@ from model.serve.engine import request as engine
 from model.serve.engine.thread import EngineThread
 
 GONE = engine.Failure(499, "client_disconnected", "the client has closed the connection")
-CLOSED = Refusal(503, "the server is shutting down", code="shutting_down")
 READ_SECONDS = 30.0  # for a body to arrive, and for a finished answer to be taken
-SLOW_BODY = Refusal(408, f"the body must arrive within {READ_SECONDS:.0f} seconds", code="timeout")
 LONG = 1 << 14  # bytes of a body that is read in another thread, so that nobody's stream stalls
 RETRY_SECONDS = 1
 
@@ -43,7 +41,7 @@ class Desk:
     async def ask(self, http: Request, kind: type[BaseModel]) -> Response:
         """A text: the reply to a body of this kind."""
         if self.is_draining:
-            raise CLOSED
+            raise closed()
         raw = await self.body(http)
         asking, request = await self.asked(kind, raw, http.scope.get("key", ""))
         if self.engine.waiting >= self.max_queue:
@@ -63,9 +61,7 @@ class Desk:
             finally:
                 self.reading.remove(scope)
         if scope.cancelled_caught:
-            raise (
-                CLOSED if self.is_draining else Refusal(408, f"the body must arrive within {READ_SECONDS:.0f} seconds")
-            )
+            raise closed() if self.is_draining else too_slow()
         return bytes(raw)
 
     def drain(self) -> None:
@@ -172,6 +168,14 @@ class Answer(Response):
 async def disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def closed() -> Refusal:
+    return Refusal(503, "the server is shutting down", code="shutting_down")
+
+
+def too_slow() -> Refusal:
+    return Refusal(408, f"the body must arrive within {READ_SECONDS:.0f} seconds", code="timeout")
 
 
 def refused(refusal: Refusal, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -26,7 +26,7 @@ from model.serve.api.service import Service
 from model.serve.api.tgi import GenerateBody, StreamBody
 from model.serve.api.together import InferenceBody
 from model.serve.api.tokens import DetokenizeBody, TokenizeBody
-from model.serve.http.answer import CLOSED, Desk, refused
+from model.serve.http.answer import Desk, closed, refused
 from model.serve.http.metrics import Metrics
 from model.serve.http.openapi import document
 from model.versions import DISTRIBUTION, installed
@@ -85,7 +85,7 @@ def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
 
     async def health(_: Request) -> Response:
         if desk.is_draining:
-            raise CLOSED
+            raise closed()
         return JSONResponse({"status": "ok"})
 
     async def models(_: Request) -> Response:
