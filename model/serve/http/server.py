@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from model.serve.http.protocol import Connection
 
 CLOSING_SECONDS = 2  # for connections, once all is answered
 SHUT_DOWN = Failure(503, "shutting_down", "the server was shut down before the answer was complete")
-log = logging.getLogger("alea.serve")
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,6 @@ class Server(uvicorn.Server):
         if self.desk.is_draining:
             self.should_exit = self.force_exit = True
         self.desk.is_draining = True
-        log.info("%s: answering what was accepted", signal.Signals(sig).name)
 
     async def on_tick(self, counter: int) -> bool:
         if self.desk.is_draining and self.draining is None:
@@ -119,6 +116,12 @@ class Server(uvicorn.Server):
 
     async def drain(self) -> None:
         self.desk.drain()
+        if open_requests := len(self.server_state.tasks):
+            print(
+                f"alea serve: answering {open_requests} requests; a second Ctrl-C ends at once",
+                file=sys.stderr,
+                flush=True,
+            )
         until = time.monotonic() + self.grace
         while self.server_state.tasks and time.monotonic() < until:
             await asyncio.sleep(0.02)
