@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from model.serve.api.service import Service
 
 MOST_LOGPROBS = 100
+MOST_PENALTY = 1e6
 INT64 = 1 << 63
 
 Count = Annotated[int, Field(ge=1, le=256)]
@@ -58,7 +59,9 @@ def filter_field(f: Filter) -> tuple[Any, Any]:
 
 
 def penalty_field(accepts: Range) -> tuple[Any, Any]:
-    return float | None, Field(default=None, ge=accepts.low, le=accepts.high)
+    """Within what leaves the logits in float32, whatever they are."""
+    low = 1 / MOST_PENALTY if accepts.low > 0 else -MOST_PENALTY
+    return float | None, Field(default=None, ge=low, le=MOST_PENALTY)
 
 
 TABLED: dict[str, Any] = {
@@ -110,7 +113,7 @@ class DrawingFields(SamplingFields):
             do_sample = True
         end_ids = () if self.ignore_eos else service.llama.eos_token_ids
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        return Settings(
+        settings = Settings(
             params=sampling_params(defaults, do_sample, self.given()),
             seed=random_seed() if self.seed is None else self.seed,
             max_new_tokens=max_new_tokens,
@@ -123,6 +126,9 @@ class DrawingFields(SamplingFields):
             shows_special=self.skip_special_tokens is False,
             **more,
         )
+        if settings.min_new_tokens and settings.mask_without_end is not None and not settings.mask_without_end.any():
+            raise Refusal(400, "min_tokens must be 0 where every token that may be drawn ends the text", "min_tokens")
+        return settings
 
     def stream_of(self, index: int) -> int:
         return (self.draw_stream or 0) + index

@@ -10,14 +10,12 @@ from pydantic import Field
 from model.decoding.options import SAMPLING
 from model.serve.api import logprobs as formats
 from model.serve.api.completions import prompts_of
-from model.serve.api.fields import Alternatives, DrawingFields, Ids, WithoutEffect, only
+from model.serve.api.fields import MOST_PENALTY, Alternatives, DrawingFields, Ids, WithoutEffect, only
 from model.serve.api.reader import Piece
 from model.serve.api.reply import Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Request, TokenLogprob
-from samplers.params import PENALTY_RANGES
 
-REPETITION = PENALTY_RANGES["repetition_penalty"]
 STOP_TYPES = {"eos": "eos", "stop": "word", "length": "limit"}
 
 
@@ -27,7 +25,7 @@ class LlamaCppBody(DrawingFields):
     prompt: str | Ids | Annotated[list[str | Ids], Field(min_length=1, max_length=1024)]
     n_predict: Annotated[int, Field(ge=-1)] | None = Field(default=None, description="null and -1: as many as fit")
     stream: bool | None = None
-    repeat_penalty: float | None = Field(default=None, ge=REPETITION.low, le=REPETITION.high)
+    repeat_penalty: float | None = Field(default=None, ge=1 / MOST_PENALTY, le=MOST_PENALTY)
     repeat_last_n: only(-1, why="penalties look at all tokens: repeat_last_n must be -1") = None  # type: ignore[valid-type]
     n_probs: Alternatives | None = None
     min_keep: Annotated[int, Field(ge=0)] | None = None

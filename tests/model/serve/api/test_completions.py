@@ -103,6 +103,8 @@ REFUSED = [
     (dict(prompt="A", stream_options={"include_usage": True}), "stream_options"),
     (dict(prompt="A", response_format={"type": "json_object"}), "response_format.type"),
     (dict(max_tokens=3), "prompt"),
+    (dict(prompt="A", allowed_token_ids=[2], min_tokens=1), "min_tokens"),
+    (dict(prompt="A", frequency_penalty=-3e38), "frequency_penalty"),
     (dict(prompt=["A"] * 1000, n=2), "n"),
 ]
 
