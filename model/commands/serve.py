@@ -105,8 +105,10 @@ def check_options(arguments: argparse.Namespace) -> None:
     if arguments.api_key is None and os.environ.get(KEY_VARIABLE):
         arguments.api_key = [os.environ[KEY_VARIABLE]]
     for key in arguments.api_key or ():
-        if not checked_text("--api-key", key).strip():
-            raise ValueError("--api-key must not be empty")
+        if not checked_text("--api-key", key) or key != key.strip():
+            raise ValueError("--api-key must not be empty, nor begin or end with a space")
+    if not arguments.host.strip():
+        raise ValueError("--host must be an address, got none; 0.0.0.0 is every interface of this machine")
 
 
 def start_logging(level: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from model.chat.templates import default_template, has_space_after_special
 from model.commands.arguments import model_folder, model_settings
@@ -19,15 +20,18 @@ SETTINGS = ("quantize", "double_quant", "dtype", "weights")  # of `model_setting
 
 def service_of(arguments: argparse.Namespace, llama: Llama, tokenizer: Tokenizer, engine: Engine) -> Service:
     """name, template and request_timeout are `alea serve`'s arguments; other commands take the defaults."""
-    folder = model_folder(arguments)
-    given = vars(arguments)
+    folder, given = model_folder(arguments), vars(arguments)
+    chat: dict[str, Any] = {
+        "template": given.get("template") or known_template(folder),
+        "space_after_special": has_space_after_special(folder),
+    }
     return Service(
         llama,
         tokenizer,
         tuple(given.get("name") or [default_name(folder)]),
-        fingerprint_of(arguments, llama),
-        given.get("template") or known_template(folder),
-        has_space_after_special(folder),
+        fingerprint_of(arguments, llama, chat),
+        chat["template"],
+        chat["space_after_special"],
         engine.rows.most_positions,
         given.get("request_timeout") or None,
     )
@@ -45,9 +49,9 @@ def known_template(folder: str | None) -> str:
         return ""
 
 
-def fingerprint_of(arguments: argparse.Namespace, llama: Llama) -> str:
+def fingerprint_of(arguments: argparse.Namespace, llama: Llama, chat: dict[str, Any]) -> str:
     settings = model_settings(arguments, llama)
     folders = {"model": Path(model_folder(arguments) or BUILT_IN)}
     if arguments.adapter is not None:
         folders["adapter"] = Path(arguments.adapter)
-    return fingerprint(llama, folders, {name: settings[name] for name in SETTINGS})
+    return fingerprint(llama, folders, {**chat, **{name: settings[name] for name in SETTINGS}})

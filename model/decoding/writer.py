@@ -71,11 +71,14 @@ class Writer:
         ids.append(token)
         text = self.decoder.put(token) if is_shown else ""
         self.show(self.stops.put(text) if len(ids) > self.min_new_tokens else text)
+        is_last = is_eos or len(ids) == self.max_new_tokens
+        if is_last and not self.stops.found:
+            self.show(self.stops.put(self.decoder.end()) + self.stops.end())
+        # The reason comes last: to a reader in another thread it says that the text is complete.
         if self.stops.found:
             self.generation.finish_reason = "stop"
-        elif is_eos or len(ids) == self.max_new_tokens:
+        elif is_last:
             self.generation.finish_reason = "eos" if is_eos else "length"
-            self.show(self.stops.put(self.decoder.end()) + self.stops.end())
 
     def show(self, text: str) -> None:
         self.generation.text += text

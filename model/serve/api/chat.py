@@ -29,7 +29,7 @@ class TextPart(Body):
 
 class Message(Body):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)]
     name: WithoutEffect = None
     refusal: only(why="a refusal is not served") = None  # type: ignore[valid-type]
     tool_calls: only([], why=NO_TOOLS) = None  # type: ignore[valid-type]
@@ -42,7 +42,7 @@ class Message(Body):
 
 
 class ChatBody(OpenAIFields):
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Field(min_length=1, fail_fast=True)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
@@ -64,6 +64,8 @@ class ChatBody(OpenAIFields):
         self.check(service)
         if self.top_logprobs is not None and not self.logprobs:
             raise Refusal(400, "top_logprobs must be null unless logprobs is true", "top_logprobs")
+        if self.stream and self.prompt_logprobs is not None:
+            raise Refusal(400, "prompt_logprobs must be null where stream is true", "prompt_logprobs")
         if not service.template:
             raise Refusal(
                 400, "messages: the model's chat template is unknown; start alea serve with --template", "messages"
@@ -74,7 +76,7 @@ class ChatBody(OpenAIFields):
         prompt = encode_chat(
             service.tokenizer, messages, service.template, space_after_special=service.space_after_special
         )
-        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        name = self.one_of("max_completion_tokens", "max_tokens")
         new = service.new_tokens("messages", [prompt], name, getattr(self, name), None)
         settings = self.settings(
             service,
@@ -110,7 +112,9 @@ class ChatReply(Reply):
         choices = [self.choice(i, piece) for i, piece in enumerate(pieces) if piece is not None]
         found: Object = {**self.head, "choices": choices, "usage": self.usage()}
         if self.body.prompt_logprobs is not None:
-            found["prompt_logprobs"] = formats.of_prompt(self.names, self.request.choices[0].prompt_logprobs)
+            found["prompt_logprobs"] = formats.of_prompt(
+                self.names, self.request.choices[0].prompt_logprobs, self.body.prompt_logprobs
+            )
         return found
 
     def choice(self, index: int, piece: Piece) -> Object:

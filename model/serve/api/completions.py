@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from model.serve.api.fields import Alternatives, Count, Ids, OpenAIFields, only
 from model.serve.api.reader import Piece
 from model.serve.api.reply import DONE, Object, Reply
 from model.serve.api.service import Service
-from model.serve.engine.request import Choice, Request
+from model.serve.engine.request import Choice, Request, TokenLogprob
 
 NEW_TOKENS = 16  # OpenAI's default
 
@@ -24,8 +25,8 @@ class CompletionBody(OpenAIFields):
     prompt: (
         str
         | Ids
-        | Annotated[list[str], Field(min_length=1, max_length=1024)]
-        | Annotated[list[Ids], Field(min_length=1, max_length=1024)]
+        | Annotated[list[str], Field(min_length=1, max_length=1024, fail_fast=True)]
+        | Annotated[list[Ids], Field(min_length=1, max_length=1024, fail_fast=True)]
     )
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     best_of: Count | None = None
@@ -127,7 +128,7 @@ class CompletionReply(Reply):
             "finish_reason": piece.finish_reason,
         }
         if is_first and self.body.prompt_logprobs is not None:
-            found["prompt_logprobs"] = formats.of_prompt(self.names, choice.prompt_logprobs)
+            found["prompt_logprobs"] = formats.of_prompt(self.names, choice.prompt_logprobs, self.body.prompt_logprobs)
         return found
 
     def logprobs(self, choice: Choice, piece: Piece, echoes: bool) -> Object:
@@ -135,14 +136,22 @@ class CompletionReply(Reply):
         base = len(self.prompt_text(choice))
         ids, found, offsets = list(piece.ids), list(piece.logprobs), [base + offset for offset in piece.offsets]
         if echoes:
-            ids, found = choice.prompt + ids, [None, *choice.prompt_logprobs, *found]  # type: ignore[list-item]
+            ids, found = choice.prompt + ids, [None, *self.cut(choice.prompt_logprobs), *found]  # type: ignore[list-item]
             offsets = self.prompt_offsets(choice) + offsets
         return formats.of_completion(self.names, ids, found, offsets)
 
+    def cut(self, logprobs: list[TokenLogprob]) -> list[TokenLogprob]:
+        """With as many alternatives as the new tokens have; prompt_logprobs may ask for more."""
+        return [formats.cut(one, self.body.logprobs or 0) for one in logprobs]
+
     def prompt_text(self, choice: Choice) -> str:
-        """As it was given; of token ids, their text."""
-        prompt = self.body.prompts[choice.index // self.best_of]
-        return prompt if isinstance(prompt, str) else self.service.tokenizer.decode(prompt)
+        return self.prompt_texts[choice.index // self.best_of]
+
+    @functools.cached_property
+    def prompt_texts(self) -> list[str]:
+        """As they were given; of token ids, their text."""
+        decode = self.service.tokenizer.decode
+        return [prompt if isinstance(prompt, str) else decode(prompt) for prompt in self.body.prompts]
 
     def prompt_offsets(self, choice: Choice) -> list[int]:
         """Of the prompt's tokens; the space that the tokenizer puts before a text is no character of it."""

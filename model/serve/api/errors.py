@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from model.untrusted import shown
 
-TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 BEGINNING = re.compile(r"^\w+ should ")  # of pydantic's messages
 
 

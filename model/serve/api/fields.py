@@ -25,7 +25,7 @@ INT64 = 1 << 63
 Count = Annotated[int, Field(ge=1, le=256)]
 Alternatives = Annotated[int, Field(ge=0, le=MOST_LOGPROBS)]
 TokenId = Annotated[int, Field(ge=0)]
-Ids = Annotated[list[TokenId], Field(min_length=1)]
+Ids = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]  # a million errors would take seconds
 Seed = Annotated[int, Field(ge=-INT64, lt=2 * INT64)]
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
@@ -48,6 +48,13 @@ class Body(BaseModel):
     """The body of a request."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    def one_of(self, *names: str) -> str:
+        """Of several names for one thing, that which is given, or the first. Raises: Refusal for two that differ."""
+        given = [name for name in names if getattr(self, name) is not None]
+        if len({getattr(self, name) for name in given}) > 1:
+            raise Refusal(400, f"{given[1]} must be null or the same where {given[0]} is given", given[1])
+        return (given or names)[0]
 
 
 def filter_field(f: Filter) -> tuple[Any, Any]:
@@ -95,8 +102,8 @@ class DrawingFields(SamplingFields):
         default=None, description="drawn, and returned in the header x-alea-seed, where there is none"
     )
     draw_stream: Seed | None = Field(default=None, description="choice i draws with stream draw_stream + i; default 0")
-    stop: StopString | Annotated[list[StopString], Field(max_length=64)] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=1024)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=64, fail_fast=True)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=1024, fail_fast=True)] | None = None
     min_tokens: Annotated[int, Field(ge=0)] | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
@@ -108,6 +115,9 @@ class DrawingFields(SamplingFields):
         vocabulary, defaults = service.llama.config.vocab_size, service.llama.generation_config
         for name in ("stop_token_ids", "allowed_token_ids"):
             check_ids(name, getattr(self, name) or (), vocabulary)
+        for name in ("logprobs", "prompt_logprobs"):
+            if (more.get(name) or 0) > vocabulary:
+                raise Refusal(400, f"{name} must be at most {vocabulary}, the vocabulary, got {more[name]}", name)
         check_ids("logit_bias", [int(token) for token in self.logit_bias or ()], vocabulary)
         if do_sample is None and defaults.get("do_sample") is not False:
             do_sample = True
@@ -115,7 +125,7 @@ class DrawingFields(SamplingFields):
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         settings = Settings(
             params=sampling_params(defaults, do_sample, self.given()),
-            seed=random_seed() if self.seed is None else self.seed,
+            seed=random_seed() if self.seed in self.no_seed else int(self.seed or 0),
             max_new_tokens=max_new_tokens,
             vocabulary=vocabulary,
             end_ids=frozenset([*end_ids, *(self.stop_token_ids or ())]),
@@ -129,6 +139,11 @@ class DrawingFields(SamplingFields):
         if settings.min_new_tokens and settings.mask_without_end is not None and not settings.mask_without_end.any():
             raise Refusal(400, "min_tokens must be 0 where every token that may be drawn ends the text", "min_tokens")
         return settings
+
+    @property
+    def no_seed(self) -> tuple[int | None, ...]:
+        """What asks the server to draw one."""
+        return (None,)
 
     def stream_of(self, index: int) -> int:
         return (self.draw_stream or 0) + index

@@ -22,7 +22,7 @@ STOP_TYPES = {"eos": "eos", "stop": "word", "length": "limit"}
 class LlamaCppBody(DrawingFields):
     """Its names for what we have; `logit_bias` is OpenAI's object here."""
 
-    prompt: str | Ids | Annotated[list[str | Ids], Field(min_length=1, max_length=1024)]
+    prompt: str | Ids | Annotated[list[str | Ids], Field(min_length=1, max_length=1024, fail_fast=True)]
     n_predict: Annotated[int, Field(ge=-1)] | None = Field(default=None, description="null and -1: as many as fit")
     stream: bool | None = None
     repeat_penalty: float | None = Field(default=None, ge=1 / MOST_PENALTY, le=MOST_PENALTY)
@@ -42,12 +42,16 @@ class LlamaCppBody(DrawingFields):
     def prompts(self) -> list[str | list[int]]:
         return prompts_of(self.prompt)
 
+    @property
+    def no_seed(self) -> tuple[int | None, ...]:
+        return (None, -1, 2**32 - 1)  # llama.cpp's own ways to say so
+
     def given(self) -> dict[str, Any]:
         values = super().given()
-        if self.repeat_penalty is not None:
-            values["repetition_penalty"] = self.repeat_penalty
-        if self.min_keep:
-            values["min_tokens_to_keep"] = self.min_keep
+        for ours, theirs in (("repetition_penalty", "repeat_penalty"), ("min_tokens_to_keep", "min_keep")):
+            value = getattr(self, self.one_of(ours, theirs))
+            if value:  # min_keep may be 0
+                values[ours] = value
         return values
 
     def request(self, service: Service, key: str = "") -> Request:
@@ -62,7 +66,7 @@ class LlamaCppBody(DrawingFields):
 
 
 class LlamaCppReply(Reply):
-    """One body for each prompt; a list of them where the request has a list of prompts."""
+    """One body for each prompt; a list of them where there are several."""
 
     def __init__(self, service: Service, request: Request, body: LlamaCppBody) -> None:
         self.body, self.by_token = body, True

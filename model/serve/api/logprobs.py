@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from model.decoding.logprobs import Alternative, finite, keyed, token_text
@@ -21,6 +22,11 @@ class Names:
 
     def alternatives(self, logprob: TokenLogprob) -> list[Alternative]:
         return [Alternative(token, self.of(token), value) for token, value in logprob.top]
+
+
+def cut(logprob: TokenLogprob, count: int) -> TokenLogprob:
+    """With fewer alternatives."""
+    return replace(logprob, top=logprob.top[:count])
 
 
 def of_completion(
@@ -57,11 +63,11 @@ def named(names: Names, token: int, logprob: float) -> dict[str, Any]:
     return {"token": names.of(token), "bytes": list(names.tokenizer.token_bytes(token)), "logprob": finite(logprob)}
 
 
-def of_prompt(names: Names, logprobs: Sequence[TokenLogprob]) -> list[dict[str, Any] | None]:
+def of_prompt(names: Names, logprobs: Sequence[TokenLogprob], count: int) -> list[dict[str, Any] | None]:
     """vLLM's `prompt_logprobs`: by id, the token itself among the alternatives; null for the first."""
     found: list[dict[str, Any] | None] = [None]
     for one in logprobs:
-        by_id = dict([*one.top, (one.id, one.logprob)])
+        by_id = dict([*one.top[:count], (one.id, one.logprob)])
         found.append(
             {
                 str(token): {"logprob": finite(logprob), "decoded_token": names.of(token)}

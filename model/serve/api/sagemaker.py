@@ -23,7 +23,7 @@ class InvocationBody(DrawingFields):
 
     def request(self, service: Service, key: str = "") -> Request:
         prompts = [service.encode("prompt", self.prompt)]
-        name = "max_tokens" if self.max_tokens_to_sample is None else "max_tokens_to_sample"
+        name = self.one_of("max_tokens_to_sample", "max_tokens")
         new = service.new_tokens("prompt", prompts, name, getattr(self, name), NEW_TOKENS)
         return service.request(prompts, 1, self.settings(service, new), self.stream_of(0), key, bool(self.stream))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from model.llama import Llama
 from model.serve.api.errors import Refusal
@@ -13,6 +13,7 @@ from model.tokenizer import Tokenizer
 from model.untrusted import shown
 
 MOST_CHOICES = 1024  # of one request
+MOST_LOGPROBS = 1_000_000
 
 
 @dataclass
@@ -68,9 +69,9 @@ class Service:
         if not min(map(len, prompts)):
             raise Refusal(400, f"{prompt} must hold at least one token, got none", prompt)
         longest = max(map(len, prompts))
+        left = self.window - longest  # not of the memory: a default must not depend on the machine
+        wanted = max(1, left if default is None else min(default, left)) if asked is None else asked
         room = min(self.window, self.most_positions) - longest
-        fitting = max(1, room if default is None else min(default, room))
-        wanted = fitting if asked is None else asked
         if wanted > room:
             name = prompt if asked is None else name
             raise Refusal(
@@ -92,11 +93,25 @@ class Service:
         is_streamed: bool,
     ) -> Request:
         """`count` choices of each prompt, numbered through; choice i draws with stream first_stream + i."""
-        if len(prompts) * count > MOST_CHOICES:
+        total = len(prompts) * count
+        if total > MOST_CHOICES:
             got = f"{len(prompts)} prompts x {count}"
             raise Refusal(400, f"n: a request must have at most {MOST_CHOICES} choices, got {got}", "n")
-        choices = [
-            Choice(i, prompts[i // count], settings, first_stream + i, self.tokenizer)
-            for i in range(len(prompts) * count)
-        ]
+        for name, tokens in (
+            ("logprobs", total * settings.max_new_tokens),
+            ("prompt_logprobs", sum(map(len, prompts))),
+        ):
+            alternatives = getattr(settings, name)
+            if alternatives is not None and tokens * (1 + alternatives) > MOST_LOGPROBS:
+                got = f"{tokens} tokens x (1 + {alternatives} alternatives)"
+                raise Refusal(400, f"{name}: a reply must have at most {MOST_LOGPROBS} logprobs, got {got}", name)
+        silent = replace(settings, prompt_logprobs=None)
+        choices: list[Choice] = []
+        for i in range(total):
+            is_first = i % count == 0
+            prompt = prompts[i // count]
+            choice = Choice(i, prompt, settings if is_first else silent, first_stream + i, self.tokenizer)
+            if not is_first:  # one prompt is recorded once
+                choice.prompt_logprobs = choices[i - i % count].prompt_logprobs
+            choices.append(choice)
         return Request(choices, key, self.seconds, is_streamed)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from model.decoding.logprobs import token_text
+from model.decoding.logprobs import finite, token_text
+from model.serve.api.errors import Refusal
 from model.serve.api.fields import Body, DrawingFields, only
 from model.serve.api.reader import Piece
 from model.serve.api.reply import Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Choice, Request, TokenLogprob
 from model.tokenizer import Tokenizer
+from samplers.params import PENALTIES
 
 NEW_TOKENS = 100
 FINISH_REASONS = {"eos": "eos_token", "stop": "stop_sequence", "length": "length"}
@@ -40,6 +42,12 @@ class GenerateBody(Body):
 
     def request(self, service: Service, key: str = "") -> Request:
         asked = self.parameters
+        if asked.do_sample is False and any(name not in PENALTIES for name in asked.given()):
+            raise Refusal(
+                400, "do_sample must not be false where a sampling parameter is given", "parameters.do_sample"
+            )
+        if asked.decoder_input_details and not asked.details:
+            raise Refusal(400, "decoder_input_details needs details", "parameters.decoder_input_details")
         prompt = service.encode("inputs", self.inputs)
         if asked.truncate is not None:
             prompt = prompt[-asked.truncate :]
@@ -60,7 +68,7 @@ class GenerateBody(Body):
 class StreamBody(GenerateBody):
     """Of /generate_stream."""
 
-    stream: bool | None = True
+    stream: Literal[True] = True
 
 
 class GenerateReply(Reply):
@@ -68,6 +76,7 @@ class GenerateReply(Reply):
         self.by_token = bool(body.stream or body.parameters.details)
         super().__init__(service, request)
         self.body, (self.choice,), (self.reader,) = body, request.choices, self.readers
+        self.held, self.sent = list[Object](), 0
 
     def whole(self) -> Object:
         piece = self.reader.take()
@@ -78,15 +87,20 @@ class GenerateReply(Reply):
         return found
 
     def news(self) -> Iterable[str]:
+        """An event for each token. The newest waits for the next: the last one carries the whole text."""
         piece = self.reader.take()
         if piece is None:
             return
-        first, tokens = self.reader.tokens - len(piece.ids) + 1, self.tokens(piece)
-        for i, token in enumerate(tokens):
-            is_last = piece.finish_reason is not None and i == len(tokens) - 1
+        tokens, self.held = self.held + self.tokens(piece), list[Object]()
+        is_over = piece.finish_reason is not None
+        if not is_over:
+            tokens, self.held = tokens[:-1], tokens[-1:]
+        for i, token in enumerate(tokens, 1):
+            is_last = is_over and i == len(tokens)
+            self.sent += 1
             yield self.event(
                 {
-                    "index": first + i,
+                    "index": self.sent,
                     "token": token,
                     "generated_text": self.text() if is_last else None,
                     "details": self.ending() if is_last else None,
@@ -123,4 +137,4 @@ def prompt_tokens(tokenizer: Tokenizer, choice: Choice) -> list[Object]:
 
 def described(tokenizer: Tokenizer, token: TokenLogprob) -> dict[str, Any]:
     text = token_text(tokenizer, token.id)
-    return {"id": token.id, "text": text, "logprob": token.logprob, "special": text in tokenizer.special}
+    return {"id": token.id, "text": text, "logprob": finite(token.logprob), "special": text in tokenizer.special}

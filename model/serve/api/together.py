@@ -52,7 +52,7 @@ class InferenceReply(Reply):
             "model": self.service.name,
             "model_owner": "",
             "num_returns": 1,
-            "args": self.body.model_dump(exclude_none=True),
+            "args": self.body.model_dump(exclude_none=True, exclude={"request_type", "safety_model"}),
             "subjobs": [],
             "output": {"result_type": "language-model-inference", "choices": [choice(piece)] if piece else []},
         }

@@ -29,14 +29,17 @@ class TokenizeBody(Body):
         service.check_model(self.model)
         if (self.prompt is None) == (self.content is None):
             raise Refusal(400, "prompt or content must be given, and not both", "prompt")
+        for other in ("add_special",) if self.content is None else ("add_special_tokens", "return_token_strs"):
+            if getattr(self, other) is not None:
+                wanted = "prompt" if other != "add_special" else "content"
+                raise Refusal(400, f"{other} must be null unless {wanted} is given", other)
         text = self.content if self.prompt is None else self.prompt
         asked = self.add_special if self.prompt is None else self.add_special_tokens
         bos = (self.prompt is not None) if asked is None else asked
         ids = service.tokenizer.encode(text or "", bos=bos, parse_special=bool(self.parse_special))
-        pieces = service.tokenizer.pieces(ids)
         if self.with_pieces:
             return {"tokens": [{"id": token, "piece": self.piece(service, token)} for token in ids]}
-        strings = {"token_strs": pieces} if self.return_token_strs else {}
+        strings = {"token_strs": service.tokenizer.pieces(ids)} if self.return_token_strs else {}
         return {"count": len(ids), "max_model_len": service.window, "tokens": ids, **strings}
 
     def piece(self, service: Service, token: int) -> str | list[int]:
@@ -50,7 +53,7 @@ class TokenizeBody(Body):
 
 class DetokenizeBody(Body):
     model: str | None = None
-    tokens: Annotated[list[TokenId], Field(max_length=1 << 20)]
+    tokens: Annotated[list[TokenId], Field(max_length=1 << 20, fail_fast=True)]
 
     def answer(self, service: Service) -> dict[str, Any]:
         """The text by vLLM's name and by llama.cpp's."""

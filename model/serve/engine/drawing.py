@@ -28,8 +28,9 @@ class Drawing:
         """logits: [B, V]."""
         more: dict[str, Any] = {}
         if self.uses_history:
-            more["history"] = [choice.prompt + choice.generation.ids for choice in self.choices]
-            more["history_start"] = [len(choice.prompt) for choice in self.choices]
+            asking = [choice if choice.settings.params.uses_history else None for choice in self.choices]
+            more["history"] = [choice.prompt + choice.generation.ids if choice else [] for choice in asking]
+            more["history_start"] = [len(choice.prompt) if choice else 0 for choice in asking]
         if self.has_masks:
             more["allowed"] = joined_masks([choice.mask for choice in self.choices], logits.shape[1])
         return samplers.sample(

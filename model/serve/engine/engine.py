@@ -23,6 +23,7 @@ from model.serve.engine.rows import Part, rows_of
 
 MAX_BATCH = 32
 CHUNK = 128  # prompt tokens in one step: nobody's next token waits for more
+RECORDED = 16  # the same where their logprobs are asked for, which take longer than the model
 
 TOO_SLOW = Failure(408, "timeout", "the request took longer than --request-timeout allows")
 NO_NUMBERS = Failure(
@@ -158,7 +159,8 @@ class Engine:
                 if choice.read == 0:
                     self.begin(choice)
                 prompts.append(choice.prompt)
-                ids = choice.prompt[choice.read : choice.read + left]
+                most = left if choice.settings.prompt_logprobs is None else min(left, RECORDED)
+                ids = choice.prompt[choice.read : choice.read + most]
                 left -= len(ids)
                 parts.append((choice, Part(choice.row, ids, choice.read)))
         return parts

@@ -15,7 +15,7 @@ log = logging.getLogger("alea.serve")
 
 
 class EngineThread:
-    """Every method may be called from any thread.
+    """Runs until `stop`. Its methods may be called from any thread, unless they say otherwise.
 
     on_news: called in the engine's thread after each step, with the requests whose readers want to hear of it.
     """
@@ -24,6 +24,7 @@ class EngineThread:
         self.engine, self.on_news = engine, on_news
         self.notes: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self.requests: set[Request] = set()  # not over yet; of the engine's thread
+        self.given = self.taken = 0  # choices, counted by who gives and by the engine's thread
         self.is_stopping = False
         self.thread = threading.Thread(target=self.run, name="engine", daemon=True)
 
@@ -31,6 +32,8 @@ class EngineThread:
         self.thread.start()
 
     def submit(self, request: Request) -> None:
+        """From one thread alone."""
+        self.given += len(request.choices)
         self.notes.put(lambda: self.take(request))
 
     def fail(self, request: Request, failure: Failure) -> None:
@@ -50,13 +53,17 @@ class EngineThread:
 
     @property
     def waiting(self) -> int:
-        """Choices that have no row yet."""
-        return len(self.engine.waiting) + self.notes.qsize()
+        """Choices without a row, beyond those that find one at the next step."""
+        return max(0, len(self.engine.waiting) + self.given - self.taken - len(self.engine.free_rows))
+
+    @property
+    def is_alive(self) -> bool:
+        return self.thread.is_alive()
 
     def run(self) -> None:
         while not self.is_stopping:
-            self.read_notes()
             try:
+                self.read_notes()
                 self.tell(self.engine.step())
             except Exception:
                 log.exception("a step failed, and with it all requests")
@@ -73,6 +80,7 @@ class EngineThread:
     def take(self, request: Request) -> None:
         self.requests.add(request)
         self.engine.submit(request)
+        self.taken += len(request.choices)
 
     def end(self, request: Request, failure: Failure) -> None:
         self.engine.fail(request, failure)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import anyio
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from model.serve.api.asking import Asking, asked
+from model.serve.api.asking import asked
 from model.serve.api.errors import Refusal
 from model.serve.api.reply import Reply, as_json
 from model.serve.api.service import Service
@@ -22,7 +23,8 @@ from model.serve.engine.thread import EngineThread
 
 GONE = engine.Failure(499, "client_disconnected", "the client has closed the connection")
 READ_SECONDS = 30.0  # for a body to arrive, and for a finished answer to be taken
-LONG = 1 << 14  # bytes of a body that is read in another thread, so that nobody's stream stalls
+LONG = 1 << 14  # bytes of a body whose text takes a while to tokenize
+T = TypeVar("T")
 RETRY_SECONDS = 1
 
 log = logging.getLogger("alea.serve")
@@ -42,11 +44,17 @@ class Desk:
         """A text: the reply to a body of this kind."""
         if self.is_draining:
             raise closed()
-        raw = await self.body(http)
-        asking, request = await self.asked(kind, raw, http.scope.get("key", ""))
-        if self.engine.waiting >= self.max_queue:
-            raise Refusal(429, f"the queue is full: {self.max_queue} texts are waiting", code="queue_full")
+        self.check_queue(1)
+        raw, key = await self.body(http), http.scope.get("key", "")
+        asking, request = await self.away(raw, lambda: asked(self.service, kind, raw, key))
+        self.check_queue(len(request.choices))
         return Answer(self, asking.reply(self.service, request), bool(asking.stream), http.url.path, raw)
+
+    def check_queue(self, more: int) -> None:
+        """Whether so many more texts may wait. A request of any size may where nobody else does."""
+        waiting = self.engine.waiting
+        if waiting and waiting + more > self.max_queue:
+            raise Refusal(429, f"the queue is full: {waiting} of {self.max_queue} texts are waiting", code="queue_full")
 
     async def body(self, http: Request) -> bytes:
         """Raises: Refusal for a body that is too long or too slow, and where the server begins to shut down."""
@@ -58,6 +66,8 @@ class Desk:
                     raw += part
                     if len(raw) > self.max_body:
                         raise Refusal(413, f"the body must have at most {self.max_body} bytes")
+            except ClientDisconnect:
+                raise Refusal(400, "the body must be whole, and the client has left") from None
             finally:
                 self.reading.remove(scope)
         if scope.cancelled_caught:
@@ -70,10 +80,9 @@ class Desk:
         for scope in self.reading:
             scope.cancel()
 
-    async def asked(self, kind: type[BaseModel], raw: bytes, key: str) -> tuple[Asking, engine.Request]:
-        if len(raw) > LONG:
-            return await asyncio.to_thread(asked, self.service, kind, raw, key)
-        return asked(self.service, kind, raw, key)
+    async def away(self, raw: bytes, work: Callable[[], T]) -> T:
+        """Work on a body: in another thread if it is long, so that nobody's stream stalls."""
+        return await asyncio.to_thread(work) if len(raw) > LONG else work()
 
 
 class Answer(Response):
@@ -102,8 +111,10 @@ class Answer(Response):
             leaving.cancel()
             await asyncio.wait({writing, leaving})
             self.desk.engine.fail(self.request, GONE)
-            log.info("%s", self.summary(time.monotonic() - began))
-            log.debug("%s", self.raw.decode(errors="replace"))
+            if log.isEnabledFor(logging.INFO):
+                log.info("%s", self.summary(time.monotonic() - began))
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug("%s", self.raw.decode(errors="replace"))
         if not writing.cancelled():
             writing.result()
 
@@ -112,7 +123,8 @@ class Answer(Response):
         failure = self.request.failure
         if failure is not None:
             self.status_code = failure.status
-            await refused(Refusal(failure.status, failure.message, code=failure.code))(scope, receive, send)
+            refusal = Refusal(failure.status, failure.message, code=failure.code)
+            await refused(refusal, {"x-should-retry": "false"})(scope, receive, send)  # else OpenAI's clients ask again
         elif self.is_streamed:
             await self.write_events(send)
         else:

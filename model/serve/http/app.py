@@ -51,10 +51,12 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def application(desk: Desk, metrics: Metrics, keys: Sequence[str], origins: Sequence[str]) -> Starlette:
     """keys: that may ask, () for anybody. origins: of web pages that may ask."""
-    middleware = [Middleware(KeyCheck, keys=keys)] if keys else []
+    middleware = [Middleware(OriginCheck, origins=origins)]
+    middleware += [Middleware(KeyCheck, keys=keys)] if keys else []
     if origins:
-        cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
-        middleware.insert(0, cors)
+        seen = ["x-alea-seed", "x-request-id"]
+        cors: dict[str, Any] = {"allow_methods": ["*"], "allow_headers": ["*"], "expose_headers": seen}
+        middleware.insert(0, Middleware(CORSMiddleware, allow_origins=list(origins), **cors))
     routes = [
         *(Route(path, asking(desk, kind), methods=["POST"]) for path, kind in TEXTS.items()),
         *(Route(path, counting(desk, kind), methods=["POST"]) for path, kind in TOKENS.items()),
@@ -73,8 +75,8 @@ def asking(desk: Desk, kind: type[BaseModel]) -> Endpoint:
 
 def counting(desk: Desk, kind: type[TokenizeBody] | type[DetokenizeBody]) -> Endpoint:
     async def count(http: Request) -> Response:
-        body = parsed(kind, await desk.body(http))
-        return JSONResponse(body.answer(desk.service))
+        raw = await desk.body(http)
+        return JSONResponse(await desk.away(raw, lambda: parsed(kind, raw).answer(desk.service)))
 
     return count
 
@@ -86,6 +88,8 @@ def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
     async def health(_: Request) -> Response:
         if desk.is_draining:
             raise closed()
+        if not desk.engine.is_alive:
+            raise Refusal(500, "the engine has ended", code="internal_error")
         return JSONResponse({"status": "ok"})
 
     async def models(_: Request) -> Response:
@@ -120,6 +124,21 @@ def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
 
 def described(service: Service, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": service.created, "owned_by": "alea"}
+
+
+class OriginCheck:
+    """Refuses web pages of other origins: a browser sends their requests even where it hides the answers."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self.app, self.origins = app, origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        origin = dict(scope.get("headers", ())).get(b"origin")
+        if origin is None or "*" in self.origins or origin.decode("latin-1") in self.origins:
+            await self.app(scope, receive, send)
+        else:
+            refusal = Refusal(403, "this web page may not ask: alea serve --allowed-origins names those that may")
+            await refused(refusal)(scope, receive, send)
 
 
 class KeyCheck:

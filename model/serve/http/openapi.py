@@ -33,6 +33,7 @@ LOOKS = ("application/json", "text/plain")
 REFUSALS = {
     "400": "a field is wrong, unknown or not served",
     "401": "the key is missing or wrong",
+    "403": "a web page that may not ask",
     "404": "another model, or no such path",
     "405": "another method",
     "408": "too slow",

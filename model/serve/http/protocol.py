@@ -14,7 +14,7 @@ class Connection(HttpToolsProtocol):
     """uvicorn's, with limits for the time and the size of the head of each request."""
 
     head_timer: asyncio.TimerHandle | None = None
-    head_bytes = 0
+    head_bytes = head_size = 0  # received, and parsed
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -27,21 +27,28 @@ class Connection(HttpToolsProtocol):
 
     def expect_head(self) -> None:
         self.stop_timer()
-        self.head_bytes = 0
+        self.head_bytes = self.head_size = 0
         self.head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
-    def on_url(self, url: bytes) -> None:
-        self.count(len(url))
-        super().on_url(url)
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.head_timer is not None:  # the parser keeps a header until it is whole
+            self.head_bytes += len(data)
+            if self.head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head is too long.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.count(len(name) + len(value))
+        self.head_size += len(name) + len(value)
+        if self.head_size > HEAD_BYTES:
+            raise ValueError("the head is too long")  # uvicorn answers 400
         super().on_header(name, value)
 
-    def count(self, size: int) -> None:
-        self.head_bytes += size
-        if self.head_bytes > HEAD_BYTES:
-            raise ValueError("the head is too long")  # uvicorn answers 400
+    def on_response_complete(self) -> None:
+        """A refused body may never end: nobody waits for the rest."""
+        is_half = self.cycle is not None and self.cycle.more_body
+        super().on_response_complete()
+        if is_half:
+            self.transport.close()
 
     def on_headers_complete(self) -> None:
         self.stop_timer()

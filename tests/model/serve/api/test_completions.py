@@ -1,10 +1,14 @@
 """Oracles: the stream is the whole in pieces; `generate` and its logprobs; openai's clients in tests/serve_clients."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from model import generate
+from model.decoding.writer import Writer
 from model.serve.api.completions import CompletionBody
 from model.serve.api.errors import Refusal
 from tests.conftest import examples
@@ -105,6 +109,7 @@ REFUSED = [
     (dict(max_tokens=3), "prompt"),
     (dict(prompt="A", allowed_token_ids=[2], min_tokens=1), "min_tokens"),
     (dict(prompt="A", frequency_penalty=-3e38), "frequency_penalty"),
+    (dict(prompt="A", n=256, max_tokens=500, logprobs=100), "logprobs"),
     (dict(prompt=["A"] * 1000, n=2), "n"),
 ]
 
@@ -115,3 +120,40 @@ def test_what_is_wrong_is_named(asking, fields, param):
         asking.prepared(CompletionBody, **fields)
     assert refusal.value.param == param
     assert param.split("[")[0].split(".")[0] in str(refusal.value)
+
+
+def test_a_reader_in_another_thread_never_loses_the_end(asking, monkeypatch):
+    """It may come at any moment: here, whenever the text grows. The beginning of a stop string is held to the end."""
+    body = {**ASK, "stop": ["zzz", "cottage, and", "a pretty little cottage x"], "max_tokens": 12}
+    (whole,) = asking.whole(CompletionBody, **body)["choices"]
+    request, reply = asking.prepared(CompletionBody, **body, stream=True)
+    show, events = Writer.show, []
+
+    def shown_and_read(writer: Writer, text: str) -> None:
+        show(writer, text)
+        events.extend(reply.news())
+
+    monkeypatch.setattr(Writer, "show", shown_and_read)
+    asking.engine.submit(request)
+    while asking.engine.is_busy:
+        asking.engine.step()
+    events += [*reply.news(), *reply.end()]
+    assert joined([*map(json.loads, events[:-1]), "[DONE]"], 0) == whole
+
+
+def test_prompts_of_several_choices_are_recorded_once(asking):
+    body = dict(prompt=["The fox", "A wolf"], n=3, max_tokens=2, seed=1, echo=True, logprobs=1, prompt_logprobs=4)
+    choices = asking.whole(CompletionBody, **body)["choices"]
+    assert choices[0]["prompt_logprobs"] == choices[2]["prompt_logprobs"] != choices[3]["prompt_logprobs"]
+    for choice in choices:
+        top = [step for step in choice["logprobs"]["top_logprobs"] if step is not None]
+        assert all(len(step) <= 2 for step in top)
+        assert all(len(step) >= 4 for step in choice["prompt_logprobs"][1:])
+
+
+def test_a_million_wrong_items_are_refused_at_the_first():
+    """Else pydantic makes an error of each: seconds, and a gigabyte."""
+    for raw in (b'{"prompt": [' + b"-1," * 300000 + b"-1]}", b'{"stop": [' + b"1," * 300000 + b'1], "prompt": "A"}'):
+        with pytest.raises(ValidationError) as error:
+            CompletionBody.model_validate_json(raw)
+        assert error.value.error_count() < 10

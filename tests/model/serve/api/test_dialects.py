@@ -1,6 +1,9 @@
 """Oracle: /v1/completions, asked the same; the shapes are those of each API's documentation."""
 
+import pytest
+
 from model.serve.api.completions import CompletionBody
+from model.serve.api.errors import Refusal
 from model.serve.api.llama_cpp import LlamaCppBody
 from model.serve.api.sagemaker import InvocationBody
 from model.serve.api.tgi import GenerateBody, StreamBody
@@ -76,3 +79,23 @@ def test_tokens(asking):
     data = [piece["piece"].encode() if isinstance(piece["piece"], str) else bytes(piece["piece"]) for piece in pieces]
     assert b"".join(data) == " Zoë".encode()
     assert DetokenizeBody(tokens=ids).answer(service)["prompt"] == "Zoë"
+
+
+def test_a_seed_of_minus_one_asks_llama_cpp_for_any():
+    assert LlamaCppBody(prompt="A", seed=-1).seed in LlamaCppBody(prompt="A").no_seed
+    assert CompletionBody(prompt="A", seed=-1).seed not in CompletionBody(prompt="A").no_seed
+
+
+REFUSED = [
+    (InvocationBody, dict(prompt="A", max_tokens=1, max_tokens_to_sample=2), "max_tokens"),
+    (LlamaCppBody, dict(prompt="A", repeat_penalty=1.1, repetition_penalty=1.2), "repeat_penalty"),
+    (GenerateBody, dict(inputs="A", parameters=dict(do_sample=False, top_p=0.5)), "parameters.do_sample"),
+    (StreamBody, dict(inputs="A", stream=False), "stream"),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "param"), REFUSED)
+def test_what_contradicts_itself_is_refused(asking, kind, fields, param):
+    with pytest.raises(Refusal) as refusal:
+        asking.prepared(kind, **fields)
+    assert refusal.value.param == param

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import socket
@@ -202,3 +203,27 @@ def test_a_port_that_is_taken():
         first.listen()
         with pytest.raises(OSError, match="--host"):
             listening("127.0.0.1", first.getsockname()[1])
+
+
+def test_a_header_without_end_is_refused(running):
+    """The parser shows a header only when it is whole."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nX: ")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(b"x" * 10000)
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
+def test_a_refused_body_that_never_ends_ends_its_connection(running):
+    with socket.create_connection(("127.0.0.1", running.port), timeout=20) as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n" + b" " * 6000)
+        data = b""
+        while part := connection.recv(1000):
+            data += part
+        assert data.startswith(b"HTTP/1.1 413")
+
+
+def test_a_web_page_may_not_ask(running):
+    status, reply, _ = running.ask("POST", "/v1/completions", ASK, Origin="http://evil.example")
+    assert status == 403 and "--allowed-origins" in reply["error"]["message"]
