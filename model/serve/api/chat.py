@@ -76,7 +76,7 @@ class ChatBody(OpenAIFields):
         prompt = encode_chat(
             service.tokenizer, messages, service.template, space_after_special=service.space_after_special
         )
-        name = self.one_of("max_completion_tokens", "max_tokens")
+        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"  # as OpenAI's
         new = service.new_tokens("messages", [prompt], name, getattr(self, name), None)
         settings = self.settings(
             service,

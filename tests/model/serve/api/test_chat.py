@@ -47,7 +47,6 @@ REFUSED = [
     (dict(messages=QUESTION, tools=[{}]), "tools"),
     (dict(messages=QUESTION, modalities=["audio"]), "modalities"),
     (dict(messages=QUESTION, top_logprobs=2), "top_logprobs"),
-    (dict(messages=QUESTION, max_tokens=2, max_completion_tokens=3), "max_tokens"),
     (dict(messages=QUESTION, stream=True, prompt_logprobs=1), "prompt_logprobs"),
     (dict(messages=[{"role": "user", "content": "king " * 600}]), "messages"),
 ]
