@@ -158,6 +158,7 @@ def test_bits_per_byte_scores_every_token_once():
     assert bits_per_byte(model, SP, [long]) == pytest.approx(12 * len(SP.encode(long)) / len(long.encode()), rel=1e-5)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not (SHARED / "corpus").is_dir(), reason="the corpus is no part of the project")
 def test_the_card_tells_the_truth():
     card = (BUILT_IN / "README.md").read_text()

@@ -27,20 +27,26 @@ def integers(out):
 
 
 @pytest.mark.parametrize("index", [[3], [4, 0, 4, 1, 2, 3, 3], [2, 1, 0, 3, 4]])
-@pytest.mark.parametrize("form", [list, np.array, torch.tensor, lambda i: torch.tensor(i, dtype=torch.int32)])
-def test_a_slot_is_its_parameters_seed_and_stream(index, form, backend):
+def test_a_slot_is_its_parameters_seed_and_stream(index, backend):
     x = torch.randn(len(index), 40, generator=torch.Generator().manual_seed(1))
     position, history = list(range(len(index))), [[2, 3]] * len(index)
     given_ = dict(position=position, history=history, backend=backend)
     one_by_one = [SLOTS[i] for i in index]
     seed, stream = [SEEDS[i] for i in index], [STREAMS[i] for i in index]
     expected = integers(sample(x, one_by_one, seed=seed, stream=stream, **given_))
-    chosen = pack(SLOTS).rows(form(index))
+    chosen = pack(SLOTS).rows(index)
     assert integers(sample(x, chosen, seed=SEEDS, stream=STREAMS, **given_)) == expected
     if len(index) != len(SLOTS):  # else they are the slots'
         assert integers(sample(x, chosen, seed=seed, stream=stream, **given_)) == expected
     kept = filter_logits(x, one_by_one, history=history, backend=backend)
     assert torch.equal(filter_logits(x, chosen, history=history, backend=backend), kept)
+
+
+@pytest.mark.parametrize("form", [np.array, torch.tensor, lambda i: torch.tensor(i, dtype=torch.int32)])
+def test_an_index_of_any_form(form):
+    index, x = [4, 0, 4, 1, 2, 3, 3], torch.randn(7, 40, generator=torch.Generator().manual_seed(1))
+    expected = integers(sample(x, pack(SLOTS).rows(index), seed=SEEDS, stream=STREAMS))
+    assert integers(sample(x, pack(SLOTS).rows(form(index)), seed=SEEDS, stream=STREAMS)) == expected
 
 
 def test_as_many_rows_as_slots_in_another_order(backend):
