@@ -7,8 +7,9 @@ Llama has that was loaded for float32 on the CPU.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,6 +23,15 @@ from model.reference.angles import frequencies
 
 if TYPE_CHECKING:
     from model.llama import Llama
+
+
+class Part(NamedTuple):
+    """Tokens of a row that the model reads next, from position `start` on."""
+
+    row: int
+    ids: Sequence[int]
+    start: int
+
 
 MOST_POSITIONS = 1 << 19  # the sines' argument reduction is exact below
 
@@ -169,6 +179,17 @@ class ExactPass:
     def step(self, tokens: Sequence[int], cache: BlockCache, lengths: Sequence[int]) -> Tensor:
         """As `Llama.step`, up to the last norm: [B, E]."""
         return torch.from_numpy(self.read(np.array(tokens), np.arange(len(tokens)), np.array(lengths), cache))
+
+    def read_parts(self, parts: Sequence[Part], cache: BlockCache) -> Tensor:
+        """The stream after the last norm, part after part: [N, E]."""
+        counts = [len(part.ids) for part in parts]
+        tokens = np.array(list(itertools.chain.from_iterable(part.ids for part in parts)))
+        rows, positions = (np.array([getattr(part, name) for part in parts]) for name in ("row", "start"))
+        if len(tokens) > len(parts):  # some have several tokens
+            ends = np.cumsum(counts)
+            offsets = np.arange(len(tokens)) - np.repeat(ends - counts, counts)
+            rows, positions = np.repeat(rows, counts), np.repeat(positions, counts) + offsets
+        return torch.from_numpy(self.read(tokens, rows, positions, cache))
 
     def read(self, tokens: np.ndarray, rows: np.ndarray, positions: np.ndarray, cache: BlockCache) -> np.ndarray:
         """Tokens [N] of some rows at some positions -> the stream after the last norm [N, E]."""

@@ -257,6 +257,14 @@ class Llama(nn.Module):
         last = torch.tensor(tokens, device=self.device)[:, None]
         return self(last, cache, Slots.ragged(lengths, self.device))[:, -1]
 
+    def steps(self, runs: Sequence[Sequence[int]], cache: Cache, lengths: Sequence[int]) -> Tensor:
+        """As `step` with one token or more of each row -> float32 [N, V], row after row. Several need `is_packed`."""
+        if all(len(run) == 1 for run in runs):
+            return self.step([run[0] for run in runs], cache, lengths)
+        assert isinstance(cache, BlockCache) and self.is_packed
+        parts = [exact.Part(row, run, length) for row, (run, length) in enumerate(zip(runs, lengths, strict=True))]
+        return self.logits(self.exact_pass.read_parts(parts, cache))
+
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., E] -> float32 [..., V]."""
         return self.lm_head(hidden).float()

@@ -23,6 +23,7 @@ from model.commands.arguments import (
     model_settings,
 )
 from model.commands.generation_file import opened, write
+from model.commands.grammar import add_grammar_arguments, given_grammar, grammar_source
 from model.commands.logprobs_table import show_logprobs
 from model.commands.output import add_output_argument, check_output
 from model.commands.prompts import add_prompt_arguments, read_prompts
@@ -34,6 +35,7 @@ from model.decoding.prompts import encode_prompts
 from model.decoding.writer import Generation, OnText
 from model.llama import Llama
 from model.tokenizer import Tokenizer
+from samplers.grammar import Grammar
 from samplers.params import integer
 
 NEW_TOKENS = 200
@@ -66,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     sampling.add_argument("--backend", default="auto", metavar="NAME", help="auto, reference, native or triton")
     add_beam_arguments(parser, "several texts per prompt grow side by side, and the best return")
+    add_grammar_arguments(parser)
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="one JSON object per text, with ids and logprobs")
     add_output_argument(
@@ -92,11 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_output(arguments.out, "--out", arguments.overwrite)
     if is_request_file(arguments):
         return answer_file(arguments)
-    beams, prompts = given_beams(arguments), read_prompts(arguments)
+    beams, prompts, grammar = given_beams(arguments), read_prompts(arguments), given_grammar(arguments)
     is_single = len(prompts) * arguments.num_return_sequences == 1
     can_stream = is_single and not (beams or arguments.json or arguments.out)
     check_options(arguments, can_stream)
-    job = Job(arguments, prompts, beams, *load_model(arguments))
+    job = Job(arguments, prompts, beams, grammar, *load_model(arguments))
     began = time.perf_counter()
     if arguments.out is not None:
         return write_texts(job)
@@ -124,10 +127,11 @@ class Job:
         arguments: argparse.Namespace,
         prompts: list[str],
         beams: dict[str, Any],
+        grammar: Grammar | None,
         llama: Llama,
         tokenizer: Tokenizer,
     ) -> None:
-        self.arguments, self.prompts, self.beams = arguments, prompts, beams
+        self.arguments, self.prompts, self.beams, self.grammar = arguments, prompts, beams, grammar
         self.llama, self.tokenizer = llama, tokenizer
         self.prompt_ids = encode_prompts(prompts, tokenizer, llama.config.vocab_size)
         self.texts_per_prompt = arguments.num_return_sequences
@@ -171,6 +175,7 @@ class Job:
             seed=self.seed,
             backend=self.arguments.backend,
             model_logprobs=self.arguments.json or self.arguments.out is not None,
+            grammar=self.grammar,
             **self.keywords,
         )
         return generate_texts(
@@ -187,7 +192,13 @@ class Job:
         """Everything a text depends on, as JSON values."""
         digest = hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
         model = model_settings(self.arguments, self.llama)
-        return {"seed": self.seed, "prompts_sha256": digest[:16], **model, **self.keywords}
+        return {
+            "seed": self.seed,
+            "prompts_sha256": digest[:16],
+            **model,
+            **self.keywords,
+            **grammar_source(self.arguments),
+        }
 
 
 def write_texts(job: Job) -> int:

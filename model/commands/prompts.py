@@ -72,12 +72,15 @@ def jsonl_prompt(where: str, line: str) -> str:
     return prompt
 
 
-def file_text(name: str) -> str:
+def file_text(name: str, option: str = "--file") -> str:
+    """What a file holds. Raises: ValueError naming the option."""
     try:
         if name == "-":
             return sys.stdin.read() if sys.stdin is not None else ""
         return Path(name).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"--file must be UTF-8 text, got {name} ({error})") from None
+        raise ValueError(f"{option} must be UTF-8 text, got {name} ({error})") from None
     except OSError as error:
-        raise ValueError(f"--file must be a text file, or - for standard input, got {name}: {error.strerror}") from None
+        raise ValueError(
+            f"{option} must be a text file, or - for standard input, got {name}: {error.strerror}"
+        ) from None

@@ -13,6 +13,7 @@ from typing import Any
 from model import interrupt
 from model.commands.arguments import checked_text, chosen_seed, given_sampling, load_model, model_settings
 from model.commands.generation_file import Line, opened, write
+from model.commands.grammar import in_requests
 from model.commands.prompts import file_text, lines
 from model.commands.terminal import counted, progress, show, tell
 from model.untrusted import shown
@@ -114,7 +115,8 @@ class Job:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         seed = self.seed if self.arguments.seed is not None else self.seed + number
-        return line._replace(body={**self.defaults, "seed": seed, **line.body})
+        grammar = {} if "response_format" in line.body else in_requests(self.arguments)
+        return line._replace(body={**self.defaults, **grammar, "seed": seed, **line.body})
 
     def check(self) -> None:
         for number in range(len(self.values)):
@@ -140,7 +142,13 @@ class Job:
         """Everything an answer depends on, as JSON values."""
         digest = hashlib.sha256(json.dumps([value for _, value in self.values]).encode()).hexdigest()
         model = model_settings(self.arguments, self.llama)
-        return {"seed": self.seed, "requests_sha256": digest[:16], **model, **self.defaults}
+        return {
+            "seed": self.seed,
+            "requests_sha256": digest[:16],
+            **model,
+            **self.defaults,
+            **in_requests(self.arguments),
+        }
 
 
 def show_answers(job: Job) -> None:

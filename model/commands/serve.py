@@ -56,6 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument(
         "--grace", type=float, default=30, metavar="S", help="seconds to finish after SIGTERM; default 30"
     )
+    load.add_argument(
+        "--max-grammar-seconds",
+        type=float,
+        default=5,
+        metavar="S",
+        help="that a request may wait for its grammar to be compiled; default 5",
+    )
     parser.add_argument(
         "--log", choices=("errors", "requests", "prompts"), default="errors", help="on stderr; default errors"
     )
@@ -100,6 +107,8 @@ def check_options(arguments: argparse.Namespace) -> None:
     for name in ("request_timeout", "grace"):
         if not 0 <= getattr(arguments, name) < float("inf"):
             raise ValueError(f"--{name.replace('_', '-')} must be seconds >= 0, got {getattr(arguments, name)}")
+    if not 0 < arguments.max_grammar_seconds < float("inf"):
+        raise ValueError(f"--max-grammar-seconds must be above 0, got {arguments.max_grammar_seconds}")
     if not 0 <= arguments.port < 1 << 16:
         raise ValueError(f"--port must be in 0 .. 65535, got {arguments.port}")
     if arguments.api_key is None and os.environ.get(KEY_VARIABLE):

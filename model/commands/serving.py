@@ -10,6 +10,7 @@ from model.chat.templates import default_template, has_space_after_special
 from model.commands.arguments import model_folder, model_settings
 from model.config import BUILT_IN
 from model.llama import Llama
+from model.serve.api.grammars import MAX_SECONDS
 from model.serve.api.service import Service
 from model.serve.engine.engine import Engine
 from model.serve.fingerprint import fingerprint
@@ -19,7 +20,7 @@ SETTINGS = ("quantize", "double_quant", "dtype", "weights")  # of `model_setting
 
 
 def service_of(arguments: argparse.Namespace, llama: Llama, tokenizer: Tokenizer, engine: Engine) -> Service:
-    """name, template and request_timeout are `alea serve`'s arguments; other commands take the defaults."""
+    """Some arguments are `alea serve`'s alone; other commands take their defaults."""
     folder, given = model_folder(arguments), vars(arguments)
     chat: dict[str, Any] = {
         "template": given.get("template") or known_template(folder),
@@ -34,6 +35,7 @@ def service_of(arguments: argparse.Namespace, llama: Llama, tokenizer: Tokenizer
         chat["space_after_special"],
         engine.rows.most_positions,
         given.get("request_timeout") or None,
+        given.get("max_grammar_seconds") or MAX_SECONDS,
     )
 
 

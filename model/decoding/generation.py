@@ -14,6 +14,7 @@ from model.decoding.sampling import Streamer, sample_texts
 from model.decoding.writer import Generation, OnText
 from model.llama import Llama
 from model.tokenizer import Tokenizer
+from samplers.grammar import Grammar
 
 
 def generate(
@@ -33,6 +34,7 @@ def generate(
     on_text: OnText | None = None,
     model_logprobs: bool = True,
     logprobs: int | None = None,
+    grammar: Grammar | None = None,
     num_beams: int = 1,
     length_penalty: float = 1.0,
     early_stopping: bool | str = False,
@@ -56,16 +58,19 @@ def generate(
         on_text: called with (sequence number, text) as text appears, never with half a character or stop string.
         model_logprobs: False leaves them out, which saves a pass over the logits.
         logprobs: int in 0 .. vocabulary: also `completion_logprobs`, with this many alternatives per step; None: none.
+        grammar: what every continuation must be, from its first token to the id that ends it; one that reaches
+            max_new_tokens or a stop string is cut off there.
         num_beams: int in 1 .. 1024; above 1, this many texts per prompt grow side by side, and the
             num_return_sequences with the best scores return, the best first: beam search, or with do_sample (which
-            the model's generation_config may set) and T above 0 beam sampling. Not with streamer, on_text, logprobs.
+            the model's generation_config may set) and T above 0 beam sampling. Not with streamer, on_text, logprobs
+            or grammar.
         length_penalty, early_stopping: of beams, as `BeamRules` has them.
         backend: of the sampler.
         sampling: any field of `samplers.SamplingParams`, default the model's generation_config (whose do_sample and
             eos_token_id are used as well, but not its beams and lengths).
 
-    Raises: ValueError or TypeError naming the argument; ValueError with the arithmetic where a prompt and its
-        continuation exceed the model's window.
+    Raises: ValueError or TypeError naming the argument; InvalidGrammar, a ValueError; ValueError with the arithmetic
+        where a prompt and its continuation exceed the model's window.
 
     >>> model, tokenizer = Llama.from_pretrained(), Tokenizer.from_pretrained()
     >>> a, b = (generate(model, tokenizer, "The king", max_new_tokens=8, top_p=0.9, seed=7)[0][0] for _ in range(2))
@@ -84,6 +89,7 @@ def generate(
         seed=seed,
         model_logprobs=model_logprobs,
         logprobs=logprobs,
+        grammar=grammar,
         num_beams=num_beams,
         length_penalty=length_penalty,
         early_stopping=early_stopping,

@@ -13,6 +13,7 @@ from model.decoding.beam_search import BeamRules
 from model.decoding.prompts import new_token_limits
 from model.llama import Llama
 from samplers import SamplingParams
+from samplers.grammar import Grammar
 from samplers.params import PENALTIES, integer
 
 SAMPLING = tuple(f.name for f in fields(SamplingParams))
@@ -43,6 +44,7 @@ class GenerationOptions:
     early_stopping: bool | str = False
     model_logprobs: bool = True
     logprobs: int | None = None
+    grammar: Grammar | None = None
     backend: str = "auto"
 
     def __post_init__(self) -> None:
@@ -57,7 +59,9 @@ class GenerationOptions:
         if not self.uses_beams and (rules.length_penalty != 1 or rules.early_stopping is not False):
             given = f"length_penalty = {rules.length_penalty!r} and early_stopping = {rules.early_stopping!r}"
             raise ValueError(f"num_beams must be above 1 for length_penalty and early_stopping, got 1 with {given}")
-        self.refuse_with_beams(logprobs=self.logprobs)
+        self.refuse_with_beams(logprobs=self.logprobs, grammar=self.grammar)
+        if self.grammar is not None and not isinstance(self.grammar, Grammar):
+            raise TypeError(f"grammar must be a samplers.grammar.Grammar or None, got {type(self.grammar).__name__}")
 
     @classmethod
     def for_model(

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import samplers
+from model.decoding.grammar import grammar_for
 from model.decoding.logprobs import Recorder
 from model.decoding.options import GenerationOptions
 from model.decoding.prompts import prefill
-from model.decoding.writer import Generation, OnText, Writer
+from model.decoding.writer import Generation, OnText, Place, Writer
 from model.llama import Llama
 from model.tokenizer import Tokenizer
+from samplers.grammar.background import look_ahead
 
 
 class Streamer(Protocol):
@@ -37,7 +40,10 @@ def sample_texts(
     """The continuations of each prompt; streams: one number per continuation."""
     count = options.num_return_sequences
     limits = options.new_token_limits(prompt_ids, model)
-    sampler = Sampler(options, model.config.vocab_size)
+    vocabulary = model.config.vocab_size
+    sampler, grammar = Sampler(options, vocabulary), None
+    if options.grammar is not None:
+        grammar = grammar_for(options.grammar, tokenizer, vocabulary, options.eos_ids)
     writers = [
         Writer(
             prompt_ids[number // count],
@@ -47,6 +53,7 @@ def sample_texts(
             number=number,
             stream=stream,
             on_text=on_text,
+            matcher=None if grammar is None else grammar.matcher(),
         )
         for number, stream in enumerate(streams)
     ]
@@ -66,24 +73,31 @@ def decode(
     length = max(len(writer.prompt) + writer.max_new_tokens for writer in writers)
     logits, cache = prefill(model, prompt_ids, length)
     copies = len(writers) // len(prompt_ids)
+    may_share = model.is_packed and not sampler.options.stop_strings  # which may end a text before a forced token
     if copies > 1:
         logits, cache = logits.repeat_interleave(copies, dim=0), cache.repeat(copies)
-    active, position = list(writers), 0
+    active, rows = list(writers), [Place(writer) for writer in writers]
     while True:
-        tokens = sampler.draw(logits, active, position)
-        for writer, token in zip(active, tokens, strict=True):
-            writer.put(token, token in sampler.options.eos_ids)
+        tokens = sampler.draw(logits, rows)
+        for row, token in zip(rows, tokens, strict=True):
+            row.writer.put(token, token in sampler.options.eos_ids)
         if streamer is not None:
             streamer.put(torch.tensor(tokens))
-        for row in reversed([i for i, writer in enumerate(active) if writer.generation.finish_reason]):
-            cache.drop(row)
-            active[row] = active[-1]
+        for i in reversed([i for i, writer in enumerate(active) if writer.generation.finish_reason]):
+            cache.drop(i)
+            active[i] = active[-1]
             active.pop()
         if not active:
             return
         last, lengths = [writer.generation.ids[-1] for writer in active], [writer.length - 1 for writer in active]
-        logits = model.step(last, cache, lengths)  # [B, V]
-        position += 1
+        if sampler.options.grammar is None:
+            rows, logits = [Place(writer) for writer in active], model.step(last, cache, lengths)  # [B, V]
+            continue
+        runs = [[token, *(writer.forced if may_share else ())] for writer, token in zip(active, last, strict=True)]
+        masks = look_ahead([writer.matcher for writer in active if writer.matcher is not None])
+        logits = model.steps(runs, cache, lengths)  # [N, V]
+        masks.result()
+        rows = [Place(writer, i) for writer, run in zip(active, runs, strict=True) for i in range(len(run))]
 
 
 class Sampler:
@@ -95,22 +109,25 @@ class Sampler:
         if options.logprobs is not None:
             self.recorder = Recorder(options.logprobs, vocabulary, options.params, options.backend)
 
-    def draw(self, logits: Tensor, writers: list[Writer], position: int) -> list[int]:
-        """One token per writer; its logprobs go to the writer."""
-        options, history = self.options, dict[str, Any]()
+    def draw(self, logits: Tensor, rows: list[Place]) -> list[int]:
+        """A token for each row of logits [B, V]; its logprobs go to the row's writer."""
+        options, more = self.options, dict[str, Any]()
+        writers = [row.writer for row in rows]
         streams = [writer.stream for writer in writers]
         if options.params.uses_history:
-            history["history"] = [writer.prompt + writer.generation.ids for writer in writers]
-            history["history_start"] = [len(writer.prompt) for writer in writers]
+            more["history"] = [row.text for row in rows]
+            more["history_start"] = [len(writer.prompt) for writer in writers]
+        if options.grammar is not None:
+            more["allowed"] = np.stack([row.mask for row in rows])
         out = samplers.sample(
             logits,
             self.packed,
             seed=options.seed,
-            position=position,
+            position=rows[0].position if options.grammar is None else [row.position for row in rows],
             stream=None if streams == list(range(len(writers))) else streams,  # the row numbers are the default
             details=options.model_logprobs,
             backend=options.backend,
-            **history,
+            **more,
         )
         for writer, logprob in zip(writers, out.logprobs.tolist(), strict=True):
             writer.generation.logprobs.append(logprob)
@@ -118,7 +135,7 @@ class Sampler:
             for writer, logprob in zip(writers, out.model_logprobs.tolist(), strict=True):
                 writer.generation.model_logprobs.append(logprob)
         if self.recorder is not None:
-            self.recorder.put([writer.number for writer in writers], logits, out.tokens, **history)
+            self.recorder.put([writer.number for writer in writers], logits, out.tokens, **more)
         return out.tokens.tolist()
 
     def finish(self, writer: Writer, tokenizer: Tokenizer) -> Generation:

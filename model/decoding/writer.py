@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
 
 from model.decoding.logprobs import CompletionLogprobs
 from model.decoding.stop_strings import StopStrings
 from model.tokenizer import Tokenizer
+from samplers.grammar import InvalidGrammar, Matcher
 
 OnText = Callable[[int, str], None]  # called with (number of the sequence, its next piece of text)
 
@@ -39,7 +43,7 @@ class Writer:
 
     number, stream: of the sequence. min_new_tokens: stop strings are looked for in what follows these.
     includes_stop: whether the text has the stop string that ends it; shows_special: whether it has the names of special
-    tokens.
+    tokens. matcher: of the grammar that the text follows.
     """
 
     def __init__(
@@ -55,20 +59,30 @@ class Writer:
         min_new_tokens: int = 0,
         includes_stop: bool = False,
         shows_special: bool = False,
+        matcher: Matcher | None = None,
     ) -> None:
         self.prompt, self.max_new_tokens, self.min_new_tokens = prompt, max_new_tokens, min_new_tokens
         self.number, self.stream, self.on_text = number, stream, on_text
         self.decoder, self.stops = tokenizer.stream(shows_special), StopStrings(stop_strings, includes_stop)
-        self.generation = Generation()
+        self.generation, self.matcher = Generation(), matcher
 
     @property
     def length(self) -> int:
         return len(self.prompt) + len(self.generation.ids)
 
+    @property
+    def forced(self) -> list[int]:
+        """Tokens that the grammar is known to force next, as far as the model may read them."""
+        if self.matcher is None:
+            return []
+        return self.matcher.forced[: max(0, self.max_new_tokens - len(self.generation.ids) - 1)]
+
     def put(self, token: int, is_eos: bool, is_shown: bool = True) -> None:
         """The next token; is_shown: whether it adds its text."""
         ids = self.generation.ids
         ids.append(token)
+        if self.matcher is not None and not is_eos:
+            self.matcher.put(token)
         text = self.decoder.put(token) if is_shown else ""
         self.show(self.stops.put(text) if len(ids) > self.min_new_tokens else text)
         is_last = is_eos or len(ids) == self.max_new_tokens
@@ -84,3 +98,29 @@ class Writer:
         self.generation.text += text
         if text and self.on_text is not None:
             self.on_text(self.number, text)
+
+
+class Place(NamedTuple):
+    """Where a text gets its next token, or so many tokens ahead, where its grammar forces those between."""
+
+    writer: Writer
+    ahead: int = 0
+
+    @property
+    def position(self) -> int:
+        """Of the draw."""
+        return len(self.writer.generation.ids) + self.ahead
+
+    @property
+    def text(self) -> list[int]:
+        """All tokens before it."""
+        return self.writer.prompt + self.writer.generation.ids + self.writer.forced[: self.ahead]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Of the tokens that the grammar allows. Raises: InvalidGrammar where the text can't go on."""
+        matcher = self.writer.matcher
+        assert matcher is not None
+        if matcher.problem:
+            raise InvalidGrammar(f"grammar, after {len(self.writer.generation.ids)} tokens: {matcher.problem}")
+        return matcher.masks[self.ahead]

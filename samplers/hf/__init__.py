@@ -3,6 +3,7 @@
     attach(model, seed=0)                                                     one line per model; `detach` undoes it
     model.generate(ids, do_sample=True, custom_generate=generate, seed=0)     one argument per call
     LogitsProcessorList([TopPLogitsWarper(0.9)])                              single processors
+    LogitsProcessorList([GrammarLogitsProcessor(grammar, tokenizer)])         texts that follow a grammar
 
 `generate` keeps its loop, processors, criteria, caches and streamers. One fused call replaces its warpers, softmax and
 multinomial: `chain` finds the part to replace, `fused` draws, `decoding` runs generate's loop (called by `attach` and
@@ -19,6 +20,7 @@ except ImportError as error:
 
 from samplers.hf.attach import attach, detach
 from samplers.hf.call import generate
+from samplers.hf.grammar import GrammarLogitsProcessor
 from samplers.hf.warpers import (
     EpsilonLogitsWarper,
     EtaLogitsWarper,
@@ -33,6 +35,7 @@ from samplers.hf.warpers import (
 __all__ = [
     "EpsilonLogitsWarper",
     "EtaLogitsWarper",
+    "GrammarLogitsProcessor",
     "MinPLogitsWarper",
     "RepetitionPenaltyLogitsProcessor",
     "TemperatureLogitsWarper",

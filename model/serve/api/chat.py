@@ -11,8 +11,9 @@ from model.chat.conversation import encode_chat
 from model.chat.session import Trimmed
 from model.chat.templates import template_of
 from model.serve.api import logprobs as formats
+from model.serve.api.body import Body, WithoutEffect, only
 from model.serve.api.errors import Refusal
-from model.serve.api.fields import Alternatives, Body, OpenAIFields, WithoutEffect, only
+from model.serve.api.fields import Alternatives, OpenAIFields
 from model.serve.api.reader import Piece
 from model.serve.api.reply import DONE, Object, Reply
 from model.serve.api.service import Service

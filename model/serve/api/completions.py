@@ -11,8 +11,9 @@ from pydantic import Field
 
 from model.decoding.logprobs import text_offsets
 from model.serve.api import logprobs as formats
+from model.serve.api.body import only
 from model.serve.api.errors import Refusal
-from model.serve.api.fields import Alternatives, Count, Ids, OpenAIFields, only
+from model.serve.api.fields import Alternatives, Count, Ids, OpenAIFields
 from model.serve.api.reader import Piece
 from model.serve.api.reply import DONE, Object, Reply
 from model.serve.api.service import Service

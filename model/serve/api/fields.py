@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import Field, create_model
 
 from model.decoding.options import SAMPLING, random_seed, sampling_params
+from model.serve.api.body import Body, StopString, WithoutEffect, only
 from model.serve.api.errors import Refusal
+from model.serve.api.grammars import Asked, ResponseFormat, StructuredOutputs
 from model.serve.engine.request import Settings
+from samplers.grammar import CompiledGrammar
 from samplers.params import PENALTY_RANGES, TEMPERATURE
 from samplers.reference.filters import FILTERS, Filter, Range
 
@@ -27,34 +30,7 @@ Alternatives = Annotated[int, Field(ge=0, le=MOST_LOGPROBS)]
 TokenId = Annotated[int, Field(ge=0)]
 Ids = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]  # a million errors would take seconds
 Seed = Annotated[int, Field(ge=-INT64, lt=2 * INT64)]
-StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
-WithoutEffect = Annotated[Any, Field(description="accepted, without effect on the answer")]
-
-
-def only(*accepted: Any, why: str) -> Any:
-    """The type of a field that would change the answer and is not served; null is accepted in any case."""
-
-    def check(value: Any) -> Any:
-        if value is not None and not any(value == one and type(value) is type(one) for one in accepted):
-            raise ValueError(why)
-        return value
-
-    schema = {"enum": [None, *accepted], "description": why}
-    return Annotated[Any, AfterValidator(check), WithJsonSchema(schema)]
-
-
-class Body(BaseModel):
-    """The body of a request."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
-
-    def one_of(self, *names: str) -> str:
-        """Of several names for one thing, that which is given, or the first. Raises: Refusal for two that differ."""
-        given = [name for name in names if getattr(self, name) is not None]
-        if len({getattr(self, name) for name in given}) > 1:
-            raise Refusal(400, f"{given[1]} must be null or the same where {given[0]} is given", given[1])
-        return (given or names)[0]
 
 
 def filter_field(f: Filter) -> tuple[Any, Any]:
@@ -132,6 +108,7 @@ class DrawingFields(SamplingFields):
             stop_strings=(*stop, *more.pop("stop_strings", ())),
             min_new_tokens=self.min_tokens or 0,
             allowed=self.allowed_token_ids,
+            grammar=self.compiled_grammar(service),
             includes_stop=bool(self.include_stop_str_in_output),
             shows_special=self.skip_special_tokens is False,
             **more,
@@ -139,6 +116,20 @@ class DrawingFields(SamplingFields):
         if settings.min_new_tokens and settings.mask_without_end is not None and not settings.mask_without_end.any():
             raise Refusal(400, "min_tokens must be 0 where every token that may be drawn ends the text", "min_tokens")
         return settings
+
+    def grammar_asked(self) -> Asked | None:
+        """What the text must be. Raises: Refusal."""
+        return None
+
+    def compiled_grammar(self, service: Service) -> CompiledGrammar | None:
+        """The same, ready to be followed. Raises: Refusal, also for fields that contradict it."""
+        asked = self.grammar_asked()
+        if asked is None:
+            return None
+        for name in ("ignore_eos", "allowed_token_ids"):
+            if getattr(self, name):
+                raise Refusal(400, f"{name} must be null where {asked.field} says which tokens may come", name)
+        return service.grammars.compiled(asked, service.llama.eos_token_ids)
 
     @property
     def no_seed(self) -> tuple[int | None, ...]:
@@ -161,10 +152,6 @@ class StreamOptions(Body):
     continuous_usage_stats: only(False, why="usage is sent once, at the end: include_usage") = None  # type: ignore[valid-type]
 
 
-class TextFormat(Body):
-    type: only("text", why="response_format.type must be text") = "text"  # type: ignore[valid-type]
-
-
 class OpenAIFields(DrawingFields):
     """What completions and chat completions share."""
 
@@ -172,7 +159,8 @@ class OpenAIFields(DrawingFields):
     n: Count | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    response_format: TextFormat | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
     add_special_tokens: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     prompt_logprobs: Alternatives | None = None
@@ -184,6 +172,15 @@ class OpenAIFields(DrawingFields):
     prompt_cache_key: WithoutEffect = None
     prompt_cache_options: WithoutEffect = None
     prompt_cache_retention: WithoutEffect = None
+
+    def grammar_asked(self) -> Asked | None:
+        by_format = None if self.response_format is None else self.response_format.asked()
+        if self.structured_outputs is None:
+            return by_format
+        if by_format is not None:
+            name = "structured_outputs"
+            raise Refusal(400, f"{name} must be null where response_format asks for JSON", name)
+        return self.structured_outputs.asked()
 
     @property
     def includes_usage(self) -> bool:

@@ -9,12 +9,16 @@ from pydantic import Field
 
 from model.decoding.options import SAMPLING
 from model.serve.api import logprobs as formats
+from model.serve.api.body import WithoutEffect, only
 from model.serve.api.completions import prompts_of
-from model.serve.api.fields import MOST_PENALTY, Alternatives, DrawingFields, Ids, WithoutEffect, only
+from model.serve.api.errors import Refusal
+from model.serve.api.fields import MOST_PENALTY, Alternatives, DrawingFields, Ids
+from model.serve.api.grammars import Asked, Schema, asked
 from model.serve.api.reader import Piece
 from model.serve.api.reply import Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Request, TokenLogprob
+from samplers.grammar import Grammar
 
 STOP_TYPES = {"eos": "eos", "stop": "word", "length": "limit"}
 
@@ -35,8 +39,8 @@ class LlamaCppBody(DrawingFields):
     timings_per_token: only(False, why="timings_per_token is not served: see /metrics") = None  # type: ignore[valid-type]
     mirostat: only(0, why="mirostat is not served") = None  # type: ignore[valid-type]
     dynatemp_range: only(0, 0.0, why="dynatemp_range is not served") = None  # type: ignore[valid-type]
-    grammar: only("", why="grammar is not served") = None  # type: ignore[valid-type]
-    json_schema: only(why="json_schema is not served") = None  # type: ignore[valid-type]
+    grammar: str | None = Field(default=None, description="GBNF, or Lark")
+    json_schema: Schema | None = None
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -45,6 +49,13 @@ class LlamaCppBody(DrawingFields):
     @property
     def no_seed(self) -> tuple[int | None, ...]:
         return (None, -1, 2**32 - 1)  # llama.cpp's own ways to say so
+
+    def grammar_asked(self) -> Asked | None:
+        if self.grammar and self.json_schema is not None:
+            raise Refusal(400, "grammar must be empty where json_schema is given", "grammar")
+        if self.grammar:
+            return asked("grammar", Grammar.lark, self.grammar)
+        return None if self.json_schema is None else asked("json_schema", Grammar.json_schema, self.json_schema)
 
     def given(self) -> dict[str, Any]:
         values = super().given()

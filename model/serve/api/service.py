@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from model.llama import Llama
 from model.serve.api.errors import Refusal
+from model.serve.api.grammars import MAX_SECONDS, GrammarCompiler
 from model.serve.engine.request import Choice, Request, Settings
 from model.tokenizer import Tokenizer
 from model.untrusted import shown
@@ -21,7 +23,8 @@ class Service:
     """A model under one name or several.
 
     template, space_after_special: of its chats, as in `encode_chat`; template "" where the model's own is unknown.
-    most_positions: that the engine has memory for. seconds: that a request may take, None for any.
+    most_positions: that the engine has memory for. seconds: that a request may take, None for any. grammar_seconds:
+    that it may wait for its grammar.
     """
 
     llama: Llama
@@ -32,7 +35,12 @@ class Service:
     space_after_special: bool
     most_positions: int
     seconds: float | None = None
+    grammar_seconds: float = MAX_SECONDS
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @cached_property
+    def grammars(self) -> GrammarCompiler:
+        return GrammarCompiler(self.tokenizer, self.llama.config.vocab_size, self.grammar_seconds)
 
     @property
     def window(self) -> int:

@@ -8,17 +8,35 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from model.decoding.logprobs import finite, token_text
+from model.serve.api.body import Body, only
 from model.serve.api.errors import Refusal
-from model.serve.api.fields import Body, DrawingFields, only
+from model.serve.api.fields import DrawingFields
+from model.serve.api.grammars import Asked, NamedSchema, Schema, asked
 from model.serve.api.reader import Piece
 from model.serve.api.reply import Object, Reply
 from model.serve.api.service import Service
 from model.serve.engine.request import Choice, Request, TokenLogprob
 from model.tokenizer import Tokenizer
+from samplers.grammar import Grammar
 from samplers.params import PENALTIES
 
 NEW_TOKENS = 100
 FINISH_REASONS = {"eos": "eos_token", "stop": "stop_sequence", "length": "length"}
+
+
+class JsonGrammar(Body):
+    type: Literal["json"]
+    value: Schema | str
+
+
+class SchemaGrammar(Body):
+    type: Literal["json_schema"]
+    value: NamedSchema
+
+
+class RegexGrammar(Body):
+    type: Literal["regex"]
+    value: str
 
 
 class GenerateParameters(DrawingFields):
@@ -31,8 +49,17 @@ class GenerateParameters(DrawingFields):
     best_of: only(1, why="best_of is not served here") = None  # type: ignore[valid-type]
     top_n_tokens: only(0, why="top_n_tokens is not served") = None  # type: ignore[valid-type]
     watermark: only(False, why="watermark is not served") = None  # type: ignore[valid-type]
-    grammar: only(why="grammar is not served") = None  # type: ignore[valid-type]
+    grammar: Annotated[JsonGrammar | SchemaGrammar | RegexGrammar, Field(discriminator="type")] | None = None
     adapter_id: only(why="the adapter is chosen when the server starts: --adapter") = None  # type: ignore[valid-type]
+
+    def grammar_asked(self) -> Asked | None:
+        if self.grammar is None:
+            return None
+        value = self.grammar.value
+        if isinstance(self.grammar, RegexGrammar):
+            return asked("parameters.grammar.value", Grammar.regex, value)
+        schema = value.schema_ if isinstance(value, NamedSchema) else value
+        return asked("parameters.grammar.value", Grammar.json_schema, schema)
 
 
 class GenerateBody(Body):

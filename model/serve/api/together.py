@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from model.serve.api.fields import DrawingFields, WithoutEffect
+from model.serve.api.body import WithoutEffect
+from model.serve.api.fields import DrawingFields
 from model.serve.api.reader import Piece
 from model.serve.api.reply import DONE, Object, Reply
 from model.serve.api.service import Service

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from model.serve.api.body import Body
 from model.serve.api.errors import Refusal
-from model.serve.api.fields import Body, TokenId
+from model.serve.api.fields import TokenId
 from model.serve.api.service import Service
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,35 +10,45 @@ import numpy as np
 from torch import Tensor
 
 import samplers
+from model.decoding.writer import Place
 from model.serve.engine.request import Choice
 
 
 class Drawing:
-    """What the sampler needs of some choices and what stays the same from step to step."""
+    """What the sampler needs of some choices and what stays the same from step to step.
+
+    choices: of each row of logits. A choice has several rows where its grammar forces tokens: those of its next tokens.
+    """
 
     def __init__(self, choices: list[Choice]) -> None:
         self.choices = choices
+        counts: Counter[Choice] = Counter()
+        self.places: list[Place] = []
+        for choice in choices:
+            self.places.append(Place(choice.writer, counts[choice]))
+            counts[choice] += 1
         settings = [choice.settings for choice in choices]
         self.params = samplers.pack([one.params for one in settings])
         self.seeds = np.array([choice.seed for choice in choices])
         self.streams = np.array([choice.stream for choice in choices])
         self.uses_history = any(one.params.uses_history for one in settings)
-        self.has_masks = any(one.mask is not None or one.min_new_tokens for one in settings)
+        self.has_masks = any(one.has_masks for one in settings)
 
     def draw(self, logits: Tensor) -> samplers.SampleOutput:
         """logits: [B, V]."""
         more: dict[str, Any] = {}
         if self.uses_history:
-            asking = [choice if choice.settings.params.uses_history else None for choice in self.choices]
-            more["history"] = [choice.prompt + choice.generation.ids if choice else [] for choice in asking]
-            more["history_start"] = [len(choice.prompt) if choice else 0 for choice in asking]
+            asks = [choice.settings.params.uses_history for choice in self.choices]
+            more["history"] = [place.text if asked else [] for place, asked in zip(self.places, asks, strict=True)]
+            more["history_start"] = [len(choice.prompt) for choice in self.choices]
         if self.has_masks:
-            more["allowed"] = joined_masks([choice.mask for choice in self.choices], logits.shape[1])
+            masks = [choice.mask(place.ahead) for choice, place in zip(self.choices, self.places, strict=True)]
+            more["allowed"] = joined_masks(masks, logits.shape[1])
         return samplers.sample(
             logits,
             self.params,
             seed=self.seeds,
-            position=np.array([len(choice.generation.ids) for choice in self.choices]),
+            position=np.array([place.position for place in self.places]),
             stream=self.streams,
             on_invalid="mark",
             **more,

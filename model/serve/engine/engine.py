@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import math
 import time
+from concurrent.futures import Future
 
 import torch
 from torch import Tensor
 
 from model.block_cache import SLOTS
 from model.decoding.logprobs import token_logprobs
+from model.exact import Part
 from model.llama import Llama
 from model.serve.engine.drawing import Drawing
 from model.serve.engine.fair_queue import FairQueue
 from model.serve.engine.observer import Observer
 from model.serve.engine.request import NO_ROW, Choice, Failure, Request, TokenLogprob
-from model.serve.engine.rows import Part, rows_of
+from model.serve.engine.rows import rows_of
+from samplers.grammar.background import look_ahead
 
 MAX_BATCH = 32
 CHUNK = 128  # prompt tokens in one step: nobody's next token waits for more
@@ -97,6 +100,7 @@ class Engine:
         parts = self.next_parts()
         if not parts:
             return failed
+        masks = self.find_masks()
         hidden = self.rows.read([part for _, part in parts])  # [N, E]
         if len(hidden) == len(parts) == len(self.running) and not any(choice.is_reading for choice, _ in parts):
             choices = [choice for choice, _ in parts]  # one more token of every text, as at most steps
@@ -104,13 +108,24 @@ class Engine:
             choices, hidden = self.read_prompts(parts, hidden)
         for choice, part in parts:
             choice.read += len(part.ids)
+        logits = self.model.logits(hidden) if choices else hidden
+        if masks is not None:
+            masks.result()
         if choices:
-            self.draw(choices, self.model.logits(hidden))
+            self.draw(choices, logits)
         return failed + self.news(choices)
 
+    def find_masks(self) -> Future[None] | None:
+        """Begin to find what grammars allow next, while the model runs."""
+        matchers = [choice.matcher for choice in self.running if choice.matcher is not None]
+        return look_ahead(matchers) if matchers else None
+
     def read_prompts(self, parts: list[tuple[Choice, Part]], hidden: Tensor) -> tuple[list[Choice], Tensor]:
-        """The choices whose text is read to its end, and the stream there [B, E]; some are in their prompts."""
-        ended, last = list[Choice](), list[int]()
+        """What there are draws for, where some choices are in their prompts or have forced tokens.
+
+        Returns: the choice of each draw, and the stream before it [B, E].
+        """
+        drawn, places = list[Choice](), list[int]()
         end = read = 0
         for choice, part in parts:
             begin, end = end, end + len(part.ids)
@@ -118,14 +133,14 @@ class Engine:
                 read += len(part.ids)
                 if choice.settings.prompt_logprobs is not None:
                     self.record_prompt(choice, part, hidden[begin:end])
-            if part.start + len(part.ids) >= len(choice.prompt):
-                ended.append(choice)
-                last.append(end - 1)
-        self.observer.read_prompts(read)
-        for choice in ended:
-            if choice.is_reading:
+                if part.start + len(part.ids) < len(choice.prompt):
+                    continue
                 self.rows.keep(choice.row, choice.prompt)  # other prompts may begin alike
-        return ended, hidden[last]
+                begin = end - 1
+            drawn += [choice] * (end - begin)
+            places += range(begin, end)
+        self.observer.read_prompts(read)
+        return drawn, hidden[places]
 
     def fail_late(self) -> list[Request]:
         """Requests past their deadline."""
@@ -149,12 +164,12 @@ class Engine:
             self.running.append(choice)
 
     def next_parts(self) -> list[tuple[Choice, Part]]:
-        """The last token of each growing text, and prompts in the order of arrival, up to a chunk in all."""
+        """The next tokens of each growing text, and prompts in the order of arrival, up to a chunk in all."""
         parts, left = list[tuple[Choice, Part]](), self.chunk
         prompts: list[list[int]] = []  # that are being read
         for choice in self.running:
             if not choice.is_reading:
-                parts.append((choice, Part(choice.row, choice.generation.ids[-1:], choice.read)))
+                parts.append((choice, Part(choice.row, choice.next_ids, choice.read)))
             elif left and not (choice.read == 0 and is_in(choice.prompt, prompts)):
                 if choice.read == 0:
                     self.begin(choice)
@@ -179,20 +194,19 @@ class Engine:
             choice.prompt_logprobs.append(TokenLogprob(token, *token_logprobs(logits, token, count)))
 
     def draw(self, choices: list[Choice], logits: Tensor) -> None:
-        """One token each, unless only the prompt was to be read. logits: [B, V]."""
-        drawing = [i for i, choice in enumerate(choices) if choice.settings.max_new_tokens > 0]
+        """One token for each row of logits [B, V], unless only the prompt was to be read."""
+        drawing = [i for i, choice in enumerate(choices) if self.can_draw(choice)]
         if len(drawing) < len(choices):
-            for choice in choices:
-                if choice.settings.max_new_tokens == 0:
-                    choice.generation.finish_reason = "length"
             choices, logits = [choices[i] for i in drawing], logits[drawing]
             if not choices:
                 return
         if choices != self.drawing.choices:
             self.drawing = Drawing(choices)
         out = self.drawing.draw(logits)
-        drawn = zip(choices, out.tokens.tolist(), out.logprobs.tolist(), strict=True)
-        for row, (choice, token, logprob) in enumerate(drawn):
+        tokens, logprobs, grown = out.tokens.tolist(), out.logprobs.tolist(), list[Choice]()
+        for row, (choice, token, logprob) in enumerate(zip(choices, tokens, logprobs, strict=True)):
+            if choice.is_done:  # by a stop string, before the forced tokens that follow
+                continue
             if token < 0:
                 self.fail(choice.request, NO_NUMBERS)
                 continue
@@ -200,7 +214,18 @@ class Engine:
                 found = token_logprobs(logits[row], token, choice.settings.logprobs)
                 choice.logprobs.append(TokenLogprob(token, *found))
             choice.put(token, logprob)
-        self.note_time(choices)
+            grown.append(choice)
+        self.note_time(grown)
+
+    def can_draw(self, choice: Choice) -> bool:
+        """Ends a choice of which only the prompt was to be read, and fails one whose grammar can't go on."""
+        if choice.matcher is not None and choice.matcher.problem:
+            self.fail(choice.request, stuck(choice))
+        elif choice.settings.max_new_tokens == 0:
+            choice.generation.finish_reason = "length"
+        else:
+            return True
+        return False
 
     def note_time(self, choices: list[Choice]) -> None:
         now = time.monotonic()
@@ -211,7 +236,7 @@ class Engine:
     def news(self, choices: list[Choice]) -> list[Request]:
         """Ends the choices that are done; returns the requests that their readers want to hear of."""
         news: dict[Request, None] = {}
-        for choice in choices:
+        for choice in dict.fromkeys(choices):
             request = choice.request
             if choice.generation.finish_reason and request.failure is None:
                 self.end(choice)
@@ -233,6 +258,12 @@ class Engine:
         self.rows.release(choice.row)
         self.free_rows.append(choice.row)
         choice.row = NO_ROW
+
+
+def stuck(choice: Choice) -> Failure:
+    assert choice.matcher is not None
+    message = f"the grammar, after {len(choice.generation.ids)} tokens: {choice.matcher.problem}"
+    return Failure(400, "grammar_stuck", message)
 
 
 def is_in(prompt: list[int], prompts: list[list[int]]) -> bool:

@@ -15,7 +15,7 @@ class Observer:
         """A pass of the model has read so many prompt tokens."""
 
     def drew(self, choices: list[Choice], now: float) -> None:
-        """Each has another token; its last_token_at is the time of the one before."""
+        """Each has another token, several if it occurs several times; its last_token_at is the time of those before."""
 
     def ended(self, choice: Choice) -> None:
         """A choice has its finish_reason."""

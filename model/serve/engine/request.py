@@ -15,6 +15,7 @@ from model.decoding.writer import Writer
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams
 from samplers.batch import signed
+from samplers.grammar import CompiledGrammar, Matcher
 
 NO_ROW = -1
 
@@ -25,7 +26,8 @@ class Settings:
 
     params, seed: of every draw. max_new_tokens: int >= 0; 0 reads the prompt alone. end_ids: token ids that end a text.
     stop_strings: these end it as well. min_new_tokens: nothing but max_new_tokens ends a text before it has so many.
-    vocabulary: of the model. allowed: token ids that may be drawn, None for all.
+    vocabulary: of the model. allowed: token ids that may be drawn, None for all. grammar: that a text follows, None
+    for none; not with allowed.
     logprobs, prompt_logprobs: the number of alternatives for each token drawn and of the prompt, None for no logprobs.
     includes_stop, shows_special: as in `Writer`.
     """
@@ -38,10 +40,15 @@ class Settings:
     stop_strings: tuple[str, ...] = ()
     min_new_tokens: int = 0
     allowed: Sequence[int] | None = None
+    grammar: CompiledGrammar | None = None
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     includes_stop: bool = False
     shows_special: bool = False
+
+    @property
+    def has_masks(self) -> bool:
+        return self.allowed is not None or self.grammar is not None or self.min_new_tokens > 0
 
     @cached_property
     def mask(self) -> np.ndarray | None:
@@ -53,8 +60,12 @@ class Settings:
         """The same without the ids that end a text."""
         if not self.end_ids:
             return self.mask
-        going_on = ~bits(sorted(self.end_ids), self.vocabulary)
-        return going_on if self.mask is None else going_on & self.mask
+        return self.going_on if self.mask is None else self.going_on & self.mask
+
+    @cached_property
+    def going_on(self) -> np.ndarray:
+        """All ids but those that end a text."""
+        return ~bits(sorted(self.end_ids), self.vocabulary)
 
 
 def bits(ids: Sequence[int], vocabulary: int) -> np.ndarray:
@@ -103,6 +114,7 @@ class Choice:
             min_new_tokens=settings.min_new_tokens,
             includes_stop=settings.includes_stop,
             shows_special=settings.shows_special,
+            matcher=None if settings.grammar is None else settings.grammar.matcher(),
         )
         self.generation = self.writer.generation
 
@@ -121,11 +133,23 @@ class Choice:
         return bool(self.generation.finish_reason)
 
     @property
-    def mask(self) -> np.ndarray | None:
-        """What the next draw may take."""
+    def next_ids(self) -> list[int]:
+        """That the model reads next, once it has read the prompt: the last token and those known to follow it."""
+        return self.generation.ids[-1:] + self.writer.forced
+
+    @property
+    def matcher(self) -> Matcher | None:
+        return self.writer.matcher
+
+    def mask(self, ahead: int) -> np.ndarray | None:
+        """What the next draw may take, or that of so many tokens later."""
         settings = self.settings
-        may_end = len(self.generation.ids) >= settings.min_new_tokens
-        return settings.mask if may_end else settings.mask_without_end
+        may_end = len(self.generation.ids) + ahead >= settings.min_new_tokens
+        if self.matcher is None:
+            return settings.mask if may_end else settings.mask_without_end
+        mask = self.matcher.masks[ahead]
+        going_on = mask if may_end else mask & settings.going_on
+        return going_on if going_on.any() else mask  # what the grammar has finished can only end
 
     def put(self, token: int, logprob: float) -> None:
         """The token drawn, and its logprob in the distribution that it was drawn from."""

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from model.block_cache import SLOTS, BlockCache
+from model.exact import Part
 from model.kv_cache import KVCache, Slots
 from model.llama import Llama
 from model.serve.engine.prefix_cache import PrefixCache
-
-
-class Part(NamedTuple):
-    """Tokens of a row that the model reads next, from position `start` on."""
-
-    row: int
-    ids: list[int]
-    start: int
 
 
 class Rows(Protocol):
@@ -83,14 +74,7 @@ class BlockRows:
 
     def read(self, parts: Sequence[Part]) -> Tensor:
         self.make_room(sum(blocks_for(part.start + len(part.ids)) - blocks_for(part.start) for part in parts))
-        counts = [len(part.ids) for part in parts]
-        tokens = np.array(list(itertools.chain.from_iterable(part.ids for part in parts)))
-        rows, positions = (np.array([getattr(part, name) for part in parts]) for name in ("row", "start"))
-        if len(tokens) > len(parts):  # some have several tokens
-            ends = np.cumsum(counts)
-            offsets = np.arange(len(tokens)) - np.repeat(ends - counts, counts)
-            rows, positions = np.repeat(rows, counts), np.repeat(positions, counts) + offsets
-        return torch.from_numpy(self.model.exact_pass.read(tokens, rows, positions, self.cache))
+        return self.model.exact_pass.read_parts(parts, self.cache)
 
     def make_room(self, wanted: int) -> None:
         """Reservations never exceed the capacity, so what is too much are blocks that only `prefixes` uses."""

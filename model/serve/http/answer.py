@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from model.serve.api.asking import asked
 from model.serve.api.errors import Refusal
+from model.serve.api.grammars import IN_BODIES
 from model.serve.api.reply import Reply, as_json
 from model.serve.api.service import Service
 from model.serve.engine import request as engine
@@ -46,7 +47,8 @@ class Desk:
             raise closed()
         self.check_queue(1)
         raw, key = await self.body(http), http.scope.get("key", "")
-        asking, request = await self.away(raw, lambda: asked(self.service, kind, raw, key))
+        may_compile = any(name in raw for name in IN_BODIES)
+        asking, request = await self.away(raw, lambda: asked(self.service, kind, raw, key), may_compile)
         self.check_queue(len(request.choices))
         return Answer(self, asking.reply(self.service, request), bool(asking.stream), http.url.path, raw)
 
@@ -80,9 +82,9 @@ class Desk:
         for scope in self.reading:
             scope.cancel()
 
-    async def away(self, raw: bytes, work: Callable[[], T]) -> T:
-        """Work on a body: in another thread if it is long, so that nobody's stream stalls."""
-        return await asyncio.to_thread(work) if len(raw) > LONG else work()
+    async def away(self, raw: bytes, work: Callable[[], T], is_slow: bool = False) -> T:
+        """Work on a body: in another thread if it is long or slow to work on, so that nobody's stream stalls."""
+        return await asyncio.to_thread(work) if is_slow or len(raw) > LONG else work()
 
 
 class Answer(Response):

@@ -66,7 +66,7 @@ class Metrics(Observer):
 
     def drew(self, choices: list[Choice], now: float) -> None:
         self.new_tokens.inc(len(choices))
-        for choice in choices:
+        for choice in dict.fromkeys(choices):  # tokens that a grammar forces come together
             if choice.last_token_at:
                 self.gaps.put(now - choice.last_token_at)
             else:

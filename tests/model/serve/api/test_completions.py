@@ -105,7 +105,7 @@ REFUSED = [
     (dict(prompt="A", logit_bias={"4096": 1.0}), "logit_bias"),
     (dict(prompt="A", stop_token_ids=[-1]), "stop_token_ids[0]"),
     (dict(prompt="A", stream_options={"include_usage": True}), "stream_options"),
-    (dict(prompt="A", response_format={"type": "json_object"}), "response_format.type"),
+    (dict(prompt="A", response_format={"type": "sound"}), "response_format.type"),
     (dict(max_tokens=3), "prompt"),
     (dict(prompt="A", allowed_token_ids=[2], min_tokens=1), "min_tokens"),
     (dict(prompt="A", frequency_penalty=-3e38), "frequency_penalty"),

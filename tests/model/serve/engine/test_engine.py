@@ -1,8 +1,10 @@
 """Oracle: `generate` for each choice alone. No schedule, batch, chunk, cache or neighbour may change an answer."""
 
+import re
 import time
 from random import Random
 
+import llguidance
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import Llama, Tokenizer, generate
+from model.decoding.grammar import grammar_for
 from model.decoding.logprobs import token_logprobs
 from model.serve.engine.engine import Engine
 from model.serve.engine.observer import Observer
 from model.serve.engine.request import Choice, Failure, Request, Settings
 from samplers import SamplingParams
+from samplers.grammar import Grammar, compiled_grammar
 from tests.conftest import examples
 from tests.model.exactness import needs_native
 
@@ -191,3 +195,84 @@ def test_a_deadline(monkeypatch):
     while engine.is_busy:
         engine.step()
     assert slow.failure.code == late.failure.code == "timeout" and patient.failure is None
+
+
+# ---- grammars ----
+
+ALIKE = ("temperature", "top_p", "top_k", "repetition_penalty")
+GRAMMARS = [
+    Grammar.json_schema({"type": "object", "properties": {"a": {"enum": ["red and green", 7]}}, "required": ["a"]}),
+    Grammar.choice([" 日本", " a king"]),
+    Grammar.regex(" [a-z]{1,9} was [a-z]+\\."),
+]
+
+
+def constrained(number: int, new: int = 30, **more) -> Request:
+    grammar = grammar_for(GRAMMARS[number % len(GRAMMARS)], TOKENIZER, VOCABULARY, [2])
+    return request(number, new, grammar=grammar, **more)
+
+
+@needs_native
+@pytest.mark.parametrize("number", range(3))
+def test_a_constrained_answer_is_that_of_generate_alone_and_in_a_batch(number):
+    alone = answered(Engine(LLAMA), constrained(number))[0]
+    others = [*map(request, range(5)), *map(constrained, range(number + 1, number + 6))]
+    among = answered(Engine(LLAMA, max_batch=5, chunk=7), *others[:5], constrained(number), *others[5:])
+    assert among[5] == alone
+    drawing = {name: value for name, value in vars(PARAMS[number]).items() if name in ALIKE}
+    grammar = GRAMMARS[number]
+    ((expected,),) = generate(
+        LLAMA, TOKENIZER, PROMPTS[number], grammar=grammar, seed=100 + number, max_new_tokens=30, **drawing
+    )
+    assert alone[0][:3] == (expected.text, expected.ids, expected.logprobs)
+
+
+def forced(new: int, **more) -> Request:
+    """Bytes of characters that are no pieces, each the only token that is allowed."""
+    return request(0, new, grammar=grammar_for(Grammar.choice(["日本日本"]), TOKENIZER, VOCABULARY, [2]), **more)
+
+
+@needs_native
+def test_forced_tokens_share_a_pass_and_end_at_the_limit():
+    class Passes(Observer):
+        count = 0
+
+        def drew(self, choices, now):
+            self.count += 1
+
+    passes = Passes()
+    ((found,),) = answered(Engine(LLAMA, observer=passes), forced(6))
+    assert len(found[1]) == 6 and passes.count < 6 and found[2] == [0.0] * 6
+
+
+def test_a_stop_string_among_forced_tokens():
+    """What comes after it is not of the text, though the model has read it."""
+    ((text, ids, logprobs, raw),) = answered(Engine(LLAMA), forced(20, stop_strings=("本日",)))[0]
+    assert text == "日" and len(ids) == len(logprobs) == len(raw) == 9
+
+
+def test_a_finished_text_ends_though_more_tokens_are_wanted():
+    found = answered(Engine(LLAMA), constrained(1, min_new_tokens=25))[0]
+    assert all(text in (" 日本", " a king") and ids[-1] == 2 for text, ids, *_ in found)
+
+
+def test_a_text_that_can_go_on_has_as_many_tokens_as_wanted():
+    words = grammar_for(Grammar.regex("( [a-z]+)+"), TOKENIZER, VOCABULARY, [2])
+    ((text, ids, *_),) = answered(Engine(LLAMA), request(0, 40, grammar=words, min_new_tokens=40))[0]
+    assert len(ids) == 40 and re.fullmatch("( [a-z]*)+", text)
+
+
+def test_a_grammar_that_takes_too_much_fails_alone(monkeypatch):
+    monkeypatch.setattr(compiled_grammar, "limits", lambda: llguidance.LLParserLimits(max_lexer_states=60))
+    hard = grammar_for(Grammar.regex("(a|b)*a(a|b){9}"), TOKENIZER, VOCABULARY, [2])
+    asked, neighbour = request(0, 300, grammar=hard, min_new_tokens=300), request(1)
+    found = answered(Engine(LLAMA), asked, neighbour)[1]
+    assert asked.failure is not None and asked.failure.code == "grammar_stuck" and "states" in asked.failure.message
+    assert found == answered(Engine(LLAMA), request(1))[0]
+
+
+@needs_native
+def test_grammars_of_a_model_that_torch_runs():
+    unpacked = Llama.from_pretrained().unpack()
+    found = answered(Engine(unpacked, max_batch=2), *map(constrained, range(3)))
+    assert all(text in (" 日本", " a king") for text, *_ in found[1])
