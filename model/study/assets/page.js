@@ -7,25 +7,37 @@
 
   // ---- the embedded data ----
 
+  const bytes_of = (base64) => Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+
   function floats(base64) {
-    const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+    const bytes = bytes_of(base64);
     const view = new DataView(bytes.buffer);
     return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
+  }
+
+  /** A mask, Uint8Array [size], from its bits. */
+  function mask_of(base64, size) {
+    const bytes = bytes_of(base64);
+    return Uint8Array.from({ length: size }, (_, v) => (bytes[v >> 3] >> (v & 7)) & 1);
   }
 
   /** The arrays of a step are decoded when it is shown and then dropped, since those of a long text are large. */
   function read_step(raw) {
     const step = { ...raw, bits: BigInt(raw.bits), total: BigInt(raw.total), u: BigInt(raw.u), cache: {} };
     const once = (name, make) => (step.cache[name] ??= make());
-    step.changed_logits = () => once("changed", () => floats(raw.changed));
-    step.raw_logits = () => (raw.logits === null ? step.changed_logits() : once("raw", () => floats(raw.logits)));
+    step.row = () => once("row", () => read_row(raw));
     step.order = () =>
-      once("order", () => engine.in_order(step.raw_logits().map((x) => (Number.isNaN(x) ? -Infinity : x))));
+      once("order", () => engine.in_order(step.row().logits.map((x) => (Number.isNaN(x) ? -Infinity : x))));
     step.drawn = () => once("drawn", () => follow(step, raw.params));
     return step;
   }
 
-  const follow = (step, params) => engine.follow(step.raw_logits(), step.changed_logits(), params, step.bits);
+  function read_row({ logits, allowed, changed }) {
+    const x = floats(logits);
+    return engine.row_of(x, allowed && mask_of(allowed, x.length), changed && floats(changed));
+  }
+
+  const follow = (step, params) => engine.follow(step.row(), params, step.bits);
 
   const current = () => STEPS[state.step];
   const params_now = () => ({ ...current().params, ...state.moved });
@@ -361,7 +373,7 @@
       ],
       "tokens left": [
         data_el(`${name}-survivors`, kept.ids.length, integer(kept.ids.length)),
-        ` of ${integer(current().changed_logits().length)}`,
+        ` of ${integer(current().row().logits.length)}`,
       ],
       "mass left": [data_el(`${name}-mass`, kept_mass(result), percent(kept_mass(result)))],
       entropy: [
@@ -442,31 +454,34 @@
 
   // ---- stages ----
 
-  const NOT_FILTERS = ["logits", "penalties", "temperature"]; // these stages change weights and cut nothing
+  const NOT_FILTERS = ["logits", "penalties", "temperature"]; // these stages weigh the tokens again and cut nothing
   const HEADINGS = ["stage", "setting", "left", "of the mass", "least p kept", "greatest p cut", "entropy, bits"];
 
-  function least_of(w) {
-    return w.reduce((least, weight) => Math.min(least, weight), Infinity);
-  }
-
-  function greatest_cut(before, after) {
-    let greatest = -1;
+  /** The mass of the tokens that a stage kept, the least of it, and the greatest cut (-1: none), all before it. */
+  function seen_before(before, after) {
+    const seen = { mass: 0, least: Infinity, greatest: -1 };
     before.ids.forEach((id, i) => {
-      if (before.w[i] > greatest && engine.place_of(id, after) < 0) greatest = before.w[i];
+      const w = before.w[i];
+      if (engine.place_of(id, after) < 0) {
+        seen.greatest = Math.max(seen.greatest, w);
+      } else {
+        seen.mass += w;
+        seen.least = Math.min(seen.least, w);
+      }
     });
-    return greatest < 0 ? "–" : percent(greatest / Number(before.total));
+    return seen;
   }
 
   function stage_row({ name, value, kept }, before) {
-    const cuts = !NOT_FILTERS.includes(name);
-    const seen = Number(cuts ? before.total : kept.total);
-    const mass = cuts ? Number(kept.total) / seen : 1;
+    const weighed = NOT_FILTERS.includes(name) ? kept : before;
+    const { mass, least, greatest } = seen_before(weighed, kept);
+    const total = Number(weighed.total);
     const cells = [
       setting(value),
       integer(kept.ids.length),
-      percent(mass),
-      percent(least_of(kept.w) / seen),
-      cuts ? greatest_cut(before, kept) : "–",
+      percent(mass / total),
+      percent(least / total),
+      greatest < 0 ? "–" : percent(greatest / total),
       bits(engine.entropy_of(kept)),
     ];
     return el("tr", {}, el("th", { scope: "row" }, name), ...cells.map((cell) => el("td", {}, cell)));
@@ -593,7 +608,7 @@
       { class: name },
       el("th", { scope: "row" }, token_el(id), el("span", { class: "id" }, ` ${id}`)),
       el("td", {}, integer(rank)),
-      el("td", {}, fixed(current().raw_logits()[id], 3)),
+      el("td", {}, fixed(current().row().logits[id], 3)),
       ...probabilities.map((_, i) => candidate_cell(probabilities, i, cut_at, most)),
       el("td", { class: "last" }, outcome(id, cut_by, drawn, result)),
     );
@@ -608,7 +623,7 @@
     const masses = stages.map(({ kept }) => Number(kept.total - place_mass(kept)) / Number(kept.total));
     const last = stages[stages.length - 1].kept;
     const left = last.ids.length - ids.filter((id) => engine.place_of(id, last) >= 0).length;
-    const count = current().changed_logits().length - ids.length;
+    const count = current().row().logits.length - ids.length;
     return el(
       "tr",
       { class: "cut" },
@@ -632,7 +647,7 @@
     ];
     const rows = candidates.map((candidate, i) => candidate_row(candidate, probabilities[i], most, drawn, result));
     const others =
-      current().changed_logits().length > candidates.length
+      current().row().logits.length > candidates.length
         ? [others_row(candidates.map(({ id }) => id), result)]
         : [];
     fill("candidates", el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...rows, ...others));
