@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.study.decoding_trace import DecodingTrace
-from model.study.page import filled, part
+from model.study.page import filled, step_parts
 from samplers import SamplingParams, Trace
 from samplers.reference.filters import FILTERS, Filter
 from samplers.tracing import finite
@@ -29,8 +29,7 @@ def render(trace: DecodingTrace, settings: dict[str, str]) -> str:
     """
     if not trace.steps:
         raise ValueError("trace must have at least one step, got none")
-    inlined = {name: part(name) for name in ("page.css", "engine.js", "page.js")}
-    return filled("page.html", inlined | {"data": script_json(page_data(trace, settings))})
+    return filled("trace.html", {**step_parts("trace"), "data": script_json(page_data(trace, settings))})
 
 
 def script_json(value: Any) -> str:
