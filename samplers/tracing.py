@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samplers.backends.reference import penalised, refuse_flushing
+from samplers.backends.reference import mask_of, penalised, refuse_flushing
 from samplers.batch import Array, Batch, History, Integers, Params
 from samplers.cached_property import cached_property
 from samplers.params import PENALTIES as PENALTY_NAMES
@@ -21,6 +21,7 @@ from samplers.params import SamplingParams, integer
 from samplers.reference.draw import draw
 from samplers.reference.filters import stages
 from samplers.reference.kept import Kept
+from samplers.reference.penalties import unpacked
 from samplers.reference.philox import random_bits
 from samplers.reference.sampler import entropy, is_valid, model_logprob, weigh
 from samplers.sampler import InvalidLogits
@@ -28,8 +29,9 @@ from samplers.sampler import InvalidLogits
 if TYPE_CHECKING:
     from rich.console import Group
 
-# The first stages: softmax of the logits; bias, mask and penalties, if they changed anything; and 1/T.
-RAW, PENALTIES, TEMPERATURE = "logits", "penalties", "temperature"
+# The first stages: softmax of the logits; the same over the tokens that the mask allows, if it excludes one; bias and
+# penalties, if they changed a logit that it allows; and 1/T.
+RAW, ALLOWED, PENALTIES, TEMPERATURE = "logits", "allowed", "penalties", "temperature"
 TOP = 20  # listed candidates
 
 
@@ -37,11 +39,11 @@ TOP = 20  # listed candidates
 class Stage:
     """One step, and the distribution after it.
 
-    name, value: the parameter and its value, which is None for the logits and the penalties. (The stage "penalties"
-    exists only if bias, mask or penalties changed the logits.) survivors: the number of kept tokens. kept_mass: the
-    fraction of the mass before the stage that it kept; 1 if it cut nothing. least_kept, greatest_cut: probabilities
-    before the stage, of the least probable token that it kept and of the most probable one that it cut (None if it
-    cut none). entropy: nats, after the stage.
+    name, value: the parameter and its value, which is None for the logits, the mask and the penalties. (The stage
+    "allowed" exists only if the mask excludes a token, "penalties" only if bias or penalties changed a logit that the
+    mask allows.) survivors: the number of kept tokens. kept_mass: the fraction of the mass before the stage that it
+    kept; 1 if it cut nothing. least_kept, greatest_cut: probabilities before the stage, of the least probable token
+    that it kept and of the most probable one that it cut (None if it cut none). entropy: nats, after the stage.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Trace:
     others: Others
     logits: np.ndarray  # float32 [V], untouched
     changed: np.ndarray  # float32 [V], after bias, mask and penalties
+    allowed: np.ndarray | None  # bool [V]; None where no token is excluded
     top: int
 
     @property
@@ -140,11 +143,11 @@ class Trace:
         return self._followed(self.params, *keys)
 
     def _followed(self, params: SamplingParams, seed: int, position: int, stream: int) -> Trace:
-        return follow(self.logits, self.changed, params, seed, position, stream, self.top)
+        return follow(self.logits, self.changed, self.allowed, params, seed, position, stream, self.top)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the logits, in the types of JSON; -inf and missing values become None."""
-        dropped = ("logits", "changed", "stages", "candidates", "others", "params")
+        """Everything but logits and mask, in the types of JSON; -inf and missing values become None."""
+        dropped = ("logits", "changed", "allowed", "stages", "candidates", "others", "params")
         scalars = {name: value for name, value in vars(self).items() if name not in (*dropped, "chosen")}
         stages = [asdict(stage) for stage in self.stages]
         candidates = [asdict(c) | {"final": c.final} for c in self.candidates]
@@ -194,17 +197,42 @@ def trace(
     if invalid:
         raise InvalidLogits(invalid)
     traces = [
-        follow(np.array(batch.x[i]), changed[i], batch.params.row(i), seeds[i], positions[i], streams[i], top)
+        follow(
+            np.array(batch.x[i]),
+            changed[i],
+            excluding_mask(batch, i),
+            batch.params.row(i),
+            seeds[i],
+            positions[i],
+            streams[i],
+            top,
+        )
         for i in range(batch.size)
     ]
     return traces[0] if logits.ndim == 1 else traces
 
 
+def excluding_mask(batch: Batch, row: int) -> np.ndarray | None:
+    """What a row's mask allows, bool [V]; None if it excludes no token."""
+    mask = mask_of(batch, row)
+    if mask is None:
+        return None
+    allowed = mask if mask.dtype == bool else unpacked(mask, batch.vocabulary)
+    return None if allowed.all() else np.array(allowed)
+
+
 def follow(
-    logits: np.ndarray, changed: np.ndarray, p: SamplingParams, seed: int, position: int, stream: int, top: int
+    logits: np.ndarray,
+    changed: np.ndarray,
+    allowed: np.ndarray | None,
+    p: SamplingParams,
+    seed: int,
+    position: int,
+    stream: int,
+    top: int,
 ) -> Trace:
-    """Trace one row. logits, changed: float32 [V], before and after step 0."""
-    names, values, kepts = run_stages(logits, changed, p)
+    """Trace one row. logits, changed: float32 [V], before and after step 0. allowed: bool [V]."""
+    names, values, kepts = run_stages(logits, changed, allowed, p)
     final = kepts[-1]
     bits = int(random_bits(*(np.array([key % 2**64], np.uint64) for key in (seed, position, stream)))[0])
     place, total = draw(final.w, bits), final.total
@@ -229,15 +257,16 @@ def follow(
         others=others_of(candidates, len(logits), kepts),
         logits=logits,
         changed=changed,
+        allowed=allowed,
         top=top,
     )
 
 
-def run_stages(logits: np.ndarray, changed: np.ndarray, p: SamplingParams) -> tuple[list[str], list[Any], list[Kept]]:
+def run_stages(
+    logits: np.ndarray, changed: np.ndarray, allowed: np.ndarray | None, p: SamplingParams
+) -> tuple[list[str], list[Any], list[Kept]]:
     """The names and values of the stages, and the tokens kept after each."""
-    steps: list[tuple[str, Any, Kept]] = [(RAW, None, weigh(logits if is_valid(logits) else changed, 1.0))]
-    if not np.array_equal(logits, changed):
-        steps.append((PENALTIES, None, weigh(changed, 1.0)))
+    steps: list[tuple[str, Any, Kept]] = [(n, None, weigh(x, 1.0)) for n, x in step_0(logits, changed, allowed)]
     steps.append((TEMPERATURE, p.temperature, weigh(changed, p.temperature)))
     for f, value in stages(p):
         kept = steps[-1][2]
@@ -246,14 +275,26 @@ def run_stages(logits: np.ndarray, changed: np.ndarray, p: SamplingParams) -> tu
     return list(names), list(values), list(kepts)
 
 
+def step_0(logits: np.ndarray, changed: np.ndarray, allowed: np.ndarray | None) -> list[tuple[str, np.ndarray]]:
+    """The stages before the temperature, each with its logits."""
+    if not is_valid(logits):  # then they have no distribution until step 0 has made them valid
+        return [(RAW, changed), (PENALTIES, changed)]
+    rows = [(RAW, logits)]
+    if allowed is not None:
+        rows.append((ALLOWED, np.where(allowed, logits, np.float32(-np.inf))))
+    if not np.array_equal(rows[-1][1], changed):
+        rows.append((PENALTIES, changed))
+    return rows
+
+
 def stage_of(name: str, value: float | None, before: Kept, after: Kept) -> Stage:
     total, nats = after.total, entropy(after)
     if name in (RAW, PENALTIES, TEMPERATURE):  # these weigh the tokens again, so they keep all the mass
         return Stage(name, value, len(after.ids), 1.0, int(after.w.min()) / total, None, nats)
-    mass = before.total
-    cut = before.w[~np.isin(before.ids, after.ids, assume_unique=True)]
+    mass, is_kept = before.total, np.isin(before.ids, after.ids, assume_unique=True)
+    kept, cut = before.w[is_kept], before.w[~is_kept]
     greatest_cut = int(cut.max()) / mass if len(cut) else None
-    return Stage(name, value, len(after.ids), total / mass, int(after.w.min()) / mass, greatest_cut, nats)
+    return Stage(name, value, len(kept), int(kept.sum()) / mass, int(kept.min()) / mass, greatest_cut, nats)
 
 
 def candidate_ids(logits: np.ndarray, token: int, top: int) -> list[tuple[int, int]]:

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from model.decoding.logprobs import token_logprobs
 from model.decoding.options import eos_ids_of
 from model.decoding.prompts import Prompt, encode_prompt, prefill
 from model.llama import Llama
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams, Trace, trace
+from samplers.batch import Array
 from samplers.params import integer
 
 
@@ -46,20 +48,26 @@ class DecodingTrace:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON. Every id comes with its piece, since two ids can have the same text."""
-        pairs = zip(self.prompt_ids, self.prompt_logprobs, strict=True)
         return {
             "prompt": self.prompt,
             "text": self.text,
             "ended": self.ended,
-            "prompt_tokens": [{"id": i, "piece": self.piece(i), "logprob": logprob} for i, logprob in pairs],
-            "steps": [self.step_dict(step) for step in self.steps],
+            "prompt_tokens": prompt_dicts(self.prompt_ids, self.prompt_logprobs, self.tokenizer),
+            "steps": [step_dict(step, self.tokenizer) for step in self.steps],
         }
 
-    def step_dict(self, step: Trace) -> dict[str, Any]:
-        values = step.to_dict()
-        for candidate in values["candidates"]:
-            candidate["piece"] = self.piece(candidate["id"])
-        return values | {"piece": self.piece(step.token)}
+
+def prompt_dicts(ids: list[int], logprobs: list[float | None], tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    tokens = zip(ids, tokenizer.pieces(ids), logprobs, strict=True)
+    return [{"id": token, "piece": piece, "logprob": logprob} for token, piece, logprob in tokens]
+
+
+def step_dict(step: Trace, tokenizer: Tokenizer) -> dict[str, Any]:
+    values = step.to_dict()
+    pieces = tokenizer.pieces([step.token, *(candidate["id"] for candidate in values["candidates"])])
+    for candidate, piece in zip(values["candidates"], pieces[1:], strict=True):
+        candidate["piece"] = piece
+    return values | {"piece": pieces[0]}
 
 
 @torch.inference_mode()
@@ -97,16 +105,8 @@ def trace_decoding(
     logits, cache = prefill(model, [ids], len(ids) + max_new_tokens)
     steps: list[Trace] = []
     for position in range(max_new_tokens):
-        step = trace(
-            logits[0].float().cpu(),
-            params,
-            history=[ids + [step.token for step in steps]] if params.uses_history else None,
-            history_start=len(ids),
-            seed=seed,
-            position=position,
-            stream=stream,
-            top=top,
-        )
+        drawn = [step.token for step in steps]
+        step = trace_step(logits[0].float().cpu(), params, ids, drawn, seed=seed, stream=stream, top=top)
         steps.append(step)
         if step.token in eos_ids or position == max_new_tokens - 1:
             break
@@ -115,8 +115,33 @@ def trace_decoding(
     return DecodingTrace(text, ids, prompt_logprobs(model, ids), steps, steps[-1].token in eos_ids, tokenizer)
 
 
+def trace_step(
+    logits: Array,
+    params: SamplingParams,
+    prompt: list[int],
+    drawn: list[int],
+    *,
+    seed: int,
+    stream: int,
+    top: int,
+    allowed: Array | None = None,
+) -> Trace:
+    """The draw after a prompt and the tokens that followed it. logits: (V,), the model's; allowed: as in `trace`."""
+    return trace(
+        logits,
+        params,
+        history=[prompt + drawn] if params.uses_history else None,
+        history_start=len(prompt),
+        seed=seed,
+        position=len(drawn),
+        stream=stream,
+        top=top,
+        allowed=allowed,
+    )
+
+
 def prompt_logprobs(model: Llama, ids: list[int]) -> list[float | None]:
     """ln p of each token given those before it, in float64; None for the first."""
-    tokens = torch.tensor(ids)
-    logits = model(tokens[None].to(model.device))[0, :-1].double().cpu()
-    return [None, *logits.log_softmax(-1).gather(-1, tokens[1:, None])[:, 0].tolist()]
+    logits = model(torch.tensor([ids], device=model.device))[0].cpu()
+    following = zip(logits, ids[1:], strict=False)
+    return [None, *(token_logprobs(row, token, 0)[0] for row, token in following)]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from model.study.decoding_trace import DecodingTrace
-from model.study.page import filled, part
+from model.study.page import filled, step_parts
 from samplers import SamplingParams, Trace
 from samplers.reference.filters import FILTERS, Filter
 from samplers.tracing import finite
@@ -29,8 +29,7 @@ def render(trace: DecodingTrace, settings: dict[str, str]) -> str:
     """
     if not trace.steps:
         raise ValueError("trace must have at least one step, got none")
-    inlined = {name: part(name) for name in ("page.css", "engine.js", "page.js")}
-    return filled("page.html", inlined | {"data": script_json(page_data(trace, settings))})
+    return filled("trace.html", {**step_parts("trace"), "data": script_json(page_data(trace, settings))})
 
 
 def script_json(value: Any) -> str:
@@ -62,7 +61,7 @@ def step_data(step: Trace) -> dict[str, Any]:
     """One draw: the input from which the page computes it, and the engine's result, which the page must reproduce."""
     integers = {name: str(getattr(step, name)) for name in ("seed", "position", "stream", "bits", "u", "total")}
     stages = [{"name": stage.name, "survivors": stage.survivors, "entropy": stage.entropy} for stage in step.stages]
-    unchanged = np.array_equal(step.logits, step.changed)
+    masked = step.logits if step.allowed is None else np.where(step.allowed, step.logits, np.float32(-np.inf))
     return integers | {
         "token": step.token,
         "weight": step.weight,
@@ -70,8 +69,9 @@ def step_data(step: Trace) -> dict[str, Any]:
         "stages": stages,
         "top": step.top,
         "params": slider_params(step.params),
-        "changed": base64_floats(step.changed),
-        "logits": None if unchanged else base64_floats(step.logits),
+        "logits": base64_floats(step.logits),
+        "allowed": None if step.allowed is None else base64_bits(step.allowed),
+        "changed": None if np.array_equal(masked, step.changed) else base64_floats(step.changed),
     }
 
 
@@ -84,3 +84,8 @@ def slider_params(params: SamplingParams) -> dict[str, float | int]:
 def base64_floats(x: np.ndarray) -> str:
     """float32 [V], little-endian."""
     return base64.b64encode(np.ascontiguousarray(x, "<f4").tobytes()).decode("ascii")
+
+
+def base64_bits(mask: np.ndarray) -> str:
+    """bool [V]: token v is bit v mod 8 of byte v div 8."""
+    return base64.b64encode(np.packbits(mask, bitorder="little").tobytes()).decode("ascii")

@@ -54,13 +54,18 @@ def penalised(batch: Batch, row: int) -> NDArray[np.float32]:
     return penalise(
         batch.x[row],
         p.logit_bias,
-        None if batch.mask is None else batch.mask[row if len(batch.mask) > 1 else 0],
+        mask_of(batch, row),
         batch.history_rows[row] if batch.history_rows is not None and p.uses_history else None,
         int(batch.host("history_start")[row]),
         p.repetition_penalty,
         p.presence_penalty,
         p.frequency_penalty,
     )
+
+
+def mask_of(batch: Batch, row: int) -> NDArray[np.bool_ | np.int32] | None:
+    """What a row may draw: bool [V], or bits in int32 [W]; None for all."""
+    return None if batch.mask is None else batch.mask[row if len(batch.mask) > 1 else 0]
 
 
 def refuse_flushing() -> None:

@@ -104,18 +104,65 @@ def test_the_tutorials_cuts():
     assert cut["flew"] == cut["over"] == cut["and"] == "epsilon_cutoff" and cut["castle"] == "top_p"
 
 
-def test_penalties_bias_and_mask_are_a_stage():
+def test_mask_and_penalties_are_stages():
     params = SamplingParams(repetition_penalty=2.0, logit_bias={4: -math.inf, 5: 1.0})
     allowed = np.arange(10) != 6
     arguments = dict(history=[[0, 0, 1]], history_start=1, allowed=allowed)
     t = trace(EXAMPLE, params, seed=1, **arguments)
-    assert [stage.name for stage in t.stages] == ["logits", "penalties", "temperature"]
-    assert [one.id for one in t.candidates if one.cut_by == "penalties"] == [4, 6]
-    assert t.stages[0].survivors == 10 and t.stages[1].survivors == 8
+    assert [stage.name for stage in t.stages] == ["logits", "allowed", "penalties", "temperature"]
+    assert [(one.id, one.cut_by) for one in t.candidates if one.cut_by] == [(4, "penalties"), (6, "allowed")]
+    assert [stage.survivors for stage in t.stages] == [10, 9, 8, 8]
     assert t.token == samplers.sample(EXAMPLE, params, seed=1, **arguments).tokens[0]
     assert t.what_if(top_k=2).token == samplers.sample(EXAMPLE, replace(params, top_k=2), seed=1, **arguments).tokens[0]
     with pytest.raises(ValueError, match="what_if must name parameters of temperature and filters, got logit_bias"):
         t.what_if(logit_bias=None)
+
+
+@pytest.mark.parametrize("kind", ["bool", "bits", "a row of two"])
+def test_a_mask_is_softmax_over_what_it_allows(kind):
+    """Mass, thresholds and entropy by float64; the same from a mask of bits, and from one row of a batch."""
+    allowed = np.isin(np.arange(10), [1, 2, 5, 7])
+    given = {"bool": allowed, "bits": np.int32([0b10100110]), "a row of two": np.stack([allowed, ~allowed])}[kind]
+    t = trace(EXAMPLE if kind != "a row of two" else np.stack([EXAMPLE] * 2), seed=3, allowed=given)
+    t = t[0] if kind == "a row of two" else t
+    before = textbook.softmax(EXAMPLE)
+    after = np.where(allowed, before, 0) / before[allowed].sum()
+    raw, stage, temperature = t.stages
+    assert (raw.name, stage.name, temperature.name) == ("logits", "allowed", "temperature")
+    assert raw.survivors == 10 and stage.survivors == temperature.survivors == 4
+    assert stage.kept_mass == pytest.approx(before[allowed].sum(), rel=1e-6)
+    assert stage.least_kept == pytest.approx(before[allowed].min(), rel=1e-5)
+    assert stage.greatest_cut == pytest.approx(before[~allowed].max(), rel=1e-5)
+    assert stage.entropy == pytest.approx(textbook.entropy(after), abs=1e-6)
+    for one in t.candidates:
+        assert one.probabilities == pytest.approx((before[one.id], after[one.id], after[one.id]), abs=1e-6)
+        assert one.cut_by == (None if allowed[one.id] else "allowed")
+    np.testing.assert_array_equal(t.allowed, allowed)
+    assert "allowed" not in t.to_dict() and t.what_if(top_k=1).stages[1] == stage
+
+
+def test_a_mask_that_excludes_nothing_is_no_stage():
+    for allowed in (None, np.ones(10, bool), np.int32([-1])):
+        t = trace(EXAMPLE, seed=1, allowed=allowed)
+        assert [stage.name for stage in t.stages] == ["logits", "temperature"] and t.allowed is None
+
+
+def test_one_allowed_token_far_below_the_others():
+    """Its weight before the mask is 0, and after it the whole mass."""
+    t = trace(np.float32([90, 0, 89]), seed=1, allowed=np.array([False, True, False]))
+    stage = t.stages[1]
+    assert (stage.survivors, stage.kept_mass, stage.least_kept, stage.entropy) == (1, 0, 0, 0)
+    assert t.token == 1 and t.chosen.probabilities == (0, 1, 1) and t.weight == t.total
+
+
+def test_a_mask_that_makes_a_row_valid():
+    """Raw logits without a distribution: the stages begin after step 0, as with a bias."""
+    for raw in (np.nan, np.inf):
+        x = np.float32([1, raw, 2])
+        t = trace(x, seed=1, allowed=np.array([True, False, True]))
+        assert [stage.name for stage in t.stages] == ["logits", "penalties", "temperature"]
+        assert [stage.survivors for stage in t.stages] == [2, 2, 2]
+        json.dumps(t.to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("params", [dict(top_k=3), dict(temperature=0.0), dict(temperature=4.0, top_p=0.5)])

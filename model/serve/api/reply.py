@@ -21,11 +21,12 @@ DONE = "[DONE]"  # OpenAI's last event
 class Reply:
     """The answer to one request. A subclass knows a client's format; events are server-sent, unless it says otherwise.
 
-    by_token: whether the client asked for tokens or their logprobs. head: fields that every event begins with.
+    by_token: whether the client asked for tokens or their logprobs. takes_long: whether `whole` and `news` compute
+    much. head: fields that every event begins with.
     """
 
     media_type = "text/event-stream"
-    by_token = False
+    by_token = takes_long = False
 
     def __init__(self, service: Service, request: Request) -> None:
         self.service, self.request = service, request

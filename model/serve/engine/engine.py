@@ -20,7 +20,7 @@ from model.llama import Llama
 from model.serve.engine.drawing import Drawing
 from model.serve.engine.fair_queue import FairQueue
 from model.serve.engine.observer import Observer
-from model.serve.engine.request import NO_ROW, Choice, Failure, Request, TokenLogprob
+from model.serve.engine.request import NO_ROW, Choice, Drawn, Failure, Request, TokenLogprob
 from model.serve.engine.rows import rows_of
 from samplers.grammar.background import look_ahead
 
@@ -213,6 +213,9 @@ class Engine:
             if choice.settings.logprobs is not None:
                 found = token_logprobs(logits[row], token, choice.settings.logprobs)
                 choice.logprobs.append(TokenLogprob(token, *found))
+            if choice.settings.traced:
+                row_logits = logits[row].to("cpu", torch.float32, copy=True).numpy()
+                choice.draws.append(Drawn(row_logits, choice.mask(0)))
             choice.put(token, logprob)
             grown.append(choice)
         self.note_time(grown)

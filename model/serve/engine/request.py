@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,7 +31,7 @@ class Settings:
     vocabulary: of the model. allowed: token ids that may be drawn, None for all. grammar: that a text follows, None
     for none; not with allowed.
     logprobs, prompt_logprobs: the number of alternatives for each token drawn and of the prompt, None for no logprobs.
-    includes_stop, shows_special: as in `Writer`.
+    includes_stop, shows_special: as in `Writer`. traced: whether each draw is kept, for `samplers.trace`.
     """
 
     params: SamplingParams
@@ -45,6 +47,7 @@ class Settings:
     prompt_logprobs: int | None = None
     includes_stop: bool = False
     shows_special: bool = False
+    traced: bool = False
 
     @property
     def has_masks(self) -> bool:
@@ -89,12 +92,20 @@ class TokenLogprob:
     top: Ranking
 
 
+class Drawn(NamedTuple):
+    """What a token was drawn from. logits: float32 [V], untouched; mask: bits in int32 [W], None for all."""
+
+    logits: np.ndarray
+    mask: np.ndarray | None
+
+
 class Choice:
     """One continuation of a prompt, as it grows.
 
     index: among the choices of its request. stream: of its draws. row: of the batch, NO_ROW while it waits.
     read: its tokens that the model has read. logprobs, prompt_logprobs: filled if its settings ask for them; the
-    first token of a prompt has none.
+    first token of a prompt has none. draws: of each token, if its settings ask for them, until
+    its reader takes them.
     """
 
     def __init__(self, index: int, prompt: list[int], settings: Settings, stream: int, tokenizer: Tokenizer) -> None:
@@ -103,6 +114,7 @@ class Choice:
         self.row, self.read = NO_ROW, 0
         self.logprobs: list[TokenLogprob] = []
         self.prompt_logprobs: list[TokenLogprob] = []
+        self.draws: deque[Drawn] = deque()
         self.request: Request
         self.last_token_at = 0.0
         self.writer = Writer(

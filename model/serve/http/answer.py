@@ -40,6 +40,7 @@ class Desk:
     def __init__(self, service: Service, engine: EngineThread, max_queue: int, max_body: int) -> None:
         self.service, self.engine, self.max_queue, self.max_body = service, engine, max_queue, max_body
         self.is_draining, self.reading = False, set[anyio.CancelScope]()
+        self.making = asyncio.Lock()  # a long part of an answer
 
     async def ask(self, http: Request, kind: type[BaseModel]) -> Response:
         """A text: the reply to a body of this kind."""
@@ -130,7 +131,7 @@ class Answer(Response):
         elif self.is_streamed:
             await self.write_events(send)
         else:
-            content = await asyncio.to_thread(self.whole) if self.is_long else self.whole()
+            content = await self.made(self.whole, self.is_long)
             await Response(content, 200, self.headers_to_send, "application/json")(scope, receive, send)
 
     async def wait(self) -> None:
@@ -141,11 +142,21 @@ class Answer(Response):
             if self.is_streamed or self.request.is_over:
                 return
 
+    async def made(self, make: Callable[[], bytes], takes_long: bool) -> bytes:
+        """A part of the answer: in another thread if it takes long, and one at a time, for the engine's sake."""
+        if not takes_long:
+            return make()
+        async with self.desk.making:
+            return await asyncio.to_thread(make)
+
     @property
     def is_long(self) -> bool:
         """Whether writing the reply takes a while."""
         choices = self.request.choices
-        return sum(len(choice.logprobs) + len(choice.prompt_logprobs) for choice in choices) > 1000
+        return (
+            self.reply.takes_long
+            or sum(len(choice.logprobs) + len(choice.prompt_logprobs) for choice in choices) > 1000
+        )
 
     def whole(self) -> bytes:
         return as_json(self.reply.whole()).encode()
@@ -158,7 +169,7 @@ class Answer(Response):
         events = b"".join(map(frame, reply.begin()))
         while True:
             is_over = self.request.is_over  # first: what is read after it is complete
-            events += b"".join(map(frame, reply.news()))
+            events += await self.made(lambda: b"".join(map(frame, reply.news())), reply.takes_long)
             if is_over:
                 break
             if events:

@@ -26,6 +26,7 @@ from model.serve.api.service import Service
 from model.serve.api.tgi import GenerateBody, StreamBody
 from model.serve.api.together import InferenceBody
 from model.serve.api.tokens import DetokenizeBody, TokenizeBody
+from model.serve.api.trace import TraceBody
 from model.serve.http.answer import Desk, closed, refused
 from model.serve.http.metrics import Metrics
 from model.serve.http.openapi import document
@@ -40,6 +41,7 @@ TEXTS: dict[str, type[BaseModel]] = {
     "/generate": GenerateBody,
     "/generate_stream": StreamBody,
     "/completion": LlamaCppBody,
+    "/v1/alea/trace": TraceBody,
 }
 TOKENS: dict[str, type[TokenizeBody] | type[DetokenizeBody]] = {
     "/tokenize": TokenizeBody,

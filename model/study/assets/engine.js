@@ -304,10 +304,27 @@ function at_t_1(x) {
   return AT_T_1.get(x);
 }
 
-/** The tokens kept after every stage: [{ name, value, kept }]. logits: the model's; changed: after step 0. */
-function path(logits, changed, p) {
-  const steps = [{ name: "logits", value: null, kept: at_t_1(is_valid(logits) ? logits : changed) }];
-  if (logits !== changed) steps.push({ name: "penalties", value: null, kept: at_t_1(changed) });
+/** The logits that a mask allows, -inf for all others. allowed: Uint8Array [V]. */
+const masked = (x, allowed) => x.map((logit, i) => (allowed[i] ? logit : -Infinity));
+
+/** The stages before the temperature, each with its logits; two that are the same object have the same values. */
+function step_0({ logits, masked, changed }) {
+  const stage = (name, x) => ({ name, value: null, kept: at_t_1(x) });
+  if (!is_valid(logits)) return [stage("logits", changed), stage("penalties", changed)];
+  return [
+    stage("logits", logits),
+    ...(masked === logits ? [] : [stage("allowed", masked)]),
+    ...(changed === masked ? [] : [stage("penalties", changed)]),
+  ];
+}
+
+/**
+ * The tokens kept after every stage: [{ name, value, kept }]. row: logits are the model's, masked those that the mask
+ * allows, changed after step 0.
+ */
+function path(row, p) {
+  const { changed } = row;
+  const steps = step_0(row);
   steps.push({ name: "temperature", value: p.temperature, kept: weigh(changed, p.temperature) });
   for (const [name, mask] of p.temperature > 0 ? stages(p) : []) {
     const { kept } = steps[steps.length - 1];
@@ -345,8 +362,8 @@ function interval(kept, place) {
 }
 
 /** One draw: its stages, and the token that the 64 random bits draw from the last stage. */
-function follow(logits, changed, p, bits) {
-  const steps = path(logits, changed, p);
+function follow(row, p, bits) {
+  const steps = path(row, p);
   const { kept } = steps[steps.length - 1];
   const place = draw(kept.w, bits);
   return {
@@ -360,5 +377,11 @@ function follow(logits, changed, p, bits) {
   };
 }
 
-const engine = { draw, entropy_of, follow, in_order, interval, place_of, probability, random_bits, weights };
+/** The row of a step from its parts. allowed: null for all; changed: null for what the mask leaves of the logits. */
+function row_of(logits, allowed, changed) {
+  const left = allowed === null ? logits : masked(logits, allowed);
+  return { logits, masked: left, changed: changed ?? left };
+}
+
+const engine = { draw, entropy_of, follow, in_order, interval, place_of, probability, random_bits, row_of, weights };
 if (typeof module === "object") module.exports = engine; // for the tests in Node

@@ -22,6 +22,7 @@ VALID = {  # by path; every answer is short
     "/invocations": {"inputs": "The king", "parameters": {"max_new_tokens": 2, "temperature": 0.5}},
     "/generate": {"inputs": "The king", "parameters": {"max_new_tokens": 2, "top_p": 0.5, "details": True}},
     "/completion": {"prompt": "The king", "n_predict": 2, "top_k": 5},
+    "/v1/alea/trace": {"prompt": "The king", "max_tokens": 2, "seed": 7, "top": 2, "logits": True},
 }
 ODD = (  # no value asks for a long answer
     *(None, True, False, 0, -1, 0.5, -0.0, 1e308, 1e-308, 2**31, 2**63, 2**64, 10**40, float("nan"), float("inf")),

@@ -24,7 +24,7 @@ from model import Llama, Tokenizer
 from model.study import trace_page
 from model.study.decoding_trace import DecodingTrace, trace_decoding
 from model.study.page import ASSETS
-from samplers import SamplingParams, sample, trace
+from samplers import SamplingParams, Trace, sample, trace
 from samplers.reference.draw import draw
 from samplers.reference.fixed_point import weights
 from samplers.reference.sampler import keep
@@ -49,10 +49,10 @@ def traced(prompt: str, steps: int, **params: Any) -> DecodingTrace:
 SERVER = """
 const engine = require(process.argv[1]);
 const read = (text) => new Float32Array(new Uint8Array(Buffer.from(text, "base64")).buffer);
-function answer({ logits, changed, params, keys }) {
-  const raw = read(logits);
+function answer({ logits, allowed, changed, params, keys }) {
   const bits = engine.random_bits(...keys.map(BigInt));
-  const drawn = engine.follow(raw, changed ? read(changed) : raw, params, bits);
+  const mask = allowed && Uint8Array.from(allowed);
+  const drawn = engine.follow(engine.row_of(read(logits), mask, changed && read(changed)), params, bits);
   const { stages, kept, token, weight, total, u, place } = drawn;
   const after = stages.map(({ name, kept }) => [name, kept.ids.length, String(kept.total), engine.entropy_of(kept)]);
   const interval = engine.interval(kept, place).map(String);
@@ -80,10 +80,18 @@ class Engine:
         command = [NODE, "-e", SERVER, str(ASSETS / "engine.js")]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def draw(self, logits: np.ndarray, changed: np.ndarray, params: SamplingParams, *keys: int) -> dict[str, Any]:
-        same = np.array_equal(logits, changed)
+    def draw(
+        self,
+        logits: np.ndarray,
+        changed: np.ndarray | None,
+        params: SamplingParams,
+        *keys: int,
+        allowed: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        same = changed is None or np.array_equal(logits, changed)
         request = {
             "logits": trace_page.base64_floats(logits),
+            "allowed": None if allowed is None else allowed.tolist(),
             "changed": None if same else trace_page.base64_floats(changed),
             "params": trace_page.slider_params(params),
             "keys": [str(key) for key in keys],
@@ -146,6 +154,20 @@ def assert_followed(got: dict[str, Any], x: np.ndarray, params: SamplingParams, 
 @given(strategies.rows(), strategies.params(extreme=True), st.tuples(*[st.integers(-(2**63), 2**63 - 1)] * 3))
 def test_random_rows(engine: Engine, x: np.ndarray, params: SamplingParams, keys: tuple[int, int, int]):
     assert_followed(engine.draw(x, x, params, *keys), x, params, *keys)
+
+
+@examples(100)
+@given(strategies.rows(), strategies.params(extreme=True), st.integers(0, 2**32), st.sampled_from([0.02, 0.5, 0.98]))
+def test_masks(engine: Engine, x: np.ndarray, params: SamplingParams, seed: int, share: float):
+    allowed = np.random.default_rng(seed).random(len(x)) < share
+    allowed[np.argmin(x)] = True
+    if allowed.all() or not np.isfinite(x[allowed].max()):
+        return
+    t = trace(x, params, seed=seed, allowed=allowed)
+    got = engine.draw(x, None, params, seed, 0, 0, allowed=allowed)
+    assert [one[:2] for one in got["after"]] == [[stage.name, stage.survivors] for stage in t.stages]
+    assert [one[3] for one in got["after"]] == pytest.approx([stage.entropy for stage in t.stages], abs=1e-9)
+    assert (got["token"], got["weight"], int(got["total"])) == (t.token, t.weight, t.total)
 
 
 def test_golden_weights(engine: Engine):
@@ -224,6 +246,17 @@ def story() -> DecodingTrace:
     return traced("Once upon a time there was a king", 12, temperature=0.8, top_k=50, top_p=0.9, epsilon_cutoff=0.01)
 
 
+@pytest.fixture(scope="session")
+def masked(story: DecodingTrace) -> DecodingTrace:
+    """The story's rows with every third token excluded."""
+
+    def again(step: Trace) -> Trace:
+        keys = dict(seed=step.seed, position=step.position, stream=[step.stream])
+        return trace(step.logits, step.params, **keys, allowed=np.arange(step.vocabulary) % 3 != 0)
+
+    return replace(story, steps=[again(step) for step in story.steps])
+
+
 def test_nothing_comes_from_elsewhere(nasty: DecodingTrace):
     page = trace_page.render(nasty, SETTINGS)
     namespace = '"http://www.w3.org/2000/svg"'  # a name, never fetched
@@ -235,7 +268,7 @@ def test_nothing_comes_from_elsewhere(nasty: DecodingTrace):
 
 def test_texts_stay_inside_the_json(nasty: DecodingTrace):
     page = trace_page.render(nasty, SETTINGS)
-    assert page.count("<script") == page.count("</script>") == 3
+    assert page.count("<script") == page.count("</script>") == 2
     inside = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)[1]
     assert "<" not in inside and json.loads(inside)["settings"] == SETTINGS
 
@@ -245,9 +278,10 @@ def test_full_logits_are_embedded(nasty: DecodingTrace, story: DecodingTrace):
     for decoding, differs in ((nasty, True), (story, False)):
         steps = trace_page.page_data(decoding, {})["steps"]
         for step, kept in zip(steps, decoding.steps, strict=True):
-            floats = np.frombuffer(base64.b64decode(step["changed"]), "<f4")
-            np.testing.assert_array_equal(floats, kept.changed)
-            assert (step["logits"] is not None) == differs
+            for name in ("logits", "changed") if differs else ("logits",):
+                floats = np.frombuffer(base64.b64decode(step[name]), "<f4")
+                np.testing.assert_array_equal(floats, getattr(kept, name))
+            assert (step["changed"] is not None) == differs
     size = len(trace_page.render(story, SETTINGS))
     assert size < 12 * 4096 * 4 * 4 / 3 + 150_000
 
@@ -370,11 +404,12 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def pages(nasty: DecodingTrace, story: DecodingTrace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    for name, decoding in (("nasty", nasty), ("story", story)):
-        (folder / f"{name}.html").write_text(trace_page.render(decoding, SETTINGS), encoding="utf-8")
-    return {name: folder / f"{name}.html" for name in ("nasty", "story")}
+    found = {name: folder / f"{name}.html" for name in ("nasty", "story", "masked")}
+    for name, path in found.items():
+        path.write_text(trace_page.render(request.getfixturevalue(name), SETTINGS), encoding="utf-8")
+    return found
 
 
 MOVE = """(() => {
@@ -495,11 +530,22 @@ def test_keys(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["story", "nasty"])
+@pytest.mark.parametrize("name", ["story", "nasty", "masked"])
 def test_the_page_says_that_it_agrees(browser: Browser, pages: dict[str, Path], name: str):
     browser.open(pages[name])
     assert "equal the engine’s, integer for integer" in browser.run("document.getElementById('check').textContent")
     assert browser.problems == []
+
+
+@pytest.mark.exhaustive
+def test_a_mask_is_shown_as_a_stage_that_cuts(browser: Browser, pages: dict[str, Path], masked: DecodingTrace):
+    browser.open(pages["masked"])
+    stage = masked.steps[0].stages[1]
+    cells = browser.run("[...document.querySelectorAll('#stages tbody tr:nth-child(2) > *')].map((c) => c.textContent)")
+    assert cells[0] == "allowed" and cells[2] == f"{stage.survivors:,}" and cells[3] == f"{100 * stage.kept_mass:.1f} %"
+    cut = sum(one.cut_by == "allowed" for one in masked.steps[0].candidates)
+    assert browser.run("document.getElementById('candidates').textContent.split('cut by allowed').length") == 1 + cut
+    assert cut > 0 and browser.problems == []
 
 
 @pytest.mark.exhaustive
@@ -513,7 +559,7 @@ def test_a_page_that_disagrees_says_so(browser: Browser, pages: dict[str, Path],
 @pytest.mark.exhaustive
 def test_texts_are_texts(browser: Browser, pages: dict[str, Path], nasty: DecodingTrace):
     browser.open(pages["nasty"])
-    assert browser.run("document.scripts.length") == 3
+    assert browser.run("document.scripts.length") == 2
     assert browser.run("document.querySelectorAll('main script, main b, footer i').length") == 0
     strip = browser.run("document.getElementById('strip').textContent")
     assert "<0x3C>script" in strip and "⏎" in strip and strip.startswith("<s>▁He")
@@ -532,7 +578,7 @@ def test_markup_as_a_piece_stays_text(browser: Browser, story: DecodingTrace, tm
     page = tmp_path / "marked.html"
     page.write_text(trace_page.render(replace(story, tokenizer=Marked.from_pretrained()), SETTINGS), encoding="utf-8")
     browser.open(page)
-    assert browser.run("document.scripts.length") == 3 and browser.run("document.images.length") == 0
+    assert browser.run("document.scripts.length") == 2 and browser.run("document.images.length") == 0
     assert "<script>alert(1)</script>" in browser.run("document.getElementById('strip').textContent")
     assert browser.problems == []
 

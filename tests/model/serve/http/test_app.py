@@ -91,6 +91,28 @@ def test_a_stream(running):
     assert "".join(texts) == " there lived a man," and events[-1] == b"[DONE]"
 
 
+def test_a_trace_is_that_of_the_text(running):
+    """At once and in events; the tokens are those of the completion, while others are served."""
+    tracing = {**ASK, "max_tokens": 12, "top": 3, "temperature": 0.9}
+    load = [
+        threading.Thread(target=running.ask, args=("POST", "/v1/completions", {**ASK, "max_tokens": 60, "seed": i}))
+        for i in range(4)
+    ]
+    for thread in load:
+        thread.start()
+    whole = running.ask("POST", "/v1/alea/trace", tracing)[1]
+    data = running.ask("POST", "/v1/alea/trace", {**tracing, "stream": True})[1]
+    for thread in load:
+        thread.join()
+    events = [line.removeprefix(b"data: ") for line in data.split(b"\n\n") if line]
+    first, *steps, last = map(json.loads, events[:-1])
+    assert first["prompt_tokens"] == whole["prompt_tokens"] and [one["step"] for one in steps] == whole["steps"]
+    assert (last["text"], last["usage"]) == (whole["text"], whole["usage"]) and events[-1] == b"[DONE]"
+    del tracing["top"]
+    text = running.ask("POST", "/v1/completions", tracing)[1]["choices"][0]["text"]
+    assert whole["text"] == ASK["prompt"] + text and whole["seed"] == 7
+
+
 REFUSED = [
     ("POST", "/v1/completions", {"prompt": "A", "top_p": 2}, 400, "top_p"),
     ("POST", "/v1/completions", b"{", 400, None),
@@ -100,6 +122,7 @@ REFUSED = [
     ("POST", "/v1/embeddings", {}, 404, None),
     ("GET", "/v1/models/gpt", None, 404, "model"),
     ("PUT", "/v1/completions", {}, 405, None),
+    ("POST", "/v1/alea/trace", {**ASK, "n": 2}, 400, "n"),
 ]
 
 
@@ -115,7 +138,7 @@ def test_what_can_be_looked_at(running):
     assert running.ask("GET", "/v1/models")[1]["data"][0]["id"] == "storyteller"
     assert running.ask("GET", "/version")[1]["definition"] == 2
     document = running.ask("GET", "/openapi.json")[1]
-    assert {"/v1/completions", "/v1/models/{name}", "/generate_stream"} <= set(document["paths"])
+    assert {"/v1/completions", "/v1/models/{name}", "/generate_stream", "/v1/alea/trace"} <= set(document["paths"])
 
 
 def test_metrics_count(running):

@@ -1,0 +1,165 @@
+"""POST /v1/alea/trace: a text, and every stage of every draw of it.
+
+The body is that of a completion or of a chat. The text comes from the same engine and is the same as there; each draw
+is followed again, from the logits that the engine kept, by the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, RootModel, Tag
+
+from model.serve.api.body import only
+from model.serve.api.chat import ChatBody
+from model.serve.api.completions import CompletionBody
+from model.serve.api.errors import Refusal
+from model.serve.api.fields import Ids, OpenAIFields
+from model.serve.api.reader import FINISH_REASONS
+from model.serve.api.reply import DONE, Object, Reply
+from model.serve.api.service import Service
+from model.serve.engine.request import Drawn, Request, Settings
+from model.study.decoding_trace import prompt_dicts, step_dict, trace_step
+from model.study.trace_page import step_data
+from samplers import Trace
+from samplers.tracing import finite
+
+MOST_BYTES = 64 << 20  # of the logits of one text
+TOP = 20
+ONE = "a trace is of one text"
+STEPS_TELL = "the steps have the logprobs"
+
+
+class TraceFields(OpenAIFields):
+    """What a trace has besides the fields of a completion or a chat, and what of these it does not serve."""
+
+    top: Annotated[int, Field(ge=1, le=100)] = Field(default=TOP, description="candidates listed for each step")
+    logits: bool = Field(default=False, description="adds to each step what a web page needs to compute it again")
+    n: only(1, why=f"n must be 1: {ONE}") = None  # type: ignore[valid-type]
+    prompt_logprobs: only(why="prompt_tokens has the logprobs: prompt_logprobs must be null") = None  # type: ignore[valid-type]
+    return_tokens_as_token_ids: only(False, why="every token comes with its id") = None  # type: ignore[valid-type]
+    stream_options: only(why="the last event has the usage: stream_options must be null") = None  # type: ignore[valid-type]
+
+    def settings(self, service: Service, max_new_tokens: int, do_sample: bool | None = None, **more: Any) -> Settings:
+        check_memory(max_new_tokens, service.llama.config.vocab_size)
+        return super().settings(service, max_new_tokens, do_sample, **{**more, "prompt_logprobs": 0, "traced": True})
+
+
+def check_memory(steps: int, vocabulary: int) -> None:
+    """Raises: Refusal with the arithmetic where the logits of all steps take too much."""
+    most = max(1, MOST_BYTES // (4 * vocabulary))
+    if steps > most:
+        raise Refusal(
+            400,
+            f"max_tokens: a trace keeps the logits of every step: {steps} x {vocabulary} x 4 bytes = "
+            f"{4 * steps * vocabulary} > {MOST_BYTES}: ask for at most {most}",
+            "max_tokens",
+        )
+
+
+class CompletionTraceBody(TraceFields, CompletionBody):
+    prompt: str | Ids
+    best_of: only(1, why=f"best_of must be 1: {ONE}") = None  # type: ignore[valid-type]
+    echo: only(False, why="the trace has the prompt: echo must be false") = None  # type: ignore[valid-type]
+    logprobs: only(why=f"{STEPS_TELL}: logprobs must be null") = None  # type: ignore[valid-type]
+
+
+class ChatTraceBody(TraceFields, ChatBody):
+    logprobs: only(False, why=f"{STEPS_TELL}: logprobs must be false") = None  # type: ignore[valid-type]
+    top_logprobs: only(why=f"{STEPS_TELL}: top_logprobs must be null") = None  # type: ignore[valid-type]
+
+
+def kind_of(body: Any) -> str:
+    """Tags that are no names: errors are named after fields."""
+    return "<chat>" if isinstance(body, dict) and "messages" in body else "<completion>"
+
+
+class TraceBody(RootModel[Any]):
+    """That of a chat where it has messages, else of a completion."""
+
+    root: Annotated[
+        Annotated[CompletionTraceBody, Tag("<completion>")] | Annotated[ChatTraceBody, Tag("<chat>")],
+        Discriminator(kind_of),
+    ]
+
+    @property
+    def stream(self) -> bool | None:
+        return self.root.stream
+
+    def request(self, service: Service, key: str = "") -> Request:
+        return self.root.request(service, key)
+
+    def reply(self, service: Service, request: Request) -> TraceReply:
+        return TraceReply(service, request, self.root)
+
+
+class TraceReply(Reply):
+    """The fields of `alea trace --json`, at once; or the prompt, then each step as it is drawn, then the rest."""
+
+    takes_long = True
+
+    def __init__(self, service: Service, request: Request, body: TraceFields) -> None:
+        super().__init__(service, request)
+        self.body, (self.choice,) = body, request.choices
+        self.head = {
+            "id": f"trace-{self.id}",
+            "object": "alea.trace.chunk" if body.stream else "alea.trace",
+            "created": self.created,
+            "model": service.name,
+            "system_fingerprint": service.fingerprint,
+            "seed": self.choice.settings.seed,
+        }
+        self.read = 0  # steps
+
+    def whole(self) -> Object:
+        return {**self.head, **self.beginning(), "steps": list(self.steps()), **self.ending()}
+
+    def news(self) -> Iterable[str]:
+        if self.read == 0 and self.choice.draws:  # the prompt has been read
+            yield self.event(self.beginning())
+        for step in self.steps():
+            yield self.event({"step": step})
+
+    def end(self) -> Iterable[str]:
+        yield self.event(self.ending())
+        yield DONE
+
+    def beginning(self) -> Object:
+        choice, tokenizer = self.choice, self.service.tokenizer
+        given = getattr(self.body, "prompt", None)
+        logprobs = [None, *(one.logprob for one in choice.prompt_logprobs)]
+        return {
+            "prompt": given if isinstance(given, str) else tokenizer.decode(choice.prompt),
+            "prompt_tokens": prompt_dicts(choice.prompt, logprobs, tokenizer),
+        }
+
+    def steps(self) -> Iterator[Object]:
+        """Those that are new, each traced from what the engine kept of it, which is then dropped."""
+        while self.choice.draws:
+            step = self.traced(self.choice.draws.popleft())
+            more = {"page": finite(step_data(step))} if self.body.logits else {}
+            yield {**step_dict(step, self.service.tokenizer), **more}
+
+    def traced(self, drawn: Drawn) -> Trace:
+        choice, settings = self.choice, self.choice.settings
+        position, self.read = self.read, self.read + 1
+        return trace_step(
+            drawn.logits,
+            settings.params,
+            choice.prompt,
+            choice.generation.ids[:position],
+            seed=settings.seed,
+            stream=choice.stream,
+            top=self.body.top,
+            allowed=drawn.mask,
+        )
+
+    def ending(self) -> Object:
+        generation = self.choice.generation
+        return {
+            "text": self.service.tokenizer.decode(self.choice.prompt + generation.ids),
+            "ended": generation.finish_reason == "eos",
+            "finish_reason": FINISH_REASONS[generation.finish_reason],
+            "usage": self.usage(),
+        }
