@@ -54,6 +54,8 @@ def varied(number: int) -> Request:
     """A request with a seed and settings of every kind, some of them off."""
     random = Random(number)
     body = {name: pick(random) for name, pick in FIELDS.items() if random.random() < 0.3}
+    if "structured_outputs" in body:
+        body.pop("ignore_eos", None)  # such a text ends where its grammar does
     body |= dict(seed=random.choice((0, 7, -1, number, 2**63 - 1)), max_tokens=random.randint(1, 48))
     if random.random() < 0.3:
         return Request(CHAT, body | chat_fields(random))
@@ -78,7 +80,15 @@ FIELDS: dict[str, Callable[[Random], Any]] = {  # of both kinds of requests
     "stop": lambda random: random.choice((".", [" the", ","], ["\n", " and he"])),
     "ignore_eos": lambda random: True,
     "stream": lambda random: True,
+    "structured_outputs": lambda random: random.choice(GRAMMARS),
 }
+NAMES = {"type": "array", "items": {"enum": ["a king", "日本", 7]}, "minItems": 1, "maxItems": 3}
+GRAMMARS = (
+    {"json": {"type": "object", "properties": {"names": NAMES, "age": {"type": "integer"}}, "required": ["names"]}},
+    {"regex": " [A-Z]?[a-z]{1,9}( was| is) [a-z ]*[.!]"},
+    {"choice": [" a king", " a fox", " 日本"]},
+    {"grammar": 'start: " (" start ")" | " x"'},
+)
 
 
 def chat_fields(random: Random) -> dict[str, Any]:

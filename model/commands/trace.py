@@ -21,6 +21,7 @@ from model.commands.arguments import (
     load_model,
     model_name,
 )
+from model.commands.grammar import add_grammar_arguments, given_grammar, grammar_source
 from model.commands.output import add_output_argument, check_output
 from model.study import beam_page, trace_page
 from model.study.beam_tree import grow
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, metavar="N", help=top)
     add_sampling_arguments(parser, "default: the model's own distribution, nothing cut")
     add_beam_arguments(parser, "instead of the stages, the tree of a beam search with every candidate")
+    add_grammar_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object with all of it, instead of tables")
     page = "instead of tables, one self-contained page for a browser: with sliders, or the tree of beams drawn"
     add_output_argument(parser, "--html", metavar="FILE", help=page, replaced="an existing page")
@@ -57,12 +59,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def trace_steps(arguments: argparse.Namespace) -> None:
-    params = SamplingParams(**given_sampling(arguments))
+    params, grammar = SamplingParams(**given_sampling(arguments)), given_grammar(arguments)
     llama, tokenizer = load_model(arguments)
     seed = chosen_seed(arguments)
     top = TOP if arguments.top is None else arguments.top
     limit = arguments.max_new_tokens
-    trace = trace_decoding(llama, tokenizer, arguments.prompt, params, seed=seed, max_new_tokens=limit, top=top)
+    trace = trace_decoding(
+        llama, tokenizer, arguments.prompt, params, seed=seed, max_new_tokens=limit, top=top, grammar=grammar
+    )
 
     def page() -> str:
         return trace_page.render(trace, settings(arguments, trace.steps[0].to_dict()["params"], seed))
@@ -73,6 +77,8 @@ def trace_steps(arguments: argparse.Namespace) -> None:
 def trace_beams(arguments: argparse.Namespace, beams: dict[str, Any]) -> None:
     if arguments.top is not None:
         raise ValueError("--top must not be given with --beams, which shows every candidate of the search")
+    for name in grammar_source(arguments):
+        raise ValueError(f"--{name.replace('_', '-')} must not be given with --beams")
     sampling = given_sampling(arguments)
     params = SamplingParams(**sampling if arguments.sample else {"temperature": 0.0, **sampling})  # 0: the best
     llama, tokenizer = load_model(arguments)

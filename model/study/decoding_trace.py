@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from model.decoding.grammar import grammar_for
 from model.decoding.logprobs import token_logprobs
 from model.decoding.options import eos_ids_of
 from model.decoding.prompts import Prompt, encode_prompt, prefill
@@ -15,6 +16,7 @@ from model.llama import Llama
 from model.tokenizer import Tokenizer
 from samplers import SamplingParams, Trace, trace
 from samplers.batch import Array
+from samplers.grammar import Grammar
 from samplers.params import integer
 
 
@@ -82,12 +84,15 @@ def trace_decoding(
     max_new_tokens: int = 10,
     top: int = 20,
     eos_token_id: Sequence[int] | None = None,
+    grammar: Grammar | None = None,
 ) -> DecodingTrace:
     """Continue a prompt as `generate` does with the same seed, stream and parameters, and trace every draw.
 
     prompt: a text, or token ids (then no BOS is added). stream: of the sequence; `generate` numbers its sequences
     from 0. max_new_tokens: int >= 1. top: candidates that each Trace lists. eos_token_id: default the model's.
-    Raises: ValueError or TypeError naming the argument; ValueError if prompt and continuation exceed the window.
+    grammar: what the continuation must be; the stage "allowed" shows its mask.
+    Raises: ValueError or TypeError naming the argument; InvalidGrammar; ValueError if prompt and continuation exceed
+        the window.
 
     >>> model, tokenizer = Llama.from_pretrained(), Tokenizer.from_pretrained()
     >>> decoding = trace_decoding(model, tokenizer, "The king", SamplingParams(), seed=7)
@@ -101,15 +106,21 @@ def trace_decoding(
         raise ValueError(
             f"prompt and max_new_tokens must fit the window of {window}, got {len(ids)} + {max_new_tokens}"
         )
-    eos_ids = eos_ids_of(model, eos_token_id)
+    eos_ids, matcher = eos_ids_of(model, eos_token_id), None
+    if grammar is not None:
+        matcher = grammar_for(grammar, tokenizer, model.config.vocab_size, eos_ids).matcher()
     logits, cache = prefill(model, [ids], len(ids) + max_new_tokens)
     steps: list[Trace] = []
     for position in range(max_new_tokens):
         drawn = [step.token for step in steps]
-        step = trace_step(logits[0].float().cpu(), params, ids, drawn, seed=seed, stream=stream, top=top)
+        allowed = None if matcher is None else matcher.allowed()[None]
+        row = logits.float().cpu()
+        step = trace_step(row[0], params, ids, drawn, seed=seed, stream=stream, top=top, allowed=allowed)
         steps.append(step)
         if step.token in eos_ids or position == max_new_tokens - 1:
             break
+        if matcher is not None:
+            matcher.put(step.token)
         logits = model.step([step.token], cache, [len(ids) + position])
     text = prompt if isinstance(prompt, str) else tokenizer.decode(ids)
     return DecodingTrace(text, ids, prompt_logprobs(model, ids), steps, steps[-1].token in eos_ids, tokenizer)

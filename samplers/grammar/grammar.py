@@ -11,6 +11,7 @@ from typing import Any
 from samplers.grammar.llguidance import library
 
 MOST_CHARACTERS = 1 << 17  # of a source; a schema of this length compiles in seconds at most
+SPACING = r" |\r?\n[ \t]{0,20}"  # as most people write JSON
 ENABLE = "Enable 'coerce_one_of' option to approximate oneOf with anyOf"  # which can give what two schemas allow
 OURS = re.compile(r"^at 1\(8\): (failed to compile JSON schema: |(?=invalid regex))")  # a place in our own rules
 GBNF = re.compile(r"^[ \t]*[\w-]+[ \t]*::=", re.MULTILINE)
@@ -48,8 +49,8 @@ class Grammar:
     ) -> Grammar:
         """JSON that is valid under a schema, given as an object or as its text.
 
-        compact: allow no whitespace between the tokens of JSON. whitespace: a regular expression for what is allowed
-        there; None: any.
+        compact: allow no whitespace between the tokens of JSON. whitespace: a regular expression for what may be there;
+        None: a space, or a line break with an indent, since some models would not end what is unbounded.
         """
         value = read_json(schema) if isinstance(schema, str) else schema
         if not isinstance(value, (bool, Mapping)):
@@ -57,12 +58,9 @@ class Grammar:
         if compact and whitespace is not None:
             raise InvalidGrammar("json_schema must be compact or have a pattern for its whitespace, not both")
         source = dump("json_schema", value)
-        options: dict[str, Any] = {"whitespace_flexible": False} if compact else {}
-        if whitespace is not None:
-            options = {"whitespace_pattern": whitespace}
-        if options:
-            value = {"allOf": [value]} if isinstance(value, bool) else value
-            value = {**value, "x-guidance": {**options, **value.get("x-guidance", {})}}
+        options = {"whitespace_flexible": False} if compact else {"whitespace_pattern": whitespace or SPACING}
+        value = {"allOf": [value]} if isinstance(value, bool) else value
+        value = {**value, "x-guidance": {**options, **value.get("x-guidance", {})}}
         return cls("json_schema", checked_length("json_schema", source), f"start: %json {dump('json_schema', value)}")
 
     @classmethod

@@ -82,7 +82,7 @@ class ChatBody(OpenAIFields):
         settings = self.settings(
             service,
             new,
-            stop_strings=template_of(service.template).stop_strings,
+            template_stop=template_of(service.template).stop_strings,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             prompt_logprobs=self.prompt_logprobs,
         )

@@ -87,7 +87,8 @@ class DrawingFields(SamplingFields):
     allowed_token_ids: Ids | None = None
 
     def settings(self, service: Service, max_new_tokens: int, do_sample: bool | None = None, **more: Any) -> Settings:
-        """For the engine. do_sample: None for as the model's generation_config says; more: fields of `Settings`."""
+        """For the engine. do_sample: None for as the model's generation_config says; more: fields of `Settings`, and
+        template_stop: strings that end an answer of a chat, unless a grammar says where it ends."""
         vocabulary, defaults = service.llama.config.vocab_size, service.llama.generation_config
         for name in ("stop_token_ids", "allowed_token_ids"):
             check_ids(name, getattr(self, name) or (), vocabulary)
@@ -99,16 +100,17 @@ class DrawingFields(SamplingFields):
             do_sample = True
         end_ids = () if self.ignore_eos else service.llama.eos_token_ids
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        grammar, template_stop = self.compiled_grammar(service), more.pop("template_stop", ())
         settings = Settings(
             params=sampling_params(defaults, do_sample, self.given()),
             seed=random_seed() if self.seed in self.no_seed else int(self.seed or 0),
             max_new_tokens=max_new_tokens,
             vocabulary=vocabulary,
             end_ids=frozenset([*end_ids, *(self.stop_token_ids or ())]),
-            stop_strings=(*stop, *more.pop("stop_strings", ())),
+            stop_strings=(*stop, *(template_stop if grammar is None else ())),
             min_new_tokens=self.min_tokens or 0,
             allowed=self.allowed_token_ids,
-            grammar=self.compiled_grammar(service),
+            grammar=grammar,
             includes_stop=bool(self.include_stop_str_in_output),
             shows_special=self.skip_special_tokens is False,
             **more,

@@ -104,7 +104,9 @@ class StructuredOutputs(Body):
             raise Refusal(400, f"structured_outputs must have exactly one of {names}", "structured_outputs")
         ((name, (value, make)),) = given.items()
         if name != field and (self.disable_any_whitespace or self.whitespace_pattern):
-            raise Refusal(400, f"{name} has no whitespace of its own", "structured_outputs.whitespace_pattern")
+            which = "whitespace_pattern" if self.whitespace_pattern else "disable_any_whitespace"
+            param = f"structured_outputs.{which}"
+            raise Refusal(400, f"{param} must be null with {name}: it is for JSON", param)
         return asked(name, make, value)
 
     def json_schema(self, schema: Any) -> Grammar:

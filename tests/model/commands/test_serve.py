@@ -15,6 +15,7 @@ WRONG = [
     (["--grace", "-1"], "--grace must be seconds >= 0, got -1.0"),
     (["--request-timeout", "nan"], "--request-timeout must be seconds >= 0, got nan"),
     (["--api-key", " "], "--api-key must not be empty"),
+    (["--max-grammar-seconds", "0"], "--max-grammar-seconds must be above 0, got 0.0"),
     (["--host", ""], "--host must be an address"),
     (["--cache-tokens", "3"], "--cache-tokens must be an integer >= 16, got 3"),
     (["/no/such/folder"], "/no/such/folder: no such folder"),

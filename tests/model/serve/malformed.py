@@ -15,14 +15,21 @@ VALID = {  # by path; every answer is short
             {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
         ],
         **{"max_completion_tokens": 2, "logprobs": True, "top_logprobs": 2, "logit_bias": {"300": 5}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array"}}},
     },
     "/tokenize": {"prompt": "The king"},
     "/detokenize": {"tokens": [300, 301]},
     "/inference": {"prompt": "The king", "max_tokens": 2, "temperature": 0.7, "stop": ["x"]},
     "/invocations": {"inputs": "The king", "parameters": {"max_new_tokens": 2, "temperature": 0.5}},
     "/generate": {"inputs": "The king", "parameters": {"max_new_tokens": 2, "top_p": 0.5, "details": True}},
-    "/completion": {"prompt": "The king", "n_predict": 2, "top_k": 5},
-    "/v1/alea/trace": {"prompt": "The king", "max_tokens": 2, "seed": 7, "top": 2, "logits": True},
+    "/completion": {"prompt": "The king", "n_predict": 2, "top_k": 5, "grammar": 'root ::= "ab" [a-z]*'},
+    "/v1/alea/trace": {
+        "prompt": "The king",
+        "max_tokens": 2,
+        "seed": 7,
+        "logits": True,
+        "structured_outputs": {"regex": "[ab]+c"},
+    },
 }
 ODD = (  # no value asks for a long answer
     *(None, True, False, 0, -1, 0.5, -0.0, 1e308, 1e-308, 2**31, 2**63, 2**64, 10**40, float("nan"), float("inf")),
