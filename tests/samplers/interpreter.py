@@ -37,7 +37,7 @@ def numpy_type(dtype):
 
 
 def reduce(self, inputs):
-    """Along an axis from the first element to the last, as Triton's, but of all rows at once and not number by number."""
+    """Along an axis from first to last, as Triton's, but of all rows at once and not number by number."""
     (x,) = inputs
     first, *others = (self.to_tensor(part, x.dtype) for part in np.moveaxis(x.handle.data, self.axis, 0))
     return [functools.reduce(self.combine_fn.fn, others, first)]
