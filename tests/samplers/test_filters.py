@@ -119,8 +119,10 @@ PAIRS = [(first, later) for i, first in enumerate(FILTERS) for later in FILTERS[
 
 
 @pytest.mark.parametrize(("first", "later"), PAIRS, ids=lambda f: f.name)
+@pytest.mark.parametrize("backend", ["native", "triton"])
 def test_before_another(first, later, backend):
     """What a filter cuts is no part of the total that a later one sees: no list of candidates drops it before."""
+    require(backend)
     weights = np.repeat([1.0, 0.3, 0.05, 1e-4], [1, 1, 50, 100])
     logits = np.log(np.random.default_rng(1).permutation(weights)).astype(np.float32)[None]
     pairs = list(product(values(first), values(later)))

@@ -43,7 +43,7 @@ ANYTHING = st.one_of(arrays(), st.none(), st.integers(-(2**70), 2**70), st.text(
 
 
 @pytest.mark.filterwarnings("ignore")
-@examples(1500)
+@examples(600)
 @given(data=st.data(), logits=ANYTHING)
 def test_the_binding_refuses_what_does_not_fit(data, logits):
     """Whatever its arguments, the extension draws tokens of the vocabulary or raises a ValueError or TypeError."""

@@ -25,10 +25,14 @@ def counters(monkeypatch):
     return shared
 
 
-@pytest.mark.parametrize("params", [SamplingParams(), SamplingParams(top_p=0.8), SamplingParams(min_p=0.05)])
+PARAMS = [SamplingParams(), SamplingParams(top_p=0.8), SamplingParams(min_p=0.05)]
+
+
+@pytest.mark.parametrize("turn", [0, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in (1, 2))])
 @pytest.mark.parametrize("size", [1, 77, 3000, 8192])
-def test_it_draws_the_same(size, params, counters):
-    rng = np.random.default_rng(size)
+def test_it_draws_the_same(size, turn, counters):
+    """Each of three kinds of rows, with each of the parameters in turn."""
+    rng, params = np.random.default_rng(size), PARAMS[turn:] + PARAMS[:turn]
     x = np.stack([row(kind, size, rng) for kind in ("normal", "tied", "riddled")])
     ours, theirs = (sample(x, params, seed=5, backend=b, on_invalid="mark") for b in ("triton", "reference"))
     assert [c.tolist() for c in ours[:4]] == [c.tolist() for c in theirs[:4]]

@@ -349,15 +349,15 @@ def test_threads_draw_the_same():
 
 
 def test_columns_outlive_each_other_and_are_freed():
-    """1,500 lost outputs would hold 196 MB."""
+    """500 lost outputs would hold 65 MB."""
     out = sample(logits(), P, seed=1)
     tokens, kept, expected = out.tokens, out.kept, (out.tokens.tolist(), out.kept.tolist())
     del out
     x, before = torch.zeros(4096, 1), (resident(), *references())
-    for _ in range(1500):
+    for _ in range(500):
         sample(x, P, seed=1)
     after = resident(), *references()
-    assert after[0] - before[0] < 64_000 and max(abs(a - b) for a, b in zip(after[1:], before[1:], strict=True)) < 100
+    assert after[0] - before[0] < 32_000 and max(abs(a - b) for a, b in zip(after[1:], before[1:], strict=True)) < 100
     assert (tokens.tolist(), kept.tolist()) == expected
     tokens += 1  # ordinary memory
     assert tokens.tolist() == [token + 1 for token in expected[0]]

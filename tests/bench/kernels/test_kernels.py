@@ -15,12 +15,12 @@ triton = pytest.importorskip("triton")
 
 EXHAUSTIVE = pytest.mark.exhaustive
 MOST_REGISTERS = {"maxima_kernel": 64, "weigh_kernel": 80, "one_read_kernel": 255, "choose_kernel": 255}
-FAST = [Variant("weights_kernel"), *(Variant("penalise_kernel", changes=CHANGES[i]) for i in (2, -1))]  # in seconds
+FAST = [Variant("weights_kernel"), Variant("penalise_kernel", changes=CHANGES[-1])]  # in seconds
 
 
 def test_what_compiles_fast_is_exact_and_spills_nothing():
     records = list(kernels.measured(FAST, ["sm_90"]))
-    assert [(record["fused"], kernels.faults(record)) for record in records] == [(8, []), (0, []), (0, [])]
+    assert [(record["fused"], kernels.faults(record)) for record in records] == [(8, []), (0, [])]
 
 
 @EXHAUSTIVE

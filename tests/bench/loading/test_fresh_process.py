@@ -2,10 +2,21 @@
 
 import os
 import signal
+from multiprocessing import forkserver
 
 import pytest
 
+from bench.loading import fresh_process
 from bench.loading.fresh_process import in_fresh_process
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_to_preload():
+    """The libraries, which these functions do not need, take seconds; what comes next may need them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fresh_process, "PRELOAD", ())
+        yield
+    forkserver._forkserver._stop()
 
 
 def test_errors_come_back(tmp_path):

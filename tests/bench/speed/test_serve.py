@@ -266,8 +266,11 @@ def seconds_of(pid: int) -> float:
 
 
 def test_a_server_that_does_not_start(tmp_path):
-    with pytest.raises(RuntimeError, match=r"alea serve did not start: .*missing"):
-        servers.alea(servers.Place(tmp_path / "missing", tmp_path)).__enter__()
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho nothing works >&2; exit 2\n")
+    python.chmod(0o755)
+    with pytest.raises(RuntimeError, match=r"alea serve did not start: nothing works"):
+        servers.alea(servers.Place(BUILT_IN, tmp_path, str(python))).__enter__()
 
 
 def test_a_peer_that_is_not_installed(tmp_path):

@@ -15,6 +15,7 @@ from model.chat.session import Trimmed
 from model.chat.templates import TEMPLATES, default_template, has_space_after_special
 from model.loading.weights import BUILT_IN
 from model.storyteller import tokenizer_json
+from tests.conftest import examples
 
 STORYTELLER = Tokenizer.from_pretrained()
 # Touvron et al. 2023 as Jinja: what is stripped, and what is not, is Meta's own code.
@@ -88,6 +89,7 @@ def messages_of(chat: tuple) -> list[dict[str, str]]:
     return [*first, *(one for u, a in turns for one in (user(u), assistant(a))), user(last)]
 
 
+@examples(40)
 @given(chat=CHAT)
 def test_llama_2_as_transformers(ours, theirs, chat):
     messages = messages_of(chat)

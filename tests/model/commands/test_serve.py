@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from model.cli import main
+from model.serve.http import server
 from tests.conftest import ROOT
 
 WRONG = [
@@ -29,17 +30,29 @@ def test_a_wrong_option_ends_it_before_it_listens(capsys, words, message):
     assert message in capsys.readouterr().err
 
 
+def test_options_reach_the_server(monkeypatch):
+    called = []
+    monkeypatch.setattr(server, "run", lambda *given, on_ready: called.append(given))
+    words = "--port 0 --max-batch 2 --max-queue 5 --max-body 9 --grace 3 --request-timeout 7 --api-key a"
+    assert main(["serve", *words.split(), "--allowed-origins", "http://b"]) == 0
+    ((service, engine, _, options, listener),) = called
+    listener.close()
+    assert options == server.Options(max_queue=5, max_body=9, grace=3, keys=("a",), origins=("http://b",))
+    assert service.seconds == 7 and len(engine.free_rows) == 2
+
+
 WITHOUT = """
 import sys
 sys.modules["pydantic"] = None  # as if it were not installed
 from model.cli import main
-sys.exit(main(sys.argv[1:]))
+print(main(["serve", "--port", "0"]), main(["generate", "-f", "requests.jsonl"]))
 """
 
 
-@pytest.mark.parametrize("words", [["serve", "--port", "0"], ["generate", "-f", "requests.jsonl"]])
-def test_without_the_extra_it_says_how_to_install_it(tmp_path, words):
+def test_without_the_extra_it_says_how_to_install_it(tmp_path):
     (tmp_path / "requests.jsonl").write_text('{"prompt": "A", "seed": 1}')
     command = [sys.executable, "-c", f"sys_path = {str(ROOT)!r}; import sys; sys.path.insert(0, sys_path)" + WITHOUT]
-    done = subprocess.run([*command, *words], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and "pip install 'alea-sampling[serve]'" in done.stderr and done.stderr.count("\n") == 1
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "2 2\n"
+    for name, line in zip(("serve", "generate"), done.stderr.splitlines(), strict=True):
+        assert line.startswith(f"alea {name}: ") and "pip install 'alea-sampling[serve]'" in line

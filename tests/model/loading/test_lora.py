@@ -117,7 +117,20 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+TARGETS = (  # test_modules_are_matched_as_peft_matches_them has them too
+    "one module",
+    "exclude by regex",
+    "one layer",
+    "one layer of any pattern",
+    "layers by one of two patterns",
+    "an exact name heeds no layers",
+)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [pytest.param(c, id=name, marks=[pytest.mark.exhaustive] * (name in TARGETS)) for name, c in CONFIGS.items()],
+)
 def test_logits_are_those_of_peft(llama_folder, config):
     folder = llama_folder(num_key_value_heads=2)
     agrees(folder, make_adapter(folder, config))

@@ -7,6 +7,7 @@ import logging
 import statistics
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -102,9 +103,15 @@ def plain_kernels(monkeypatch):
     monkeypatch.setattr(quantization.library().nn.modules, "has_avx512bf16", lambda: False)
 
 
+def models():
+    """Fast: every scheme on the first config, and on the others one scheme of 8 bits and one of 4."""
+    for config, scheme in product(CONFIGS, SCHEMES):
+        is_fast = config == "grouped heads" or scheme in (("int8", False), ("nf4", True))
+        yield pytest.param(config, *scheme, marks=[pytest.mark.exhaustive] * (not is_fast))
+
+
 @pytest.mark.parametrize("dtype", [pytest.param(torch.float32, marks=pytest.mark.exhaustive), torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("quantize", "double_quant"), SCHEMES)
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "quantize", "double_quant"), models())
 @torch.no_grad()
 def test_as_transformers_quantizes(llama_folder, config, quantize, double_quant, dtype):
     folder = llama_folder(dtype=torch.bfloat16, **CONFIGS[config])
@@ -125,8 +132,7 @@ def test_as_transformers_quantizes(llama_folder, config, quantize, double_quant,
         assert (logits - wanted).abs().max() < 0.15 * spread
 
 
-@pytest.mark.parametrize(("quantize", "double_quant"), SCHEMES)
-@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize(("config", "quantize", "double_quant"), models())
 @torch.no_grad()
 def test_weights_and_logits_by_hand(llama_folder, plain_kernels, config, quantize, double_quant):
     folder = llama_folder(**CONFIGS[config])

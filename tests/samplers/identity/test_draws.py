@@ -41,7 +41,7 @@ def parts(few: int, many: int, count: int) -> list[Any]:
     return [(few, 0), *exhaustive]
 
 
-@pytest.mark.parametrize(("rows", "seed"), parts(few=3_000, many=15_000, count=4))
+@pytest.mark.parametrize(("rows", "seed"), parts(few=2_000, many=15_000, count=4))
 def test_native(rows: int, seed: int):
     """With each instruction set that this processor has."""
     require("native")
@@ -73,17 +73,15 @@ ALONE = [
 ]
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_each_filter_alone(n: int, backend: str):
+@pytest.mark.parametrize(("n", "kind"), [(1, "normal"), (2, "tied")])
+def test_each_filter_alone(n: int, kind: str, backend: str):
     """Each cuts here, so a fast path that skips one is seen; min_tokens_to_keep too."""
-    rng = np.random.default_rng(8)
-    for kind in ("normal", "tied"):
-        x = np.tile(row(kind, 40, rng), (len(ALONE), 1))
-        params = [replace(p, min_tokens_to_keep=n) for p in ALONE]
-        ours, theirs = (sample(x, params, seed=6, backend=name) for name in (backend, "reference"))
-        assert (theirs.kept < 40).all() and (theirs.kept >= n).all()
-        for a, b in zip(integers(ours), integers(theirs), strict=True):
-            np.testing.assert_array_equal(a, b)
+    x = np.tile(row(kind, 40, np.random.default_rng(8)), (len(ALONE), 1))
+    params = [replace(p, min_tokens_to_keep=n) for p in ALONE]
+    ours, theirs = (sample(x, params, seed=6, backend=name) for name in (backend, "reference"))
+    assert (theirs.kept < 40).all() and (theirs.kept >= n).all()
+    for a, b in zip(integers(ours), integers(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("name", ["seed", "position", "stream"])
@@ -217,8 +215,8 @@ def _native_in_child(x: np.ndarray) -> np.ndarray:
 def test_rows_anywhere_in_memory(backend: str):
     """Strided, offset, repeated and transposed views give what a copy of them gives."""
     rng = np.random.default_rng(2)
-    big = torch.from_numpy((3 * rng.standard_normal((4, 101))).astype(np.float32))
-    views = [big[::2], big[1:, 7:], big[:, ::3], big[2].expand(3, -1), big.T[:4], big[:, :1]]
+    big = torch.from_numpy((3 * rng.standard_normal((3, 101))).astype(np.float32))
+    views = [big[::2], big[1:, 7:], big[:, ::3], big[2].expand(2, -1), big.T[:2], big[:, :1]]
     if torch.cuda.is_available() and backend == "triton":
         views = [view.cuda() for view in views]
     for view in views:

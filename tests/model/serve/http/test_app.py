@@ -22,19 +22,29 @@ from model.serve.http.metrics import Metrics
 from model.serve.http.server import Options, listening, serve
 
 
-class Running:
-    """A server, and one request at a time to it."""
+class SlowEngine(Engine):
+    """A hundred steps a second at most."""
 
-    def __init__(self, *keys: str) -> None:
+    def step(self) -> Any:
+        time.sleep(0.01)
+        return super().step()
+
+
+class Running:
+    """A server, and one request at a time to it; seconds: that a request may take."""
+
+    def __init__(
+        self, *keys: str, engine: type[Engine] = Engine, grace: float = 5, seconds: float | None = None
+    ) -> None:
         llama = Llama.from_pretrained()
         self.metrics = Metrics("storyteller")
-        self.engine = Engine(llama, 8, observer=self.metrics)
+        self.engine = engine(llama, 8, observer=self.metrics)
         self.metrics.watch(self.engine)
-        service = Service(llama, Tokenizer.from_pretrained(), ("storyteller",), "print", "plain", True, 512)
+        service = Service(llama, Tokenizer.from_pretrained(), ("storyteller",), "print", "plain", True, 512, seconds)
         self.listener = listening("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]
         ready = threading.Event()
-        options = Options(max_queue=4, max_body=5000, grace=5, keys=keys, origins=())
+        options = Options(max_queue=4, max_body=5000, grace=grace, keys=keys, origins=())
 
         def stop_when(server: Any) -> None:
             self.server = server
@@ -85,10 +95,41 @@ def test_an_answer(running):
 
 def test_a_stream(running):
     status, data, headers = running.ask("POST", "/v1/completions", {**ASK, "stream": True})
-    events = [line.removeprefix(b"data: ") for line in data.split(b"\n\n") if line]
-    texts = [json.loads(event)["choices"][0]["text"] for event in events[:-1]]
     assert status == 200 and headers["content-type"] == "text/event-stream"
-    assert "".join(texts) == " there lived a man," and events[-1] == b"[DONE]"
+    texts = [event["choices"][0]["text"] for event in events(data)]
+    assert "".join(texts) == " there lived a man," and data.endswith(b"data: [DONE]\n\n")
+
+
+def events(data: bytes) -> list[Any]:
+    lines = [line.removeprefix(b"data: ") for line in data.split(b"\n\n")]
+    return [json.loads(line) for line in lines if line not in (b"", b"[DONE]")]
+
+
+LONG = {**ASK, "max_tokens": 400, "ignore_eos": True}
+
+
+def test_a_request_that_takes_too_long():
+    """408, or after the first piece an event that says so."""
+    slow = Running(engine=SlowEngine, seconds=1)
+    status, reply, _ = slow.ask("POST", "/v1/completions", LONG)
+    assert status == 408 and "--request-timeout" in reply["error"]["message"]
+    status, data, _ = slow.ask("POST", "/v1/completions", {**LONG, "stream": True})
+    assert status == 200 and "--request-timeout" in events(data)[-1]["error"]["message"]
+    assert not slow.engine.is_busy
+    slow.stop()
+
+
+def test_who_is_cut_off_is_told_so(running):
+    """When the grace is over, after a right beginning."""
+    slow = Running(engine=SlowEngine, grace=0.1)
+    connection = http.client.HTTPConnection("127.0.0.1", slow.port, timeout=30)
+    connection.request("POST", "/v1/completions", json.dumps({**LONG, "stream": True}))
+    reply = connection.getresponse()  # with the first piece
+    slow.stop()
+    *begun, last = events(reply.read())
+    assert "shut down" in last["error"]["message"]
+    text = "".join(event["choices"][0]["text"] for event in begun)
+    assert text and running.ask("POST", "/v1/completions", LONG)[1]["choices"][0]["text"].startswith(text)
 
 
 def test_a_trace_is_that_of_the_text(running):
