@@ -17,7 +17,7 @@ from bench.kernels import kernels
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
 from bench.records import Record, by, newest, three_digits
-from bench.speed import decode, hf, isa, serve
+from bench.speed import decode, grammar, hf, isa, serve
 from model import files
 from samplers.extras import how_to_install
 from samplers.reference import filters
@@ -182,6 +182,9 @@ TABLES: dict[str, Callable[[], str]] = {
         packages=("torch", "transformers", "llama-cpp-python"),
     ),
     "serve": Measured("serve", by(clients=()), serve.table, serve.CAPTION, left=2, packages=("torch",)),
+    "grammar": Measured(
+        "grammar", by(shape=()), grammar.table, grammar.CAPTION, left=2, packages=("torch", "llguidance")
+    ),
     "hf": Measured(
         "hf",
         by(batch=(), vocabulary=(), chain=CHAINS),

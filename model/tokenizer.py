@@ -90,6 +90,10 @@ class Tokenizer:
         """The UTF-8 bytes that a token adds to the text; none for special tokens and ids outside the vocabulary."""
         return self._bytes[token] if 0 <= token < self.vocab_size else b""
 
+    def has_text(self, token: int) -> bool:
+        """Whether a token stands for bytes: not a special token, nor the one for what the vocabulary lacks."""
+        return bool(self._bytes[token]) and not self.sp.is_unknown(token)
+
     def _as_bytes(self, token: int) -> bytes:
         piece = self.sp.id_to_piece(token)
         if self.sp.is_byte(token):

@@ -128,6 +128,7 @@ GOALS = {
         *of_generate("1B-4-layers", "bfloat16", {1: 0.95, 8: 1.2, 32: 0.85}, prefill=0.55),
     ],
     "serve": of_serving(),
+    "grammar": [Goal("constrained", "plain", "<=", 1.05, dict(batch=8), "step_milliseconds")],
 }
 
 

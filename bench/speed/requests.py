@@ -69,6 +69,13 @@ def value_of(random: Random, accepted: Filter) -> float:
     return round(random.uniform(0.5, 0.99) if accepted.off == 1 else random.uniform(0, 0.05), 3)
 
 
+NAMES: dict[str, Any] = {"type": "array", "items": {"enum": ["a king", "日本", 7]}, "minItems": 1, "maxItems": 3}
+GRAMMARS: tuple[dict[str, Any], ...] = (
+    {"json": {"type": "object", "properties": {"names": NAMES, "age": {"type": "integer"}}, "required": ["names"]}},
+    {"regex": " [A-Z]?[a-z]{1,9}( was| is) [a-z ]*[.!]"},
+    {"choice": [" a king", " a fox", " 日本"]},
+    {"grammar": 'start: " (" start ")" | " x"'},
+)
 FIELDS: dict[str, Callable[[Random], Any]] = {  # of both kinds of requests
     **{each.name: partial(value_of, accepted=each) for each in FILTERS},
     "temperature": lambda random: random.choice((0, 0.3, 0.8, 1.0, 1.7)),
@@ -82,13 +89,6 @@ FIELDS: dict[str, Callable[[Random], Any]] = {  # of both kinds of requests
     "stream": lambda random: True,
     "structured_outputs": lambda random: random.choice(GRAMMARS),
 }
-NAMES = {"type": "array", "items": {"enum": ["a king", "日本", 7]}, "minItems": 1, "maxItems": 3}
-GRAMMARS = (
-    {"json": {"type": "object", "properties": {"names": NAMES, "age": {"type": "integer"}}, "required": ["names"]}},
-    {"regex": " [A-Z]?[a-z]{1,9}( was| is) [a-z ]*[.!]"},
-    {"choice": [" a king", " a fox", " 日本"]},
-    {"grammar": 'start: " (" start ")" | " x"'},
-)
 
 
 def chat_fields(random: Random) -> dict[str, Any]:

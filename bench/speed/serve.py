@@ -20,7 +20,7 @@ from bench import runner
 from bench.exactness import promise
 from bench.peers.base import Unavailable
 from bench.records import Record, quantiles, three_digits
-from bench.speed import goals, load, servers
+from bench.speed import goals, grammar, load, servers
 from bench.speed.client import Client
 from bench.speed.requests import COMPLETIONS, SAMPLING, story
 from bench.speed.servers import PEERS, Server
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verify = "requests whose answers must be the same alone and under load, before anything is timed; default 200"
     parser.add_argument("--verify", type=int, default=200, metavar="N", help=verify)
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="default 5")
+    parser.add_argument("--grammar", action="store_true", help="time what a grammar adds to a step, and nothing else")
     runner.add_record_options(parser, "serve", "two rounds of a second, 20 requests verified")
     parser.add_argument("--check", action="store_true", help="say which goals hold; exit 1 if one does not")
 
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     runner.check_names("peers", arguments.peers, PEERS)
     if min(arguments.clients) < 1:
         raise ValueError(f"--clients must be >= 1, got {min(arguments.clients)}")
+    if arguments.grammar:
+        return grammar.run(arguments)
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.verify = 2, 1, 20
     torch.set_num_threads(1)

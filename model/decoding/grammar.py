@@ -22,9 +22,9 @@ def grammar_for(grammar: Grammar, tokenizer: Tokenizer, size: int, end_ids: Sequ
 
 @functools.lru_cache(maxsize=4)
 def vocabulary_of(tokenizer: Tokenizer, size: int) -> Vocabulary:
-    """The bytes of each piece. Unknown is special as well: its text is no text of its own."""
+    """The bytes of each piece."""
     ids = range(tokenizer.vocab_size)
-    special = [i for i in ids if tokenizer.sp.is_unknown(i) or not tokenizer.token_bytes(i)]
+    special = [i for i in ids if not tokenizer.has_text(i)]
     tokens = [tokenizer.token_bytes(i) for i in ids]
     for i in special:
         tokens[i] = tokenizer.pieces([i])[0].encode()

@@ -24,6 +24,7 @@ print(*set(sys.modules) - before)
 """
 INTERRUPTED = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
 
 class Finder:
     def find_spec(self, name, *_):
