@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g1", "-Og"]  # -O1 compiles for minutes
 
 
 def flags() -> tuple[list[str], dict[str, list[str]]]:

@@ -206,7 +206,7 @@ sys.exit(main(sys.argv[3:]))
     cases = [(isas()[0], 1, 1), (isas()[0], 2, 64), (isas()[-1], 1, 7), (isas()[min(1, len(isas()) - 1)], 2, 7)]
     for number, (name, count, size) in enumerate(cases):
         out = tmp_path / f"{number}.jsonl"
-        command = ["generate", "--file", prompts, "-n", 12, "--seed", 7, "--top-p", 0.9, "--temperature", 1.2]
+        command = ["generate", "--file", prompts, "-n", 6, "--seed", 7, "--top-p", 0.9, "--temperature", 1.2]
         command += ["--batch-size", size, "-o", out]
         subprocess.run([sys.executable, "-c", program, name, *map(str, (count, *command))], check=True)
         found.add(out.read_bytes())
