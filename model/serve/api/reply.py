@@ -22,7 +22,7 @@ class Reply:
     """The answer to one request. A subclass knows a client's format; events are server-sent, unless it says otherwise.
 
     by_token: whether the client asked for tokens or their logprobs. takes_long: whether `whole` and `news` compute
-    much. head: fields that every event begins with.
+    much; then nothing comes before the news. head: fields that every event begins with.
     """
 
     media_type = "text/event-stream"

@@ -45,9 +45,14 @@ class TraceFields(OpenAIFields):
         return super().settings(service, max_new_tokens, do_sample, **{**more, "prompt_logprobs": 0, "traced": True})
 
 
+def most_steps(vocabulary: int) -> int:
+    """Whose logits a trace may keep."""
+    return max(1, MOST_BYTES // (4 * vocabulary))
+
+
 def check_memory(steps: int, vocabulary: int) -> None:
     """Raises: Refusal with the arithmetic where the logits of all steps take too much."""
-    most = max(1, MOST_BYTES // (4 * vocabulary))
+    most = most_steps(vocabulary)
     if steps > most:
         raise Refusal(
             400,

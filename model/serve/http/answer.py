@@ -167,7 +167,10 @@ class Answer(Response):
         events = b"".join(map(frame, reply.begin()))
         while True:
             is_over = self.request.is_over  # first: what is read after it is complete
-            events += await self.made(lambda: b"".join(map(frame, reply.news())), reply.takes_long)
+            if reply.takes_long:
+                await self.write_slowly(send)
+            else:
+                events += b"".join(map(frame, reply.news()))
             if is_over:
                 break
             if events:
@@ -180,6 +183,12 @@ class Answer(Response):
         else:
             events += frame(as_json(Refusal(failure.status, failure.message, code=failure.code).body))
         await send({"type": "http.response.body", "body": events, "more_body": False})
+
+    async def write_slowly(self, send: Send) -> None:
+        """What is new, each event as soon as it is made."""
+        events = map(self.reply.frame, self.reply.news())
+        while event := await self.made(lambda: next(events, b""), takes_long=True):
+            await send({"type": "http.response.body", "body": event, "more_body": True})
 
     def summary(self, seconds: float) -> str:
         usage, failure = self.reply.usage(), self.request.failure
