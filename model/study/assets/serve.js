@@ -100,9 +100,15 @@
     fill("status", stopped ? `Stopped after ${count} token${count === 1 ? "" : "s"}.` : "");
     if (stopped) return;
     fill("failure-text", error.message, count ? " What came is below." : "");
-    fill("again", count ? "Continue" : "Try again");
+    show_again(error.status, count ? "Continue" : "Try again");
     if (error.status === 401) ask_for_key();
     if (!(error instanceof ask.Failure)) throw error;
+  }
+
+  /** What is wrong with a request stays wrong: then the form is to be changed. */
+  function show_again(status, text) {
+    $("again").hidden = [400, 403, 404, 413].includes(status);
+    fill("again", text);
   }
 
   /** Repeats every draw of what came and compares it with the engine's. */
@@ -182,7 +188,7 @@
     const series = is_comparison()
       ? answer.texts.map(({ steps }, lane) => ({
           name: LANES[lane].toLowerCase(),
-          text: `${LANES[lane]} drawn from, in bits`,
+          text: `${LANES[lane]}: drawn from, in bits`,
           values: steps.map(drawn_entropy),
         }))
       : [
@@ -244,7 +250,7 @@
     } catch (error) {
       $("failure").hidden = false;
       fill("failure-text", error.message);
-      fill("again", "Try again");
+      show_again(error.status, "Try again");
       if (error.status === 401) ask_for_key();
       if (!(error instanceof ask.Failure)) throw error;
     }
