@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,11 +149,12 @@ class Trace:
         """Everything but logits and mask, in the types of JSON; -inf and missing values become None."""
         dropped = ("logits", "changed", "allowed", "stages", "candidates", "others", "params")
         scalars = {name: value for name, value in vars(self).items() if name not in (*dropped, "chosen")}
-        stages = [asdict(stage) for stage in self.stages]
-        candidates = [asdict(c) | {"final": c.final} for c in self.candidates]
-        params = {n: v for n, v in asdict_of(self.params).items() if v != getattr(SamplingParams(), n)}
+        stages = [vars(stage) for stage in self.stages]
+        candidates = [vars(c) | {"final": c.final} for c in self.candidates]
+        off = SamplingParams()
+        params = {name: value for name, value in asdict_of(self.params).items() if value != getattr(off, name)}
         whole = scalars | {"kept": self.kept, "entropy": self.entropy, "params": params}
-        return finite(whole | {"stages": stages, "candidates": candidates, "others": asdict(self.others)})
+        return finite(whole | {"stages": stages, "candidates": candidates, "others": vars(self.others)})
 
     def table(self, names: Callable[[int], str] | None = None) -> Group:
         """Tables for rich to print: the stages, the candidates, and the draw. names: the text of a token id."""

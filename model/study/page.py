@@ -1,4 +1,4 @@
-"""Builds a web page as one file that needs no network."""
+"""Builds a web page as one file that loads nothing else."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ DONE = "[DONE]"  # OpenAI's last event
 class Reply:
     """The answer to one request. A subclass knows a client's format; events are server-sent, unless it says otherwise.
 
-    by_token: whether the client asked for tokens or their logprobs. takes_long: whether `whole` and `news` compute
-    much. head: fields that every event begins with.
+    by_token: whether the client asked for tokens or their logprobs. takes_long: whether there is `work` to do. head:
+    fields that every event begins with.
     """
 
     media_type = "text/event-stream"
@@ -33,6 +33,10 @@ class Reply:
         self.readers = [ChoiceReader(choice, service.tokenizer, self.by_token) for choice in request.choices]
         self.id, self.created = uuid.uuid4().hex, int(time.time())
         self.head: Object = {}
+
+    def work(self) -> bool:
+        """Do a part of what `whole` and `news` then tell of, away from the loop; False where nothing is left to do."""
+        return False
 
     def whole(self) -> Any:
         """The answer as a JSON value, once the request is over."""

@@ -6,7 +6,8 @@ is followed again, from the logits that the engine kept, by the reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, RootModel, Tag
@@ -46,9 +47,14 @@ class TraceFields(OpenAIFields):
         return super().settings(service, max_new_tokens, do_sample, **{**more, "prompt_logprobs": 0, "traced": True})
 
 
+def most_steps(vocabulary: int) -> int:
+    """Whose logits a trace may keep."""
+    return max(1, MOST_BYTES // (4 * vocabulary))
+
+
 def check_memory(steps: int, vocabulary: int) -> None:
     """Raises: Refusal with the arithmetic where the logits of all steps take too much."""
-    most = max(1, MOST_BYTES // (4 * vocabulary))
+    most = most_steps(vocabulary)
     if steps > most:
         raise Refusal(
             400,
@@ -110,16 +116,40 @@ class TraceReply(Reply):
             "system_fingerprint": service.fingerprint,
             "seed": self.choice.settings.seed,
         }
-        self.read = 0  # steps
+        self.steps: deque[Object] = deque()  # that are not told
+        self.count = 0  # of all steps
+
+    def work(self) -> bool:
+        """Trace the next draw from what the engine kept of it, which is then dropped."""
+        if not self.choice.draws:
+            return False
+        step = self.traced(self.choice.draws.popleft())
+        more = {"page": finite(step_data(step))} if self.body.logits else {}
+        self.steps.append({**step_dict(step, self.service.tokenizer), **more})
+        self.count += 1
+        return True
+
+    def traced(self, drawn: Drawn) -> Trace:
+        choice, settings = self.choice, self.choice.settings
+        return trace_step(
+            drawn.logits,
+            settings.params,
+            choice.prompt,
+            choice.generation.ids[: self.count],
+            seed=settings.seed,
+            stream=choice.stream,
+            top=self.body.top,
+            allowed=drawn.mask,
+        )
 
     def whole(self) -> Object:
-        return {**self.head, **self.beginning(), "steps": list(self.steps()), **self.ending()}
+        return {**self.head, **self.beginning(), "steps": list(self.steps), **self.ending()}
 
     def news(self) -> Iterable[str]:
-        if self.read == 0 and self.choice.draws:  # the prompt has been read
+        if self.count and self.count == len(self.steps):  # none is told
             yield self.event(self.beginning())
-        for step in self.steps():
-            yield self.event({"step": step})
+        while self.steps:
+            yield self.event({"step": self.steps.popleft()})
 
     def end(self) -> Iterable[str]:
         yield self.event(self.ending())
@@ -133,27 +163,6 @@ class TraceReply(Reply):
             "prompt": given if isinstance(given, str) else tokenizer.decode(choice.prompt),
             "prompt_tokens": prompt_dicts(choice.prompt, logprobs, tokenizer),
         }
-
-    def steps(self) -> Iterator[Object]:
-        """Those that are new, each traced from what the engine kept of it, which is then dropped."""
-        while self.choice.draws:
-            step = self.traced(self.choice.draws.popleft())
-            more = {"page": finite(step_data(step))} if self.body.logits else {}
-            yield {**step_dict(step, self.service.tokenizer), **more}
-
-    def traced(self, drawn: Drawn) -> Trace:
-        choice, settings = self.choice, self.choice.settings
-        position, self.read = self.read, self.read + 1
-        return trace_step(
-            drawn.logits,
-            settings.params,
-            choice.prompt,
-            choice.generation.ids[:position],
-            seed=settings.seed,
-            stream=choice.stream,
-            top=self.body.top,
-            allowed=drawn.mask,
-        )
 
     def ending(self) -> Object:
         generation = self.choice.generation

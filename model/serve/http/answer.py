@@ -40,7 +40,7 @@ class Desk:
     def __init__(self, service: Service, engine: EngineThread, max_queue: int, max_body: int) -> None:
         self.service, self.engine, self.max_queue, self.max_body = service, engine, max_queue, max_body
         self.is_draining, self.reading = False, set[anyio.CancelScope]()
-        self.making = asyncio.Lock()  # a long part of an answer
+        self.working = asyncio.Lock()  # for what takes long
 
     async def ask(self, http: Request, kind: type[BaseModel]) -> Response:
         """A text: the reply to a body of this kind."""
@@ -131,7 +131,9 @@ class Answer(Response):
         elif self.is_streamed:
             await self.write_events(send)
         else:
-            content = await self.made(self.whole, self.is_long)
+            while await self.has_worked():
+                pass
+            content = await asyncio.to_thread(self.whole) if self.is_long else self.whole()
             await Response(content, 200, self.headers_to_send, "application/json")(scope, receive, send)
 
     async def wait(self) -> None:
@@ -142,12 +144,12 @@ class Answer(Response):
             if self.is_streamed or self.request.is_over:
                 return
 
-    async def made(self, make: Callable[[], bytes], takes_long: bool) -> bytes:
-        """A part of the answer: in another thread if it takes long, and one at a time, for the engine's sake."""
-        if not takes_long:
-            return make()
-        async with self.desk.making:
-            return await asyncio.to_thread(make)
+    async def has_worked(self) -> bool:
+        """A part of what takes long, in another thread; one part of one answer at a time, for the engine's sake."""
+        if not self.reply.takes_long:
+            return False
+        async with self.desk.working:
+            return await asyncio.to_thread(self.reply.work)
 
     @property
     def is_long(self) -> bool:
@@ -169,7 +171,11 @@ class Answer(Response):
         events = b"".join(map(frame, reply.begin()))
         while True:
             is_over = self.request.is_over  # first: what is read after it is complete
-            events += await self.made(lambda: b"".join(map(frame, reply.news())), reply.takes_long)
+            while await self.has_worked():
+                worked = b"".join(map(frame, reply.news()))
+                await send({"type": "http.response.body", "body": events + worked, "more_body": True})
+                events = b""
+            events += b"".join(map(frame, reply.news()))
             if is_over:
                 break
             if events:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -12,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,7 +23,9 @@ from model.serve.api.asking import parsed
 from model.serve.api.chat import ChatBody
 from model.serve.api.completions import CompletionBody
 from model.serve.api.errors import Refusal
+from model.serve.api.facts import facts
 from model.serve.api.llama_cpp import LlamaCppBody
+from model.serve.api.reply import as_json
 from model.serve.api.sagemaker import InvocationBody
 from model.serve.api.service import Service
 from model.serve.api.tgi import GenerateBody, StreamBody
@@ -30,6 +35,7 @@ from model.serve.api.trace import TraceBody
 from model.serve.http.answer import Desk, closed, refused
 from model.serve.http.metrics import Metrics
 from model.serve.http.openapi import document
+from model.study import serve_page
 from model.versions import DISTRIBUTION, installed
 from samplers import DEFINITION
 
@@ -47,7 +53,9 @@ TOKENS: dict[str, type[TokenizeBody] | type[DetokenizeBody]] = {
     "/tokenize": TokenizeBody,
     "/detokenize": DetokenizeBody,
 }
-OPEN = ("/health", "/ping")  # without a key
+PAGE = "/"
+OPEN = ("/health", "/ping", PAGE)  # without a key; the page asks for it
+LOCAL = ("localhost", "127.0.0.1", "::1")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -63,6 +71,7 @@ def application(desk: Desk, metrics: Metrics, keys: Sequence[str], origins: Sequ
         *(Route(path, asking(desk, kind), methods=["POST"]) for path, kind in TEXTS.items()),
         *(Route(path, counting(desk, kind), methods=["POST"]) for path, kind in TOKENS.items()),
         *(Route(path, endpoint, methods=["GET"]) for path, endpoint in looking(desk, metrics).items()),
+        Route(PAGE, showing(serve_page.render()), methods=["GET"]),
     ]
     handlers: dict[Any, Any] = {Refusal: on_refusal, HTTPException: on_http_error, Exception: on_error}
     return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
@@ -81,6 +90,20 @@ def counting(desk: Desk, kind: type[TokenizeBody] | type[DetokenizeBody]) -> End
         return JSONResponse(await desk.away(raw, lambda: parsed(kind, raw).answer(desk.service)))
 
     return count
+
+
+def showing(page: serve_page.ServedPage) -> Endpoint:
+    headers = {
+        "content-security-policy": page.policy,
+        "referrer-policy": "no-referrer",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-cache",
+    }
+
+    async def show(_: Request) -> Response:
+        return HTMLResponse(page.html, headers=headers)
+
+    return show
 
 
 def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
@@ -111,11 +134,19 @@ def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
     async def openapi(_: Request) -> Response:
         return JSONResponse(document({**TEXTS, **TOKENS}, looking_paths))
 
+    @functools.cache
+    def written_facts() -> bytes:
+        return as_json(facts(service)).encode()
+
+    async def model_facts(_: Request) -> Response:
+        return Response(await asyncio.to_thread(written_facts), media_type="application/json")
+
     found: dict[str, Endpoint] = {
         "/health": health,
         "/ping": health,
         "/v1/models": models,
         "/v1/models/{name:path}": model,
+        "/v1/alea/model": model_facts,
         "/version": version,
         "/metrics": numbers,
         "/openapi.json": openapi,
@@ -135,12 +166,31 @@ class OriginCheck:
         self.app, self.origins = app, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        origin = dict(scope.get("headers", ())).get(b"origin")
-        if origin is None or "*" in self.origins or origin.decode("latin-1") in self.origins:
+        headers = {name: value.decode("latin-1") for name, value in scope.get("headers", ())}
+        origin = headers.get(b"origin")
+        if origin is None or "*" in self.origins or origin in self.origins or is_own(scope, origin, headers):
             await self.app(scope, receive, send)
         else:
             refusal = Refusal(403, "this web page may not ask: alea serve --allowed-origins names those that may")
             await refused(refusal)(scope, receive, send)
+
+
+def is_own(scope: Scope, origin: str, headers: Mapping[bytes, str]) -> bool:
+    """Whether a web page comes from this server: then its origin is the address that it asks.
+
+    That alone proves nothing. An attacker's page can come from a name of his that points to this machine a moment
+    later (DNS rebinding): its origin is the address that it asks, too. So the address must be one that no foreign
+    name can be: an IP address that the server listens on, or a name for this machine.
+    """
+    host = headers.get(b"host", "")
+    if origin != f"{scope['scheme']}://{host}":
+        return False
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    here = scope.get("server") or ("",)  # where this connection has arrived
+    return name in (*LOCAL, here[0])
 
 
 class KeyCheck:

@@ -3,13 +3,12 @@
 const keys = (() => {
   const OWN_KEYS = "input, textarea, select, .scroll";
 
-  /** moves: { key: function }. */
+  /** moves: { key: function }; one that returns false leaves the key to the browser. */
   function on_keys(moves) {
     document.addEventListener("keydown", (event) => {
       const is_chord = event.ctrlKey || event.altKey || event.metaKey || event.shiftKey;
       if (is_chord || !(event.key in moves) || event.target.closest?.(OWN_KEYS)) return;
-      event.preventDefault();
-      moves[event.key]();
+      if (moves[event.key]() !== false) event.preventDefault();
     });
   }
 

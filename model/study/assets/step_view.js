@@ -26,25 +26,25 @@ const step_view = (() => {
       candidate_table.draw(seen);
     }
 
-    /** Another step. title: what stands before its token. */
-    function show(next, title, has_previous, has_next) {
-      if (step !== null && step !== next) step.drop();
-      else if (step === null) $("more").open = settings.uses_more(next.params);
+    /** Another step. */
+    function show(next) {
+      if (step === null) $("more").open = settings.uses_more(next.params);
+      else if (step !== next) step.drop();
       step = next;
       settings.show_step(step.params);
-      fill("step-heading", `${title}: `, token_el(step.token));
-      follow_ends(has_previous, has_next);
       draw();
     }
 
-    function follow_ends(has_previous, has_next) {
+    /** title: what stands before its token. */
+    function head(title, has_previous, has_next) {
+      fill("step-heading", `${title}: `, token_el(step.token));
       $("previous").disabled = !has_previous;
       $("next").disabled = !has_next;
     }
 
     $("previous").addEventListener("click", () => on_move(-1));
     $("next").addEventListener("click", () => on_move(1));
-    return { draw, follow_ends, shows: (one) => one === step, show };
+    return { draw, head, show, shows: (one) => one === step };
   }
 
   return { make };

@@ -41,18 +41,19 @@ const strip = (() => {
       return bars[bars.length - 1][0];
     }
 
-    const break_after = (cell, id) => is_newline(id) && cell.after(el("span", { class: "break" }));
+    const break_after = (token) => token.after(el("span", { class: "break" }));
 
     function add_prompt({ id, logprob }) {
       const amount = surprisal(logprob);
       const options = { class: "token prompt", title: title_of(id, amount) };
       const token = el("span", options, scaled(amount), text_of(id));
       node.append(token);
-      break_after(token, id);
+      if (is_newline(id)) break_after(token);
     }
 
     function cell_at(index) {
       if (!cells[index]) {
+        if (index === 0 && names.length > 1) node.append(el("span", { class: "break" })); // the lanes begin a line
         cells[index] = el("span", { class: "cell" }, ...names.map(() => el("span", { class: "lane" })));
         node.append(cells[index]);
       }
@@ -70,7 +71,7 @@ const strip = (() => {
       buttons[lane].push(button);
       const cell = cell_at(index);
       cell.children[lane].append(button);
-      break_after(cell, step.token);
+      if (is_newline(step.token) && names.length === 1) break_after(cell); // two lanes stay aligned
     }
 
     /** The token that is shown. The Tab key stops once; the arrow keys move between tokens. */

@@ -23,7 +23,8 @@
   function choose(index) {
     shown = Math.min(Math.max(index, 0), STEPS.length - 1);
     text.mark(shown);
-    view.show(STEPS[shown], `Step ${shown + 1} of ${STEPS.length}`, shown > 0, shown < STEPS.length - 1);
+    view.show(STEPS[shown]);
+    view.head(`Step ${shown + 1} of ${STEPS.length}`, shown > 0, shown < STEPS.length - 1);
   }
 
   function draw_head() {

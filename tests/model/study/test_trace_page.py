@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from model import Llama, Tokenizer
 from model.study import trace_page
@@ -29,12 +27,14 @@ from samplers.reference.draw import draw
 from samplers.reference.fixed_point import weights
 from samplers.reference.sampler import keep
 from tests.conftest import examples
+from tests.model.browser import Browser
+from tests.model.study.shown import assert_shown, moved
 from tests.samplers import golden, strategies
 
-NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
+NODE = shutil.which("node")
+CHECKED = "document.getElementById('check').textContent !== ''"
 NASTY = "He said \"<script>alert(1)</script>\" & 'left' <b>\n日本 --> ]]> {{ data }}"
 SETTINGS = {"model": "storyteller <i>&</i>", "seed": "7", "alea": "0.1.0", "date": "2025-01-01"}
-NAMES = trace_page.SLIDERS
 
 
 def traced(prompt: str, steps: int, **params: Any) -> DecodingTrace:
@@ -294,115 +294,6 @@ def test_refuses(story: DecodingTrace):
 # ---- in the browser ----
 
 
-class Browser:
-    """Headless chromium on the DevTools protocol, over two pipes."""
-
-    def __init__(self, profile: Path) -> None:
-        to_read, self.write_to = os.pipe()
-        self.read_from, to_write = os.pipe()
-        flags = (
-            "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-extensions "
-            f"--disable-background-networking --remote-debugging-pipe --user-data-dir={profile}"
-        )
-        command = f'exec "$0" {flags} about:blank 3<&{to_read} 4>&{to_write}'
-        self.process = subprocess.Popen(
-            ["bash", "-c", command, CHROMIUM],
-            pass_fds=(to_read, to_write),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_read)
-        os.close(to_write)
-        self.buffer, self.calls, self.session = b"", 0, None
-        self.problems: list[str] = []
-        self.loaded = False
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self.calls += 1
-        message: dict[str, Any] = {"id": self.calls, "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
-        os.write(self.write_to, json.dumps(message).encode() + b"\0")
-        while (answer := self.message()).get("id") != self.calls:
-            self.event(answer)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def message(self) -> dict[str, Any]:
-        while b"\0" not in self.buffer:
-            part = os.read(self.read_from, 1 << 20)
-            assert part, "chromium went away"
-            self.buffer += part
-        first, self.buffer = self.buffer.split(b"\0", 1)
-        return json.loads(first)
-
-    def event(self, message: dict[str, Any]) -> None:
-        """Every error, warning and foreign request is kept as a problem."""
-        method, params = message.get("method"), message.get("params", {})
-        if method == "Page.loadEventFired":
-            self.loaded = True
-        elif method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
-            self.problems.append(json.dumps(params))
-        elif method == "Network.requestWillBeSent" and not params["request"]["url"].startswith(("file:", "data:")):
-            self.problems.append(params["request"]["url"])
-        elif method == "Page.javascriptDialogOpening":
-            self.problems.append(f"a dialog: {params['message']}")
-
-    def open(self, path: Path, width: int = 1100, dark: bool = False) -> None:
-        self.problems, self.loaded = [], False
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=True)
-        self.call("Page.navigate", url=path.as_uri())
-        while not self.loaded:
-            self.event(self.message())
-        self.wait_for("document.getElementById('check').textContent !== ''")
-
-    def wait_for(self, expression: str) -> None:
-        end = time.monotonic() + 20
-        while not self.run(expression):
-            assert time.monotonic() < end, (expression, self.problems)
-            time.sleep(0.02)
-
-    def run(self, expression: str) -> Any:
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
-
-    def press(self, key: str) -> None:
-        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35, "Tab": 9}
-        for kind in ("rawKeyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
-
-    def screenshot(self, path: Path) -> Image.Image:
-        """Of the whole page."""
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        data = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)["data"]
-        path.write_bytes(base64.b64decode(data))
-        return Image.open(path)
-
-    def close(self) -> None:
-        self.session = None
-        self.call("Browser.close")
-        self.process.wait(20)
-        os.close(self.write_to)
-        os.close(self.read_from)
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("chromium is missing")
-    one = Browser(tmp_path_factory.mktemp("chromium"))
-    yield one
-    one.close()
-
-
 @pytest.fixture(scope="session")
 def pages(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
@@ -412,52 +303,11 @@ def pages(request: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     return found
 
 
-MOVE = """(() => {
-  const moves = %s;
-  const results = [];
-  const value = (id) => document.getElementById(id).value;
-  const move = (id, to) => {
-    const input = document.getElementById(id);
-    if (input.value === String(to)) return; // no move, no event
-    input.value = to;
-    input.dispatchEvent(new Event("input", { bubbles: true }));
-  };
-  for (const one of moves) {
-    for (const [id, to] of Object.entries(one)) move(id, to);
-    const names = %s;
-    const settings = Object.fromEntries(names.map((name) => [name, value(name)]));
-    const shown = ["token", "weight", "total", "survivors", "mass", "entropy"];
-    results.push({ settings, ...Object.fromEntries(shown.map((name) => [name, value(`now-${name}`)])) });
-  }
-  return results;
-})()"""
-
-
-def moved(browser: Browser, moves: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the page shows after each move of its inputs, as real input events."""
-    return browser.run(MOVE % (json.dumps(moves), json.dumps(NAMES)))
-
-
-def assert_shown(result: dict[str, Any], decoding: DecodingTrace, step: int) -> SamplingParams:
-    """The page's numbers are the engine's under the settings that the page's own inputs show."""
-    values = {name: float(result["settings"][name]) for name in NAMES}
-    whole = {name: int(values[name]) for name in ("top_k", "min_tokens_to_keep")}
-    params = SamplingParams(**(values | whole))
-    t = decoding.steps[step]
-    out = sample(t.changed, params, seed=t.seed, position=t.position, stream=t.stream, details=True)
-    engine_says = [int(column[0]) for column in (out.tokens, out.weight, out.total, out.kept)]
-    assert [int(result[name]) for name in ("token", "weight", "total", "survivors")] == engine_says, params
-    assert float(result["entropy"]) == pytest.approx(float(out.entropy[0]), abs=1e-6)
-    weighed = int(trace(t.changed, SamplingParams(temperature=params.temperature), seed=0).total)
-    assert float(result["mass"]) == pytest.approx(int(out.total[0]) / weighed, rel=1e-12)
-    return params
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["story", "nasty"])
 def test_a_grid_of_slider_positions(browser: Browser, pages: dict[str, Path], name: str, request: Any):
     decoding: DecodingTrace = request.getfixturevalue(name)
-    browser.open(pages[name])
+    browser.open(pages[name].as_uri(), CHECKED)
     grid = [
         {"temperature-slider": t, "top_k-slider": k, "top_p-slider": p, "epsilon_cutoff-slider": e}
         for t in (0, 1, 330, 700, 1000) for k in (0, 120, 480) for p in (0, 500, 950, 1000) for e in (0, 350, 800)
@@ -469,20 +319,20 @@ def test_a_grid_of_slider_positions(browser: Browser, pages: dict[str, Path], na
     for step in range(0, len(decoding.steps), 5):
         browser.run(f"document.querySelectorAll('#strip button')[{step}].click()")
         for result in moved(browser, (grid if step == 0 else grid[step::11]) + rest):
-            seen.add((step, assert_shown(result, decoding, step)))
+            seen.add((step, assert_shown(result, decoding.steps[step])))
     assert len(seen) > 150 and browser.problems == []
 
 
 @pytest.mark.exhaustive
 def test_exact_values_can_be_typed(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
-    browser.open(pages["story"])
+    browser.open(pages["story"].as_uri(), CHECKED)
     typed = [
         {"temperature": "0.7123456789", "top_k": "37", "top_p": "0.8999999999", "epsilon_cutoff": "3e-4"},
         {"temperature": "1e-6", "top_p": "0.1"},
         {"temperature": "1000000", "top_p": "1", "top_k": "0", "epsilon_cutoff": "5e-324"},
     ]
     for result, asked in zip(moved(browser, typed), typed, strict=True):
-        params = assert_shown(result, story, 0)
+        params = assert_shown(result, story.steps[0])
         assert [getattr(params, name) for name in asked] == [float(value) for value in asked.values()]
     assert browser.problems == []
 
@@ -490,7 +340,7 @@ def test_exact_values_can_be_typed(browser: Browser, pages: dict[str, Path], sto
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "wrong"), [("top_p", "1.2"), ("temperature", "-1"), ("top_k", "2.5"), ("min_p", "")])
 def test_wrong_numbers_are_refused_as_by_the_engine(browser: Browser, pages: dict[str, Path], name: str, wrong: str):
-    browser.open(pages["story"])
+    browser.open(pages["story"].as_uri(), CHECKED)
     before = moved(browser, [{}])[0]["total"]
     assert moved(browser, [{name: wrong}])[0]["total"] == before
     with pytest.raises((ValueError, TypeError)) as refused:
@@ -504,18 +354,18 @@ def test_wrong_numbers_are_refused_as_by_the_engine(browser: Browser, pages: dic
 
 @pytest.mark.exhaustive
 def test_reset_shows_the_draw_again(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
-    browser.open(pages["story"])
+    browser.open(pages["story"].as_uri(), CHECKED)
     moved(browser, [{"temperature-slider": 1000, "top_p-slider": 1000, "epsilon_cutoff-slider": 0, "min_p": "1"}])
     browser.run("document.getElementById('reset').click()")
     result = moved(browser, [{}])[0]
-    assert assert_shown(result, story, 0) == story.steps[0].params
+    assert assert_shown(result, story.steps[0]) == story.steps[0].params
     assert int(result["token"]) == story.steps[0].token
     assert browser.run("document.getElementById('reset').disabled") and browser.problems == []
 
 
 @pytest.mark.exhaustive
 def test_keys(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
-    browser.open(pages["story"])
+    browser.open(pages["story"].as_uri(), CHECKED)
     heading = "document.getElementById('step-heading').textContent"
     for key, step in (("Right", 2), ("Right", 3), ("Left", 2), ("End", 12), ("Right", 12), ("Home", 1)):
         browser.press(f"Arrow{key}" if key in ("Left", "Right") else key)
@@ -525,21 +375,21 @@ def test_keys(browser: Browser, pages: dict[str, Path], story: DecodingTrace):
     browser.press("ArrowLeft")  # the slider's, now
     assert browser.run(heading).startswith("Step 1 ")
     assert browser.run("document.getElementById('top_p').value") == "0.899"
-    assert_shown(moved(browser, [{}])[0], story, 0)
+    assert_shown(moved(browser, [{}])[0], story.steps[0])
     assert browser.problems == []
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["story", "nasty", "masked"])
 def test_the_page_says_that_it_agrees(browser: Browser, pages: dict[str, Path], name: str):
-    browser.open(pages[name])
+    browser.open(pages[name].as_uri(), CHECKED)
     assert "equal the engine’s, integer for integer" in browser.run("document.getElementById('check').textContent")
     assert browser.problems == []
 
 
 @pytest.mark.exhaustive
 def test_a_mask_is_shown_as_a_stage_that_cuts(browser: Browser, pages: dict[str, Path], masked: DecodingTrace):
-    browser.open(pages["masked"])
+    browser.open(pages["masked"].as_uri(), CHECKED)
     stage = masked.steps[0].stages[1]
     cells = browser.run("[...document.querySelectorAll('#stages tbody tr:nth-child(2) > *')].map((c) => c.textContent)")
     assert cells[0] == "allowed" and cells[2] == f"{stage.survivors:,}" and cells[3] == f"{100 * stage.kept_mass:.1f} %"
@@ -552,13 +402,13 @@ def test_a_mask_is_shown_as_a_stage_that_cuts(browser: Browser, pages: dict[str,
 def test_a_page_that_disagrees_says_so(browser: Browser, pages: dict[str, Path], tmp_path: Path):
     wrong = tmp_path / "wrong.html"
     wrong.write_text(re.sub(r'"weight":\d+', '"weight":1', pages["story"].read_text(encoding="utf-8"), count=1))
-    browser.open(wrong)
+    browser.open(wrong.as_uri(), CHECKED)
     assert "disagree at step 1:" in browser.run("document.getElementById('check').textContent")
 
 
 @pytest.mark.exhaustive
 def test_texts_are_texts(browser: Browser, pages: dict[str, Path], nasty: DecodingTrace):
-    browser.open(pages["nasty"])
+    browser.open(pages["nasty"].as_uri(), CHECKED)
     assert browser.run("document.scripts.length") == 2
     assert browser.run("document.querySelectorAll('main script, main b, footer i').length") == 0
     strip = browser.run("document.getElementById('strip').textContent")
@@ -577,7 +427,7 @@ def test_markup_as_a_piece_stays_text(browser: Browser, story: DecodingTrace, tm
 
     page = tmp_path / "marked.html"
     page.write_text(trace_page.render(replace(story, tokenizer=Marked.from_pretrained()), SETTINGS), encoding="utf-8")
-    browser.open(page)
+    browser.open(page.as_uri(), CHECKED)
     assert browser.run("document.scripts.length") == 2 and browser.run("document.images.length") == 0
     assert "<script>alert(1)</script>" in browser.run("document.getElementById('strip').textContent")
     assert browser.problems == []
@@ -587,7 +437,7 @@ def test_markup_as_a_piece_stays_text(browser: Browser, story: DecodingTrace, tm
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (1100, True), (360, False), (360, True)])
 def test_looks(browser: Browser, pages: dict[str, Path], width: int, dark: bool, tmp_path: Path):
     """A picture that is not blank, of the scheme asked for, and nothing that sticks out sideways."""
-    browser.open(pages["story"], width, dark)
+    browser.open(pages["story"].as_uri(), CHECKED, width, dark)
     browser.press("ArrowRight")
     moved(browser, [{"temperature-slider": 700}])
     folder = Path(os.environ.get("ALEA_SCREENSHOTS", tmp_path))
@@ -608,7 +458,7 @@ BOTTOMS = """[...document.querySelectorAll("#candidates tbody tr:first-child td"
 @pytest.mark.exhaustive
 def test_what_became_of_a_candidate_stands_level_with_its_numbers(browser: Browser, pages: dict[str, Path]):
     """Rank, logit, a probability a stage below its bar, outcome: their text ends at one height."""
-    browser.open(pages["story"])
+    browser.open(pages["story"].as_uri(), CHECKED)
     bottoms = browser.run(BOTTOMS)
     assert len(bottoms) == 2 + 5 + 1 and max(bottoms) - min(bottoms) < 1
 
@@ -627,7 +477,7 @@ PLACES = """(() => {
 @pytest.mark.parametrize("table", ["stages", "candidates"])
 def test_on_a_phone_a_wide_table_scrolls_in_its_box(browser: Browser, pages: dict[str, Path], table: str):
     """To its last column, and what the row is about stays in sight."""
-    browser.open(pages["story"], 390)
+    browser.open(pages["story"].as_uri(), CHECKED, 390)
     (left, right), before, after = browser.run(PLACES % table)
     assert before[-1][1] > right + 1 and after[-1][1] <= right + 1
     assert before[0][0] == after[0][0] == left
@@ -635,7 +485,7 @@ def test_on_a_phone_a_wide_table_scrolls_in_its_box(browser: Browser, pages: dic
 
 @pytest.mark.exhaustive
 def test_every_input_has_a_name(browser: Browser, pages: dict[str, Path]):
-    browser.open(pages["story"])
+    browser.open(pages["story"].as_uri(), CHECKED)
     name = "(one) => one.ariaLabel || one.textContent || one.labels[0].textContent"
     named = f"[...document.querySelectorAll('input, button')].map({name})"
     assert all(browser.run(named))

@@ -9,6 +9,7 @@ import pytest
 
 from model import Llama, Tokenizer
 from model.serve.api.asking import asked
+from model.serve.api.reply import Reply
 from model.serve.api.service import Service
 from model.serve.engine.engine import Engine
 
@@ -30,6 +31,7 @@ class Asked:
         self.engine.submit(request)
         while self.engine.is_busy:
             self.engine.step()
+        work(reply)
         return reply.whole()
 
     def streamed(self, kind: type, every: int = 1, **fields: Any) -> list[Any]:
@@ -41,9 +43,16 @@ class Asked:
             self.engine.step()
             steps += 1
             if steps % every == 0:
+                work(reply)
                 events += reply.news()
+        work(reply)
         events += [*reply.news(), *reply.end()]
         return [event if event == "[DONE]" else json.loads(event) for event in events]
+
+
+def work(reply: Reply) -> None:
+    while reply.work():
+        pass
 
 
 @pytest.fixture(scope="session")

@@ -105,8 +105,13 @@ def test_logits_are_dropped_once_they_are_told(asking):
     asking.engine.submit(request)
     while asking.engine.is_busy:
         asking.engine.step()
-    assert len(request.choices[0].draws) == 5 and len(list(reply.news())) == 1 + 5
-    assert not request.choices[0].draws and not list(reply.news())
+    draws = request.choices[0].draws
+    assert len(draws) == 5 and not list(reply.news())
+    for left in (4, 3):
+        assert reply.work() and len(draws) == left
+    assert len(list(reply.news())) == 1 + 2  # the prompt, and the steps
+    assert all(reply.work() for _ in range(3)) and not reply.work()
+    assert len(list(reply.news())) == 3 and not list(reply.news())
 
 
 REFUSED = [

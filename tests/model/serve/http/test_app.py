@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -18,8 +21,10 @@ from model import Llama, Tokenizer
 from model.serve.api.service import Service
 from model.serve.engine.engine import Engine
 from model.serve.http import protocol
+from model.serve.http.app import is_own
 from model.serve.http.metrics import Metrics
 from model.serve.http.server import Options, listening, serve
+from samplers import SamplingParams
 
 
 class SlowEngine(Engine):
@@ -222,7 +227,8 @@ def test_a_full_queue_says_when_to_come_again(running):
 
 def test_keys():
     locked = Running("sesame", "open")
-    assert locked.ask("GET", "/health")[0] == 200
+    assert locked.ask("GET", "/health")[0] == locked.ask("GET", "/")[0] == 200
+    assert locked.ask("GET", "/v1/alea/model")[0] == locked.ask("POST", "/v1/alea/trace", ASK)[0] == 401
     status, reply, headers = locked.ask("GET", "/v1/models")
     assert (status, reply["error"]["code"]) == (401, "invalid_api_key") and headers["www-authenticate"] == "Bearer"
     assert locked.ask("GET", "/v1/models", Authorization="Bearer sesam")[0] == 401
@@ -286,6 +292,67 @@ def test_a_refused_body_that_never_ends_ends_its_connection(running):
         while part := connection.recv(1000):
             data += part
         assert data.startswith(b"HTTP/1.1 413")
+
+
+def test_the_page_is_open_and_may_ask(running):
+    """It needs no key, and nothing but what it holds: scripts and styles by their hashes, and this server."""
+    status, page, headers = running.ask("GET", "/")
+    policy = dict(one.split(" ", 1) for one in headers["content-security-policy"].split("; "))
+    assert status == 200 and headers["content-type"].startswith("text/html") and headers["referrer-policy"]
+    assert (policy["default-src"], policy["connect-src"]) == ("'none'", "'self'") and "unsafe" not in str(policy)
+    for tag, name in (("script", "script-src"), ("style", "style-src")):
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page.decode(), re.DOTALL)
+        assert policy[name] == f"'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'"
+    assert not re.search(rb"@import|url\((?!#)|\bsrc=|innerHTML|insertAdjacentHTML|document\.write|eval\(", page)
+    assert set(re.findall(rb"https?://[^\"' ]*", page)) == {b"http://www.w3.org/2000/svg"}  # a name, never fetched
+    host = f"127.0.0.1:{running.port}"
+    assert running.ask("POST", "/v1/completions", ASK, Host=host, Origin=f"http://{host}")[0] == 200
+
+
+def test_what_the_page_asks_of_the_model(running):
+    facts = running.ask("GET", "/v1/alea/model")[1]
+    tokenizer = Tokenizer.from_pretrained()
+    assert facts["pieces"] == tokenizer.pieces(range(4096)) and facts["most_steps"] == 4096 and facts["has_chat"]
+    assert (facts["model"], facts["window"]) == ("storyteller", 512)
+    trace = running.ask("POST", "/v1/alea/trace", {"prompt": "A", "max_tokens": 1})[1]["steps"][0]["params"]
+    off = SamplingParams()
+    assert trace == {name: value for name, value in facts["defaults"].items() if value != getattr(off, name)}
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "LOCALHOST"])
+def test_a_page_of_this_server_may_ask_by_every_name_of_this_machine(running, host):
+    """Also on another port, as behind a tunnel."""
+    for address in (f"{host}:{running.port}", f"{host}:9", host):
+        assert running.ask("POST", "/v1/completions", ASK, Host=address, Origin=f"http://{address}")[0] == 200
+
+
+FOREIGN = [  # Host, Origin
+    ("evil.example", "http://evil.example"),  # rebound: the name points here now
+    ("evil.example:8000", "http://evil.example:8000"),
+    ("127.0.0.1.evil.example", "http://127.0.0.1.evil.example"),
+    ("10.1.2.3", "http://10.1.2.3"),  # an address, but none of this machine
+    ("127.0.0.1:8000", "http://127.0.0.1:8001"),
+    ("127.0.0.1:8000", "http://localhost:8000"),
+    ("127.0.0.1:8000", "https://127.0.0.1:8000"),
+    ("127.0.0.1:8000", "null"),
+    ("127.0.0.1:8000", ""),
+    ("localhost@evil.example", "http://localhost@evil.example"),
+    ("[::1", "http://[::1"),
+    ("", "http://"),
+]
+
+
+@pytest.mark.parametrize(("host", "origin"), FOREIGN)
+def test_a_page_from_elsewhere_may_not_ask(running, host, origin):
+    assert running.ask("POST", "/v1/completions", ASK, Host=host, Origin=origin)[0] == 403
+
+
+def test_an_address_that_the_server_is_bound_to():
+    """The one by which the connection came, where the server listens on all."""
+    scope = {"scheme": "http", "server": ("10.1.2.3", 8000)}
+    for host, is_allowed in (("10.1.2.3:8000", True), ("10.1.2.4:8000", False), ("evil.example:8000", False)):
+        assert is_own(scope, f"http://{host}", {b"host": host}) == is_allowed
+    assert not is_own({**scope, "server": None}, "http://10.1.2.3", {b"host": "10.1.2.3"})
 
 
 def test_a_web_page_may_not_ask(running):
