@@ -59,7 +59,6 @@ WRONG_IN_CHATS: list[tuple[str, dict[str, Any]]] = [
     ("top_logprobs", dict(top_logprobs=2)),
     ("top_logprobs", dict(logprobs=True, top_logprobs=-1)),
     ("logprobs", dict(logprobs=3)),
-    ("response_format", dict(response_format={"type": "json_object"})),
     ("response_format", dict(response_format={"type": "sound"})),
 ]
 

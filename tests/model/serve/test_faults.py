@@ -174,7 +174,7 @@ def test_what_is_no_http_is_refused(server):
         assert not reply or 400 <= int(reply.split()[1]) < 500, name
 
 
-@pytest.mark.parametrize("count", counts(100, 3_000))
+@pytest.mark.parametrize("count", counts(100, 10_000))
 def test_malformed_bodies(server, count):
     """Every one is answered; where it is refused, then in OpenAI's shape and with a reason."""
     statuses: dict[int, int] = {}

@@ -19,7 +19,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
         yield server
 
 
-@pytest.mark.parametrize(("count", "clients"), [(16, 16), pytest.param(150, 64, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(("count", "clients"), [(16, 16), pytest.param(500, 64, marks=pytest.mark.exhaustive)])
 def test_one_answer_alone_and_under_load_before_and_after_a_restart(server, tmp_path, count, clients):
     """Then with two threads and a smaller batch."""
     requests = list(map(varied, range(count)))
