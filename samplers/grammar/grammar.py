@@ -11,6 +11,7 @@ from typing import Any
 from samplers.grammar.llguidance import library
 
 MOST_CHARACTERS = 1 << 17  # of a source; a schema of this length compiles in seconds at most
+MOST_OPTIONAL = 490
 SPACING = r" |\r?\n[ \t]{0,20}"  # as most people write JSON
 ENABLE = "Enable 'coerce_one_of' option to approximate oneOf with anyOf"  # which can give what two schemas allow
 OURS = re.compile(r"^at 1\(8\): (failed to compile JSON schema: |(?=invalid regex))")  # a place in our own rules
@@ -58,6 +59,7 @@ class Grammar:
         if compact and whitespace is not None:
             raise InvalidGrammar("json_schema must be compact or have a pattern for its whitespace, not both")
         source = dump("json_schema", value)
+        check_optional(value)
         options = {"whitespace_flexible": False} if compact else {"whitespace_pattern": whitespace or SPACING}
         value = {"allOf": [value]} if isinstance(value, bool) else value
         value = {**value, "x-guidance": {**options, **value.get("x-guidance", {})}}
@@ -105,6 +107,25 @@ def dump(kind: str, value: Any) -> str:
         return json.dumps(value, ensure_ascii=True, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidGrammar(f"{kind} must be JSON: {error}") from None
+
+
+def check_optional(schema: Any) -> None:
+    """Raises: InvalidGrammar for an object with more optional properties than the library finds tokens for.
+
+    It would find that out itself, after a time that grows with the square of their number.
+    """
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        properties = value.get("properties") if isinstance(value, dict) else None
+        if isinstance(properties, dict) and len(properties) > MOST_OPTIONAL:
+            required = value.get("required")
+            optional = len(properties.keys() - set(map(str, required if isinstance(required, list) else ())))
+            if optional > MOST_OPTIONAL:
+                raise InvalidGrammar(
+                    f"json_schema must have at most {MOST_OPTIONAL} optional properties in an object, got {optional}"
+                )
 
 
 def checked_text(kind: str, text: Any) -> str:

@@ -74,6 +74,8 @@ REFUSED = [
         lambda: Grammar.json_schema({"enum": ["x" * 200_000]}),
         "json_schema must have at most 131072 characters, got 200",
     ),
+    (lambda: Grammar.json_schema({"properties": {f"a{i}": {} for i in range(9000)}}), "490 optional .*, got 9000"),
+    (lambda: Grammar.json_schema({"properties": {f"a{i}": {} for i in range(600)}, "required": 7}), "optional"),
     (lambda: Grammar.json_schema("[" * 100_000), "json_schema must be JSON"),
     (lambda: Grammar.json_schema({}, compact=True, whitespace=" "), "not both"),
     (lambda: Grammar.regex(""), "regex must be a non-empty text, got ''"),
@@ -99,6 +101,13 @@ def test_what_can_not_be_followed_is_refused_by_name(make, message):
         compiled(make(), VOCABULARY, [END])
     assert re.match("json_schema|regex|choice|grammar", str(error.value)) and "\n" not in str(error.value)
     assert "no_forcing" not in str(error.value) and len(str(error.value)) < 400
+
+
+def test_many_properties():
+    names = [f"a{i}" for i in range(700)]
+    schema = {"type": "object", "properties": {name: {"type": "null"} for name in names}, "required": names[:300]}
+    following(Grammar.json_schema(schema))
+    following(Grammar.json_schema(schema | {"properties": {name: {} for name in names[:480]}, "required": []}))
 
 
 def test_without_an_id_that_ends_a_text():
