@@ -22,8 +22,8 @@ from model import Llama, Tokenizer
 from model.chat.conversation import encode_chat
 from model.study.decoding_trace import DecodingTrace, trace_decoding
 from samplers import SamplingParams
+from tests.model import pictures
 from tests.model.browser import Browser
-from tests.model.serve.picture import HEIGHT, PICTURE, WIDTH
 from tests.model.serve.running import eventually, is_at_rest, metrics, serving
 from tests.model.study.shown import assert_shown, moved
 
@@ -365,9 +365,10 @@ def test_a_key(browser: Browser, tmp_path: Path):
 # ---- looks ----
 
 
-def test_the_picture_of_the_docs():
-    """Small enough for a repository; `python -m tests.model.serve.picture` renews it."""
-    assert Image.open(PICTURE).size == (WIDTH, HEIGHT) and PICTURE.stat().st_size < 200_000
+@pytest.mark.parametrize("picture", pictures.SIZES, ids=lambda path: path.name)
+def test_the_pictures_of_the_docs(picture: Path):
+    """Small enough for a repository; `python -m tests.model.pictures` renews them."""
+    assert Image.open(picture).size == pictures.SIZES[picture] and picture.stat().st_size < 200_000
 
 
 @pytest.mark.exhaustive
