@@ -95,7 +95,7 @@ def counting(desk: Desk, kind: type[TokenizeBody] | type[DetokenizeBody]) -> End
 def showing(page: serve_page.ServedPage) -> Endpoint:
     headers = {
         "content-security-policy": page.policy,
-        "referrer-policy": "no-referrer",
+        "referrer-policy": "same-origin",
         "x-content-type-options": "nosniff",
         "cache-control": "no-cache",
     }

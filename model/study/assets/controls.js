@@ -51,11 +51,11 @@ const controls = (() => {
 
   const typed = (input) => (input.value.trim() === "" ? NaN : Number(input.value));
 
-  /** Fills the form. on_move() is called when a setting has another value; drawn: of the step that is shown. */
+  /** Fills the form. on_move(): called when a setting has another value. */
   function make(filters, vocabulary, on_move) {
     const all = list_of(filters, vocabulary);
-    let drawn = {};
-    let moved = {}; // the settings that differ from those, by name
+    let drawn = {}; // the settings of the step that is shown
+    let moved = {}; // those that differ, by name
 
     const params = () => ({ ...drawn, ...moved });
     const is_moved = () => Object.keys(moved).length > 0;

@@ -5,9 +5,11 @@
   const { in_bits, token_el } = words;
   const LANES = ["A", "B"];
   const SHOWN_WITH_A_TEXT = ["text-section", "entropy-section", "step"];
+  const OTHER = "another model, chat template or version";
   const FINAL = [400, 403, 404, 413]; // refusals that asking again does not change
 
-  let fields = null; // of the form; known once the server has told of its model
+  let facts = null; // of the model, once the server has told
+  let fields = null; // of the form
   let view = null;
   let answer = null;
   let tokens = null; // the strip
@@ -80,7 +82,11 @@
 
   function keep_seed() {
     $("seed").value = answer.request.seed;
-    history.replaceState(null, "", link.write(answer.request, fields.names));
+    show_link(answer.request);
+  }
+
+  function show_link(request) {
+    history.replaceState(null, "", link.write(request, fields.names, facts.system_fingerprint));
   }
 
   /** Repeats every draw of what came and compares it with the engine's. */
@@ -193,7 +199,8 @@
   // ---- the page ----
 
   /** Tells of the model, and takes the request that the link has. */
-  function start(facts) {
+  function start(told_facts) {
+    facts = told_facts;
     words.vocabulary.pieces = facts.pieces;
     fields = form.make(facts.defaults);
     view = step_view.make({
@@ -222,6 +229,8 @@
       const request = link.read(location.hash, fields.names);
       if (request === null) return;
       fields.show(request);
+      const is_other = request.from !== "" && request.from !== facts.system_fingerprint;
+      fill("warning", is_other ? `This link is from a server with ${OTHER}: the text may be another.` : "");
       if (request.seed !== "") begin(request);
     } catch (error) {
       fill("status", error.message);
@@ -244,7 +253,8 @@
   $("ask").addEventListener("submit", (event) => {
     event.preventDefault();
     const request = fields.read();
-    history.replaceState(null, "", link.write(request, fields.names));
+    show_link(request);
+    fill("warning");
     begin(request);
   });
   $("ask").addEventListener("keydown", (event) => {

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import numpy as np
 import pytest
@@ -86,9 +86,8 @@ def test_stream_click_slide_share(browser: Browser, server: Server):
     for result in moved(browser, [{}, {"temperature-slider": 700}, {"top_p": "0.3"}, {"epsilon_cutoff-slider": 600}]):
         assert_shown(result, expected.steps[2])
     shared = browser.run("location.href")
-    assert dict(pair.split("=") for pair in urlsplit(shared).fragment.split("&")) == {
-        name: str(value).replace(" ", "+") for name, value in ASKED.items()
-    }
+    told = dict(parse_qsl(urlsplit(shared).fragment))
+    assert told.pop("from").startswith("alea-") and told == {name: str(value) for name, value in ASKED.items()}
     browser.open(shared, CHECKED)
     assert ids(browser) == expected.ids and text_of(browser, "status").startswith("12 tokens")
     assert browser.problems == []
@@ -118,7 +117,7 @@ def test_the_drawn_seed_is_in_the_link(browser: Browser, server: Server):
         click(browser, button)
         browser.wait_for(CHECKED)
         shared, first = browser.run("location.href"), ids(browser)
-        seeds.append(dict(pair.split("=") for pair in urlsplit(shared).fragment.split("&"))["seed"])
+        seeds.append(dict(parse_qsl(urlsplit(shared).fragment))["seed"])
         browser.open(shared, CHECKED)
         assert ids(browser) == first == decoded("The king", 5, int(seeds[-1]), temperature=0.8, top_k=0, top_p=0.95).ids
     assert seeds[0] != seeds[1] and browser.problems == []
@@ -130,6 +129,15 @@ def test_a_link_without_a_seed_asks_for_nothing(browser: Browser, server: Server
     browser.open(f"{server.url}/#prompt=The+king&top_k=3", READY)
     assert browser.run("document.getElementById('a-top_k').value") == "3"
     assert metrics(server.url)["generation_tokens_total"] == before and browser.problems == []
+
+
+@pytest.mark.exhaustive
+def test_a_link_from_another_model(browser: Browser, server: Server):
+    """Its fingerprint is another: the page asks, and warns."""
+    browser.open(link(server.url, {**ASKED, "from": "alea-2-0123"}), CHECKED)
+    assert "another model" in text_of(browser, "warning") and ids(browser) == decoded().ids
+    browser.open(browser.run("location.href"), CHECKED)  # now the page's own
+    assert text_of(browser, "warning") == "" and browser.problems == []
 
 
 @pytest.mark.exhaustive
