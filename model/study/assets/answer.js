@@ -16,7 +16,10 @@ const answers = (() => {
 
     async function read(lane) {
       if (texts[lane].end !== null) return;
-      await texts[lane].read(form.body(request, panes[lane]), abort.signal, take_seed);
+      await texts[lane].read(form.body(request, panes[lane]), abort.signal, take_seed).catch((error) => {
+        if (texts.length > 1 && error.status === 400) error.message = `${panes[lane].toUpperCase()}: ${error.message}`;
+        throw error;
+      });
     }
 
     let seed_is_known = () => {};

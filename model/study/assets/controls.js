@@ -63,9 +63,9 @@ const controls = (() => {
     function boxed(control) {
       const { name } = control;
       const title = `${name.replaceAll("_", "-")} (${control.off}: off)`;
-      const range = { type: "range", id: `${name}-slider`, min: 0, max: END, step: 1, "aria-label": `${title}, slider` };
+      const range = { type: "range", min: 0, max: END, step: 1 };
       [control.from, control.to] = control.scale;
-      control.slider = el("input", range);
+      control.slider = el("input", { ...range, id: `${name}-slider`, "aria-label": `${title}, slider` });
       control.number = el("input", { type: "number", id: name, step: "any", min: 0, "aria-describedby": "problem" });
       control.slider.addEventListener("input", () =>
         set(control, control.from(Number(control.slider.value)), control.slider),

@@ -1,9 +1,9 @@
 "use strict";
 // A request as the fragment of a link. No server gets to see a fragment, so no log has the prompt.
 //
-// A request: { prompt or messages, max_tokens, seed, stop, a, b }. All values are texts as the form holds them; messages
-// are [{ role, content }]; a and b are settings by name, and b is null where nothing is compared. A link also has `from`,
-// the fingerprint of the server: another one may give another text.
+// A request: { prompt or messages, max_tokens, seed, stop, a, b }. All values are texts as the form holds them.
+// messages: [{ role, content }]; a, b: settings by name, and b is null where nothing is compared. A link also has
+// `from`, the fingerprint of the server: another one may give another text.
 const link = (() => {
   const ROLES = ["system", "user", "assistant"];
   const COMMON = ["max_tokens", "seed", "stop"];

@@ -333,6 +333,13 @@ def test_a_refusal_is_shown(browser: Browser, server: Server, wrong: dict[str, A
 
 
 @pytest.mark.exhaustive
+def test_a_refusal_of_one_of_two(browser: Browser, server: Server):
+    """The page says whose settings are wrong."""
+    browser.open(link(server.url, **{"compare": "yes", "b.top_p": 2}), FAILED)
+    assert text_of(browser, "failure-text").startswith("B: The server refuses, with status 400: top_p must be")
+
+
+@pytest.mark.exhaustive
 def test_a_full_queue_is_shown(browser: Browser, tmp_path: Path):
     """And the button asks again, once there is room."""
     with serving(tmp_path, "--max-batch", 1, "--max-queue", 1) as narrow:
