@@ -258,6 +258,12 @@ class Cable:
         self.ends, self.left = [], math.inf
         self.torn.set()
 
+    def close(self) -> None:
+        """And take no more."""
+        self.listener.shutdown(socket.SHUT_RDWR)  # else a waiting `accept` takes one
+        self.listener.close()
+        self.tear()
+
 
 @pytest.mark.exhaustive
 def test_a_lost_connection(browser: Browser, server: Server):
@@ -277,7 +283,7 @@ def test_a_lost_connection(browser: Browser, server: Server):
     click(browser, "#again")
     browser.wait_for("document.getElementById('check').textContent.includes('all 12 draws')")
     assert ids(browser) == expected.ids and not browser.run(FAILED)
-    cable.listener.close()
+    cable.close()
 
 
 @pytest.mark.exhaustive
@@ -285,14 +291,12 @@ def test_no_connection(browser: Browser, server: Server):
     """The page is there, the server is not: it says so, and asks again."""
     cable = Cable(server.url)
     browser.open(f"{cable.url}/", READY)
-    address, cable.address = cable.address, ("127.0.0.1", 9)
-    cable.tear()
-    cable.listener.close()
+    cable.close()
     typed(browser, {"prompt": "The king"})
     click(browser, "#generate")
     browser.wait_for(FAILED)
     assert text_of(browser, "failure-text") == "The connection to the server was lost."
-    assert address and text_of(browser, "again") == "Try again"
+    assert text_of(browser, "again") == "Try again"
 
 
 @pytest.mark.exhaustive
@@ -312,8 +316,7 @@ def test_stopping_or_leaving_ends_the_text(browser: Browser, server: Server, lea
         assert 0 < len(ids(browser)) < 400 and not browser.run(FAILED)
         assert browser.run("document.getElementById('stop-now').disabled")
     assert eventually(lambda: is_at_rest(server))
-    cable.tear()
-    cable.listener.close()
+    cable.close()
 
 
 @pytest.mark.exhaustive
