@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from model.study.page import filled, part, step_parts
 
-SCRIPTS = ("link", "form", "ask", "text", "serve")
+SCRIPTS = ("link", "form", "ask", "text", "answer", "serve")
 
 
 class ServedPage(NamedTuple):

@@ -35,8 +35,10 @@ STEPS_TELL = "the steps have the logprobs"
 class TraceFields(OpenAIFields):
     """What a trace has besides the fields of a completion or a chat, and what of these it does not serve."""
 
-    top: Annotated[int, Field(ge=1, le=100)] = Field(default=TOP, description="candidates listed for each step")
-    logits: bool = Field(default=False, description="adds to each step what a web page needs to compute it again")
+    top: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description=f"candidates listed for each step; default {TOP}"
+    )
+    logits: bool | None = Field(default=None, description="adds to each step what a page needs to compute it again")
     n: only(1, why=f"n must be 1: {ONE}") = None  # type: ignore[valid-type]
     prompt_logprobs: only(why="prompt_tokens has the logprobs: prompt_logprobs must be null") = None  # type: ignore[valid-type]
     return_tokens_as_token_ids: only(False, why="every token comes with its id") = None  # type: ignore[valid-type]
@@ -138,7 +140,7 @@ class TraceReply(Reply):
             choice.generation.ids[: self.count],
             seed=settings.seed,
             stream=choice.stream,
-            top=self.body.top,
+            top=self.body.top or TOP,
             allowed=drawn.mask,
         )
 

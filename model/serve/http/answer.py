@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import anyio
@@ -40,7 +41,7 @@ class Desk:
     def __init__(self, service: Service, engine: EngineThread, max_queue: int, max_body: int) -> None:
         self.service, self.engine, self.max_queue, self.max_body = service, engine, max_queue, max_body
         self.is_draining, self.reading = False, set[anyio.CancelScope]()
-        self.working = asyncio.Lock()  # for what takes long
+        self.worker = ThreadPoolExecutor(1, "worker")
 
     async def ask(self, http: Request, kind: type[BaseModel]) -> Response:
         """A text: the reply to a body of this kind."""
@@ -86,6 +87,10 @@ class Desk:
     async def away(self, raw: bytes, work: Callable[[], T], is_slow: bool = False) -> T:
         """Work on a body: in another thread if it is long or slow to work on, so that nobody's stream stalls."""
         return await asyncio.to_thread(work) if is_slow or len(raw) > LONG else work()
+
+    async def apart(self, work: Callable[[], T]) -> T:
+        """A part of an answer that takes long, in a thread that does one at a time: more would hold up the engine's."""
+        return await asyncio.get_running_loop().run_in_executor(self.worker, work)
 
 
 class Answer(Response):
@@ -133,7 +138,7 @@ class Answer(Response):
         else:
             while await self.has_worked():
                 pass
-            content = await asyncio.to_thread(self.whole) if self.is_long else self.whole()
+            content = await self.desk.apart(self.whole) if self.is_long else self.whole()
             await Response(content, 200, self.headers_to_send, "application/json")(scope, receive, send)
 
     async def wait(self) -> None:
@@ -145,11 +150,8 @@ class Answer(Response):
                 return
 
     async def has_worked(self) -> bool:
-        """A part of what takes long, in another thread; one part of one answer at a time, for the engine's sake."""
-        if not self.reply.takes_long:
-            return False
-        async with self.desk.working:
-            return await asyncio.to_thread(self.reply.work)
+        """Whether there was a part of what takes long to do."""
+        return self.reply.takes_long and await self.desk.apart(self.reply.work)
 
     @property
     def is_long(self) -> bool:

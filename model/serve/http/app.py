@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hmac
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from starlette.applications import Starlette
@@ -17,7 +15,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model.serve.api.asking import parsed
 from model.serve.api.chat import ChatBody
@@ -32,6 +29,7 @@ from model.serve.api.tgi import GenerateBody, StreamBody
 from model.serve.api.together import InferenceBody
 from model.serve.api.tokens import DetokenizeBody, TokenizeBody
 from model.serve.api.trace import TraceBody
+from model.serve.http.access import KeyCheck, OriginCheck
 from model.serve.http.answer import Desk, closed, refused
 from model.serve.http.metrics import Metrics
 from model.serve.http.openapi import document
@@ -55,14 +53,13 @@ TOKENS: dict[str, type[TokenizeBody] | type[DetokenizeBody]] = {
 }
 PAGE = "/"
 OPEN = ("/health", "/ping", PAGE)  # without a key; the page asks for it
-LOCAL = ("localhost", "127.0.0.1", "::1")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def application(desk: Desk, metrics: Metrics, keys: Sequence[str], origins: Sequence[str]) -> Starlette:
     """keys: that may ask, () for anybody. origins: of web pages that may ask."""
     middleware = [Middleware(OriginCheck, origins=origins)]
-    middleware += [Middleware(KeyCheck, keys=keys)] if keys else []
+    middleware += [Middleware(KeyCheck, keys=keys, open_paths=OPEN)] if keys else []
     if origins:
         seen = ["x-alea-seed", "x-request-id"]
         cors: dict[str, Any] = {"allow_methods": ["*"], "allow_headers": ["*"], "expose_headers": seen}
@@ -95,7 +92,7 @@ def counting(desk: Desk, kind: type[TokenizeBody] | type[DetokenizeBody]) -> End
 def showing(page: serve_page.ServedPage) -> Endpoint:
     headers = {
         "content-security-policy": page.policy,
-        "referrer-policy": "no-referrer",
+        "referrer-policy": "same-origin",
         "x-content-type-options": "nosniff",
         "cache-control": "no-cache",
     }
@@ -157,60 +154,6 @@ def looking(desk: Desk, metrics: Metrics) -> dict[str, Endpoint]:
 
 def described(service: Service, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": service.created, "owned_by": "alea"}
-
-
-class OriginCheck:
-    """Refuses web pages of other origins: a browser sends their requests even where it hides the answers."""
-
-    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        self.app, self.origins = app, origins
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope.get("headers", ())}
-        origin = headers.get(b"origin")
-        if origin is None or "*" in self.origins or origin in self.origins or is_own(scope, origin, headers):
-            await self.app(scope, receive, send)
-        else:
-            refusal = Refusal(403, "this web page may not ask: alea serve --allowed-origins names those that may")
-            await refused(refusal)(scope, receive, send)
-
-
-def is_own(scope: Scope, origin: str, headers: Mapping[bytes, str]) -> bool:
-    """Whether a web page comes from this server: then its origin is the address that it asks.
-
-    That alone proves nothing. An attacker's page can come from a name of his that points to this machine a moment
-    later (DNS rebinding): its origin is the address that it asks, too. So the address must be one that no foreign
-    name can be: an IP address that the server listens on, or a name for this machine.
-    """
-    host = headers.get(b"host", "")
-    if origin != f"{scope['scheme']}://{host}":
-        return False
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        return False
-    here = scope.get("server") or ("",)  # where this connection has arrived
-    return name in (*LOCAL, here[0])
-
-
-class KeyCheck:
-    """Every request must bring one of the keys, as `Authorization: Bearer KEY`."""
-
-    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
-        self.app, self.keys = app, [key.encode() for key in keys]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in OPEN:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            kind, _, key = given.partition(b" ")
-            matches = [hmac.compare_digest(key.strip(), known) for known in self.keys]  # all of them, in constant time
-            if kind.lower() != b"bearer" or not any(matches):
-                await refused(Refusal(401, "the API key is missing or wrong", code="invalid_api_key"))(
-                    scope, receive, send
-                )
-                return
-            scope["key"] = str(matches.index(True))
-        await self.app(scope, receive, send)
 
 
 async def on_refusal(_: Request, refusal: Exception) -> Response:

@@ -66,6 +66,7 @@ async def serve(
         await server.serve([listener])
     finally:
         thread.stop()
+        desk.worker.shutdown(wait=False)
 
 
 def wake_in(loop: asyncio.AbstractEventLoop, requests: list[Request]) -> None:

@@ -51,11 +51,11 @@ const controls = (() => {
 
   const typed = (input) => (input.value.trim() === "" ? NaN : Number(input.value));
 
-  /** Fills the form. on_move() is called when a setting has another value; drawn: of the step that is shown. */
+  /** Fills the form. on_move(): called when a setting has another value. */
   function make(filters, vocabulary, on_move) {
     const all = list_of(filters, vocabulary);
-    let drawn = {};
-    let moved = {}; // the settings that differ from those, by name
+    let drawn = {}; // the settings of the step that is shown
+    let moved = {}; // those that differ, by name
 
     const params = () => ({ ...drawn, ...moved });
     const is_moved = () => Object.keys(moved).length > 0;
@@ -63,9 +63,9 @@ const controls = (() => {
     function boxed(control) {
       const { name } = control;
       const title = `${name.replaceAll("_", "-")} (${control.off}: off)`;
-      const range = { type: "range", id: `${name}-slider`, min: 0, max: END, step: 1, "aria-label": `${title}, slider` };
+      const range = { type: "range", min: 0, max: END, step: 1 };
       [control.from, control.to] = control.scale;
-      control.slider = el("input", range);
+      control.slider = el("input", { ...range, id: `${name}-slider`, "aria-label": `${title}, slider` });
       control.number = el("input", { type: "number", id: name, step: "any", min: 0, "aria-describedby": "problem" });
       control.slider.addEventListener("input", () =>
         set(control, control.from(Number(control.slider.value)), control.slider),

@@ -33,7 +33,7 @@ const elements = (() => {
   const widths = {};
   const width_of = (id) => widths[id];
 
-  /** The widths of all charts at once, before any drawing: measuring between two changes would force a layout each time. */
+  /** The widths of all charts before any drawing: measuring between two changes would force a layout each time. */
   function measure() {
     for (const chart of document.querySelectorAll(".chart")) widths[chart.id] = Math.max(chart.clientWidth, 240);
   }

@@ -1,13 +1,15 @@
 "use strict";
 // A request as the fragment of a link. No server gets to see a fragment, so no log has the prompt.
 //
-// A request: { prompt or messages, max_tokens, seed, stop, a, b }. All values are texts as the form holds them; messages
-// are [{ role, content }]; a and b are settings by name, and b is null where nothing is compared.
+// A request: { prompt or messages, max_tokens, seed, stop, a, b }. All values are texts as the form holds them.
+// messages: [{ role, content }]; a, b: settings by name, and b is null where nothing is compared. A link also has
+// `from`, the fingerprint of the server: another one may give another text.
 const link = (() => {
   const ROLES = ["system", "user", "assistant"];
   const COMMON = ["max_tokens", "seed", "stop"];
+  const FROM = "from";
 
-  function write(request, names) {
+  function write(request, names, fingerprint) {
     const found = new URLSearchParams();
     if (request.messages) found.set("messages", JSON.stringify(request.messages));
     else found.set("prompt", request.prompt);
@@ -15,6 +17,7 @@ const link = (() => {
     for (const name of names) if (request.a[name]) found.set(name, request.a[name]);
     if (request.b !== null) found.set("compare", "yes");
     for (const name of names) if (request.b?.[name]) found.set(`b.${name}`, request.b[name]);
+    found.set(FROM, fingerprint);
     return `#${found}`;
   }
 
@@ -22,10 +25,10 @@ const link = (() => {
   function read(fragment, names) {
     const given = new URLSearchParams(fragment.replace(/^#/, ""));
     if (![...given.keys()].length) return null;
-    const request = { max_tokens: "", seed: "", stop: "", a: {}, b: given.has("compare") ? {} : null };
+    const request = { max_tokens: "", seed: "", stop: "", from: "", a: {}, b: given.has("compare") ? {} : null };
     for (const [name, value] of given) {
       const [, pane, setting] = name.match(/^(b\.)?(.*)$/s);
-      if (name === "prompt" || COMMON.includes(name)) request[name] = value;
+      if (name === "prompt" || name === FROM || COMMON.includes(name)) request[name] = value;
       else if (name === "messages") request.messages = messages_of(value);
       else if (name === "compare") continue;
       else if (!names.includes(setting)) throw new Error(`The link names “${name}”, which this page does not know.`);

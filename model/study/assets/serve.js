@@ -1,128 +1,104 @@
 "use strict";
-// The page of `alea serve`: asks for one text or two, shows them as they come, and keeps the request in its link.
+// The page of `alea serve`: a form, the answer to it as it comes, and the link that has both.
 (() => {
   const { $, el, fill, measure, on_resize } = elements;
   const { in_bits, token_el } = words;
   const LANES = ["A", "B"];
-  const SHOWING = ["text-section", "entropy-section", "step"]; // hidden while there is no token
+  const SHOWN_WITH_A_TEXT = ["text-section", "entropy-section", "step"];
+  const OTHER = "another model, chat template or version";
+  const FINAL = [400, 403, 404, 413]; // refusals that asking again does not change
 
-  let request_form = null; // known once the server has told of its model
+  let facts = null; // of the model, once the server has told
+  let fields = null; // of the form
   let view = null;
-  let answer = null; // what is shown: see begin
-
-  const drawn_entropy = ({ stages }) => in_bits(stages.at(-1).entropy);
-  const raw_entropy = ({ stages }) => in_bits(stages[0].entropy);
-  const is_comparison = () => answer.texts.length > 1;
+  let answer = null;
+  let tokens = null; // the strip
+  let shown = null; // { index, lane }, of the step that the page shows
+  let moved = null; // its entropy with moved sliders
+  let differs = null; // the first position at which the texts differ
 
   // ---- asking ----
 
-  /** A new request: nothing of the last one stays. */
   function begin(request) {
-    answer?.abort.abort();
-    const compares = request.b !== null;
+    answer?.stop();
+    answer = answers.make(request, {
+      on_prompt: (prompt) => prompt.forEach(tokens.add_prompt),
+      on_step: add_step,
+      on_seed: keep_seed,
+    });
     $("strip").replaceChildren();
-    const tokens = strip.make($("strip"), choose, compares ? LANES : [""]);
-    answer = { request, tokens, shown: null, moved: null, differs: null, abort: null, texts: [] };
-    const lanes = compares ? [0, 1] : [0];
-    answer.texts = lanes.map((lane) => make_text(answer, lane));
-    show_text(false);
-    for (const id of ["lane-keys", "lanes"]) $(id).hidden = !compares;
+    tokens = strip.make($("strip"), choose, answer.is_pair ? LANES : [""]);
+    [shown, moved, differs] = [null, null, null];
+    show_sections(false);
+    for (const id of ["lane-keys", "lanes"]) $(id).hidden = !answer.is_pair;
     fill("difference");
     return go_on();
   }
 
-  function make_text(mine, lane) {
-    const add_prompt = (token) => lane === 0 && mine.tokens.add_prompt(token);
-    return text.make(add_prompt, (step) => mine === answer && add_step(step, lane));
-  }
-
-  /** Asks for what is missing. The seed makes each text the same again. */
   async function go_on() {
     const mine = answer;
-    mine.abort = new AbortController();
-    show_failure(null);
-    fill("check");
+    $("failure").hidden = true;
     $("stop-now").disabled = false;
+    fill("check");
     fill("status", "Generating …");
-    try {
-      await (is_comparison() ? read_both(mine) : read(mine, 0));
-      if (mine === answer) show_end();
-    } catch (error) {
-      mine.abort.abort();
-      if (mine === answer) show_failure(error);
-    }
+    const failure = await mine.go_on().then(
+      () => null,
+      (error) => error,
+    );
     if (mine !== answer) return;
     $("stop-now").disabled = true;
     fill("progress");
+    fill("status", failure === null ? how_it_ended() : was_stopped(failure) ? `Stopped after ${counted()}.` : "");
+    if (failure === null) note_difference();
+    if (shown) show_head();
+    if (failure !== null && !was_stopped(failure)) show_failure(failure);
     await check();
   }
 
-  async function read(mine, lane) {
-    if (mine.texts[lane].end !== null) return;
-    const body = form.body(mine.request, LANES[lane].toLowerCase());
-    await mine.texts[lane].read(body, mine.abort.signal, (seed) => keep(mine, seed));
+  const was_stopped = (error) => error.name === "AbortError";
+  const count_of = (texts) => texts.reduce((sum, text) => sum + text.steps.length, 0);
+  const plural = (count) => `${count} token${count === 1 ? "" : "s"}`;
+  const counted = () => plural(count_of(answer.texts));
+
+  function how_it_ended() {
+    const reason = ({ ended, finish_reason }) => {
+      if (ended) return "the model ended it";
+      return finish_reason === "stop" ? "a stop string ended it" : "as many as were asked for";
+    };
+    const told = answer.texts.map((text) => `${plural(text.steps.length)}: ${reason(text.end)}`);
+    return `${answer.is_pair ? told.map((one, lane) => `${LANES[lane]}: ${one}`).join("; ") : told[0]}.`;
   }
 
-  /** Both texts with one seed: where the server draws it, B waits until A has it. */
-  async function read_both(mine) {
-    if (mine.request.seed !== "") return Promise.all([read(mine, 0), read(mine, 1)]);
-    let seed_is_known;
-    const known = new Promise((resolve) => (seed_is_known = resolve));
-    mine.on_seed = seed_is_known;
-    const first = read(mine, 0);
-    await Promise.race([known, first]);
-    return Promise.all([first, read(mine, 1)]);
-  }
-
-  function keep(mine, seed) {
-    if (mine !== answer) return;
-    mine.request.seed = seed;
-    $("seed").value = seed;
-    history.replaceState(null, "", link.write(mine.request, request_form.names));
-    mine.on_seed?.();
-  }
-
-  function show_end() {
-    const reasons = answer.texts.map(({ end, steps }) => {
-      const why = end.ended ? "the model ended it" : end.finish_reason === "stop" ? "a stop string ended it" : "as many as were asked for";
-      return `${steps.length} token${steps.length === 1 ? "" : "s"}: ${why}`;
-    });
-    fill("status", is_comparison() ? reasons.map((one, lane) => `${LANES[lane]}: ${one}`).join("; ") : reasons[0], ".");
-    note_difference();
-    if (answer.shown) show_head();
-  }
-
+  /** What came stays. */
   function show_failure(error) {
-    const stopped = error?.name === "AbortError";
-    $("failure").hidden = error === null || stopped;
-    if (error === null) return;
-    const count = answer.texts.reduce((sum, { steps }) => sum + steps.length, 0);
-    fill("status", stopped ? `Stopped after ${count} token${count === 1 ? "" : "s"}.` : "");
-    if (stopped) return;
-    fill("failure-text", error.message, count ? " What came is below." : "");
-    show_again(error.status, count ? "Continue" : "Try again");
+    const has_steps = answer !== null && count_of(answer.texts) > 0;
+    $("failure").hidden = false;
+    fill("failure-text", error.message, has_steps ? " What came is below." : "");
+    fill("again", has_steps ? "Continue" : "Try again");
+    $("again").hidden = FINAL.includes(error.status);
     if (error.status === 401) ask_for_key();
     if (!(error instanceof ask.Failure)) throw error;
   }
 
-  /** What is wrong with a request stays wrong: then the form is to be changed. */
-  function show_again(status, text) {
-    $("again").hidden = [400, 403, 404, 413].includes(status);
-    fill("again", text);
+  function keep_seed() {
+    $("seed").value = answer.request.seed;
+    show_link(answer.request);
+  }
+
+  function show_link(request) {
+    history.replaceState(null, "", link.write(request, fields.names, facts.system_fingerprint));
   }
 
   /** Repeats every draw of what came and compares it with the engine's. */
   async function check() {
     const mine = answer;
-    const run = mine.abort;
     const wrong = [];
-    let count = 0;
-    for (const [lane, { steps: all }] of mine.texts.entries()) {
-      const found = await steps.disagreeing(all, view.shows);
-      wrong.push(...found.map((number) => (is_comparison() ? `${LANES[lane]} ${number}` : number)));
-      count += all.length;
+    const count = count_of(mine.texts);
+    for (const [lane, text] of mine.texts.entries()) {
+      const found = await steps.disagreeing([...text.steps], view.shows);
+      wrong.push(...found.map((number) => (mine.is_pair ? `${LANES[lane]} ${number}` : number)));
     }
-    if (mine !== answer || run !== mine.abort || count === 0) return; // asked again meanwhile
+    if (mine !== answer || count === 0 || count < count_of(mine.texts)) return; // asked again meanwhile
     fill(
       "check",
       wrong.length
@@ -133,41 +109,39 @@
 
   // ---- showing ----
 
-  function show_text(is_shown) {
-    for (const id of SHOWING) $(id).hidden = !is_shown;
+  function show_sections(are_shown) {
+    for (const id of SHOWN_WITH_A_TEXT) $(id).hidden = !are_shown;
   }
 
   function add_step(step, lane) {
-    const is_first = answer.shown === null;
-    answer.tokens.add(step, lane);
-    if (is_first) {
-      show_text(true);
+    tokens.add(step, lane);
+    if (shown === null) {
+      show_sections(true);
       measure();
-      choose(answer.texts[lane].steps.length - 1, lane);
+      choose(0, lane);
     }
-    fill("progress", ` ${answer.texts.map(({ steps }) => steps.length).join(" and ")} tokens so far`); // seen, not said
+    fill("progress", ` ${answer.texts.map((text) => text.steps.length).join(" and ")} tokens so far`); // seen, not said
     note_difference();
     soon_draw_entropy();
   }
 
-  /** Marks the first position at which A and B differ, once both are there. */
+  /** Marks the first position at which two texts differ, and says what each draws there. */
   function note_difference() {
-    if (!is_comparison() || answer.differs !== null) return;
-    const [a, b] = answer.texts.map(({ steps }) => steps);
-    const both = Math.min(a.length, b.length);
-    const at = a.findIndex((step, i) => i < both && step.token !== b[i].token);
-    const ended = answer.texts.every(({ end }) => end !== null);
-    if (at >= 0) {
-      const token = (one) => token_el(one[at].token);
-      fill("difference", `The first difference is at step ${at + 1}: A draws `, token(a), ", B draws ", token(b), ".");
-    } else if (ended && a.length !== b.length) {
-      fill("difference", `A and B are the same for ${both} tokens; then one of them ends.`);
-    } else {
-      if (ended) fill("difference", "A and B are the same.");
+    if (!answer.is_pair || differs !== null) return;
+    const { texts } = answer;
+    differs = answers.first_difference(texts);
+    if (differs === null) {
+      if (texts.every(({ end }) => end)) fill("difference", "A and B are the same.");
       return;
     }
-    answer.differs = at >= 0 ? at : both;
-    answer.tokens.mark_difference(answer.differs);
+    tokens.mark_difference(differs);
+    const [a, b] = texts.map((text) => text.steps[differs]);
+    if (a && b) {
+      const draws = ["A draws ", token_el(a.token), ", B draws ", token_el(b.token), "."];
+      fill("difference", `The first difference is at step ${differs + 1}: `, ...draws);
+    } else {
+      fill("difference", `A and B are the same for ${plural(differs)}; then ${a ? "B" : "A"} ends.`);
+    }
   }
 
   let is_due = false;
@@ -178,62 +152,86 @@
     is_due = true;
     requestAnimationFrame(() => {
       is_due = false;
-      if (answer.shown) draw_entropy();
-      if (answer.shown) show_head();
+      if (shown === null) return;
+      draw_entropy();
+      show_head();
     });
   }
 
   function draw_entropy() {
+    const raw = (text) => text.steps.map(({ stages }) => in_bits(stages[0].entropy));
+    const drawn = (text) => text.steps.map(({ stages }) => in_bits(stages.at(-1).entropy));
     const [first] = answer.texts;
-    const series = is_comparison()
-      ? answer.texts.map(({ steps }, lane) => ({
-          name: LANES[lane].toLowerCase(),
-          text: `${LANES[lane]}: drawn from, in bits`,
-          values: steps.map(drawn_entropy),
-        }))
-      : [
-          { name: "raw", text: "the model’s, in bits", values: first.steps.map(raw_entropy) },
-          { name: "", text: "drawn from", values: first.steps.map(drawn_entropy) },
-        ];
-    const { shown, moved } = answer;
-    entropy_chart.draw(series, { shown: shown.index, moved, on_choose: (index) => choose(index, shown.lane) });
+    const series = [
+      { name: "raw", text: "the model’s, in bits", values: raw(first) },
+      { name: "", text: "drawn from", values: drawn(first) },
+    ];
+    const pair = answer.texts.map((text, lane) => ({
+      name: ["", "b"][lane],
+      text: `${LANES[lane]}: drawn from, in bits`,
+      values: drawn(text),
+    }));
+    entropy_chart.draw(answer.is_pair ? pair : series, {
+      shown: shown.index,
+      moved,
+      on_choose: (index) => choose(index, shown.lane),
+    });
   }
 
   function show_head() {
-    const { index, lane } = answer.shown;
-    const { steps, end } = answer.texts[lane];
-    const whose = is_comparison() ? `${LANES[lane]}, step` : "Step";
-    const title = `${whose} ${index + 1}${end ? ` of ${steps.length}` : ""}`;
-    view.head(title, index > 0, index < steps.length - 1);
+    const { index, lane } = shown;
+    const text = answer.texts[lane];
+    const whose = answer.is_pair ? `${LANES[lane]}, step` : "Step";
+    const of = text.end ? ` of ${text.steps.length}` : "";
+    view.head(`${whose} ${index + 1}${of}`, index > 0, index < text.steps.length - 1);
   }
 
-  /** A token of a lane, the nearest that there is. */
+  /** A token of a lane, or the nearest that there is. */
   function choose(index, lane = 0) {
-    const { steps } = answer.texts[lane];
-    if (!steps.length) return;
-    answer.shown = { index: Math.min(Math.max(index, 0), steps.length - 1), lane };
-    answer.tokens.mark(answer.shown.index, lane);
-    view.show(steps[answer.shown.index]);
+    const all = answer.texts[lane].steps;
+    if (!all.length) return;
+    shown = { index: Math.min(Math.max(index, 0), all.length - 1), lane };
+    tokens.mark(shown.index, lane);
+    view.show(all[shown.index]);
     show_head();
   }
 
   // ---- the page ----
 
-  /** Moves from the token that is shown; false where there is none. */
-  const moving = (to) => () => {
-    if (!answer?.shown) return false;
-    const { index, lane } = answer.shown;
-    return to(index, lane);
-  };
-  const between_lanes = (by) =>
-    moving((index, lane) => (answer.texts[lane + by] === undefined ? false : choose(index, lane + by)));
+  /** Tells of the model, and takes the request that the link has. */
+  function start(told_facts) {
+    facts = told_facts;
+    words.vocabulary.pieces = facts.pieces;
+    fields = form.make(facts.defaults);
+    view = step_view.make({
+      filters: facts.filters,
+      vocabulary: facts.pieces.length,
+      on_draw: (entropy) => {
+        moved = entropy;
+        draw_entropy();
+      },
+      on_move: (by) => choose(shown.index + by, shown.lane),
+    });
+    $("kinds").hidden = !facts.has_chat;
+    $("max_tokens").max = Math.min(facts.window, facts.most_steps);
+    for (const id of ["generate", "another"]) $(id).disabled = false;
+    $("failure").hidden = true;
+    const told = { model: facts.model, fingerprint: facts.system_fingerprint, ...facts.versions };
+    const described = ([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value)));
+    fill("settings", ...Object.entries(told).map(described));
+    fill("summary", `Write a prompt, and watch ${facts.model} choose each token.`);
+    take_link();
+  }
 
-  function fill_from_link() {
+  /** A link without a seed asks for nothing: it is not that of an answer. */
+  function take_link() {
     try {
-      const request = link.read(location.hash, request_form.names);
+      const request = link.read(location.hash, fields.names);
       if (request === null) return;
-      request_form.show(request);
-      if (request.seed !== "") begin(request); // the link of an answer; without a seed nothing is asked unseen
+      fields.show(request);
+      const is_other = request.from !== "" && request.from !== facts.system_fingerprint;
+      fill("warning", is_other ? `This link is from a server with ${OTHER}: the text may be another.` : "");
+      if (request.seed !== "") begin(request);
     } catch (error) {
       fill("status", error.message);
     }
@@ -244,55 +242,33 @@
     $("key").focus();
   }
 
-  async function open() {
-    try {
-      show_facts(await ask.model());
-    } catch (error) {
-      $("failure").hidden = false;
-      fill("failure-text", error.message);
-      show_again(error.status, "Try again");
-      if (error.status === 401) ask_for_key();
-      if (!(error instanceof ask.Failure)) throw error;
-    }
-  }
+  const open = () => ask.model().then(start, show_failure);
+  const again = () => (fields === null ? open() : go_on());
 
-  function show_facts(facts) {
-    words.vocabulary.pieces = facts.pieces;
-    request_form = form.make(facts.defaults);
-    view = step_view.make({
-      filters: facts.filters,
-      vocabulary: facts.pieces.length,
-      on_draw: (moved) => {
-        answer.moved = moved;
-        draw_entropy();
-      },
-      on_move: (by) => choose(answer.shown.index + by, answer.shown.lane),
-    });
-    $("kinds").hidden = !facts.has_chat;
-    $("max_tokens").max = Math.min(facts.window, facts.most_steps);
-    for (const id of ["generate", "another"]) $(id).disabled = false;
-    $("failure").hidden = true;
-    const told = { model: facts.model, fingerprint: facts.system_fingerprint, ...facts.versions };
-    fill(
-      "settings",
-      ...Object.entries(told).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, String(value)))),
-    );
-    fill("summary", `Write a prompt, and watch ${facts.model} choose each token.`);
-    fill_from_link();
-  }
+  /** A move from the token that is shown; false where there is none. */
+  const moving = (to) => () => (shown === null ? false : to(shown.index, shown.lane));
+  const changing_lane = (by) =>
+    moving((index, lane) => (answer.texts[lane + by] === undefined ? false : choose(index, lane + by)));
 
-  $("another").addEventListener("click", () => {
-    $("seed").value = "";
-    $("ask").requestSubmit();
+  $("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const request = fields.read();
+    show_link(request);
+    fill("warning");
+    begin(request);
   });
   $("ask").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) $("ask").requestSubmit();
   });
-  $("ask").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const request = request_form.read();
-    history.replaceState(null, "", link.write(request, request_form.names));
-    begin(request);
+  $("another").addEventListener("click", () => {
+    $("seed").value = "";
+    $("ask").requestSubmit();
+  });
+  $("stop-now").addEventListener("click", () => answer.stop());
+  $("again").addEventListener("click", again);
+  $("copy").addEventListener("click", async () => {
+    await navigator.clipboard?.writeText(location.href);
+    fill("status", navigator.clipboard ? "The link is copied." : "The link is in the address bar.");
   });
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -300,23 +276,16 @@
     $("key-form").hidden = true;
     again();
   });
-  const again = () => (request_form === null ? open() : answer ? go_on() : undefined);
-  $("again").addEventListener("click", again);
-  $("stop-now").addEventListener("click", () => answer.abort.abort());
-  $("copy").addEventListener("click", async () => {
-    await navigator.clipboard?.writeText(location.href);
-    fill("status", navigator.clipboard ? "The link is copied." : "The link is in the address bar.");
-  });
   keys.on_keys({
     ArrowLeft: moving((index, lane) => choose(index - 1, lane)),
     ArrowRight: moving((index, lane) => choose(index + 1, lane)),
-    ArrowUp: between_lanes(-1),
-    ArrowDown: between_lanes(1),
+    ArrowUp: changing_lane(-1),
+    ArrowDown: changing_lane(1),
     Home: moving((_, lane) => choose(0, lane)),
     End: moving((_, lane) => choose(Infinity, lane)),
   });
-  window.addEventListener("hashchange", () => request_form && fill_from_link());
-  on_resize(() => answer?.shown && view.draw());
-  show_text(false);
+  window.addEventListener("hashchange", () => fields && take_link());
+  on_resize(() => shown && view.draw());
+  show_sections(false);
   open();
 })();

@@ -1,31 +1,32 @@
 "use strict";
 // One text as it comes from the server, step by step.
 const text = (() => {
-  /** add_prompt(token), add_step(step): called once for each, in order. */
-  function make(add_prompt, add_step) {
+  /** on_prompt(tokens), on_step(step): called once for each, in order. */
+  function make(on_prompt, on_step) {
     const found = { steps: [], prompt: null, end: null };
 
     /** Asks until the text is complete. What is there already, after a lost connection, is not added again. */
     async function read(body, signal, on_seed) {
       let count = 0;
       for await (const event of ask.trace(body, signal)) {
+        signal.throwIfAborted();
         if (event.drawn_seed) on_seed(event.drawn_seed);
-        else if (event.prompt_tokens) take_prompt(event);
+        else if (event.prompt_tokens) take_prompt(event.prompt_tokens);
         else if (event.step) take(event.step.page, count++);
         else found.end = event;
       }
     }
 
-    function take_prompt({ prompt_tokens }) {
+    function take_prompt(tokens) {
       if (found.prompt !== null) return;
-      found.prompt = prompt_tokens;
-      found.prompt.forEach(add_prompt);
+      found.prompt = tokens;
+      on_prompt(tokens);
     }
 
     function take(raw, index) {
       if (index === found.steps.length) {
         found.steps.push(steps.read(raw));
-        add_step(found.steps[index]);
+        on_step(found.steps[index]);
       } else if (found.steps[index].token !== raw.token) {
         throw new ask.Failure(`The server draws another token at step ${index + 1} now: its model has changed.`, 500);
       }

@@ -29,7 +29,8 @@
 
   function draw_head() {
     const tokens = `${STEPS.length} token${STEPS.length === 1 ? "" : "s"}`;
-    fill("summary", `${tokens} drawn after a prompt of ${DATA.prompt.length}${DATA.ended ? "; the last one ends the text" : ""}.`);
+    const end = DATA.ended ? "; the last one ends the text" : "";
+    fill("summary", `${tokens} drawn after a prompt of ${DATA.prompt.length}${end}.`);
     fill(
       "settings",
       ...Object.entries(DATA.settings).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),

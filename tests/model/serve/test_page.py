@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ from model import Llama, Tokenizer
 from model.chat.conversation import encode_chat
 from model.study.decoding_trace import DecodingTrace, trace_decoding
 from samplers import SamplingParams
+from tests.model import pictures
 from tests.model.browser import Browser
-from tests.model.serve.picture import HEIGHT, PICTURE, WIDTH
 from tests.model.serve.running import eventually, is_at_rest, metrics, serving
 from tests.model.study.shown import assert_shown, moved
 
@@ -86,9 +86,8 @@ def test_stream_click_slide_share(browser: Browser, server: Server):
     for result in moved(browser, [{}, {"temperature-slider": 700}, {"top_p": "0.3"}, {"epsilon_cutoff-slider": 600}]):
         assert_shown(result, expected.steps[2])
     shared = browser.run("location.href")
-    assert dict(pair.split("=") for pair in urlsplit(shared).fragment.split("&")) == {
-        name: str(value).replace(" ", "+") for name, value in ASKED.items()
-    }
+    told = dict(parse_qsl(urlsplit(shared).fragment))
+    assert told.pop("from").startswith("alea-") and told == {name: str(value) for name, value in ASKED.items()}
     browser.open(shared, CHECKED)
     assert ids(browser) == expected.ids and text_of(browser, "status").startswith("12 tokens")
     assert browser.problems == []
@@ -118,7 +117,7 @@ def test_the_drawn_seed_is_in_the_link(browser: Browser, server: Server):
         click(browser, button)
         browser.wait_for(CHECKED)
         shared, first = browser.run("location.href"), ids(browser)
-        seeds.append(dict(pair.split("=") for pair in urlsplit(shared).fragment.split("&"))["seed"])
+        seeds.append(dict(parse_qsl(urlsplit(shared).fragment))["seed"])
         browser.open(shared, CHECKED)
         assert ids(browser) == first == decoded("The king", 5, int(seeds[-1]), temperature=0.8, top_k=0, top_p=0.95).ids
     assert seeds[0] != seeds[1] and browser.problems == []
@@ -130,6 +129,15 @@ def test_a_link_without_a_seed_asks_for_nothing(browser: Browser, server: Server
     browser.open(f"{server.url}/#prompt=The+king&top_k=3", READY)
     assert browser.run("document.getElementById('a-top_k').value") == "3"
     assert metrics(server.url)["generation_tokens_total"] == before and browser.problems == []
+
+
+@pytest.mark.exhaustive
+def test_a_link_from_another_model(browser: Browser, server: Server):
+    """Its fingerprint is another: the page asks, and warns."""
+    browser.open(link(server.url, {**ASKED, "from": "alea-2-0123"}), CHECKED)
+    assert "another model" in text_of(browser, "warning") and ids(browser) == decoded().ids
+    browser.open(browser.run("location.href"), CHECKED)  # now the page's own
+    assert text_of(browser, "warning") == "" and browser.problems == []
 
 
 @pytest.mark.exhaustive
@@ -160,8 +168,8 @@ def test_compare(browser: Browser, server: Server):
         assert_shown(moved(browser, [{}])[0], lanes[lane].steps[at])
     browser.press("ArrowDown")
     assert text_of(browser, "step-heading").startswith(f"B, step {at + 1} ")
-    dots = "[...document.querySelectorAll('#entropy-chart .dot.%s')].length"
-    assert [browser.run(dots % name) for name in "ab"] == [12, 12]
+    dots = "document.querySelectorAll('#entropy-chart .dot%s').length"
+    assert [browser.run(dots % name) for name in ("", ".b")] == [24, 12]
     assert "all 24 draws equal" in text_of(browser, "check") and browser.problems == []
 
 
@@ -250,6 +258,12 @@ class Cable:
         self.ends, self.left = [], math.inf
         self.torn.set()
 
+    def close(self) -> None:
+        """And take no more."""
+        self.listener.shutdown(socket.SHUT_RDWR)  # else a waiting `accept` takes one
+        self.listener.close()
+        self.tear()
+
 
 @pytest.mark.exhaustive
 def test_a_lost_connection(browser: Browser, server: Server):
@@ -269,7 +283,7 @@ def test_a_lost_connection(browser: Browser, server: Server):
     click(browser, "#again")
     browser.wait_for("document.getElementById('check').textContent.includes('all 12 draws')")
     assert ids(browser) == expected.ids and not browser.run(FAILED)
-    cable.listener.close()
+    cable.close()
 
 
 @pytest.mark.exhaustive
@@ -277,14 +291,12 @@ def test_no_connection(browser: Browser, server: Server):
     """The page is there, the server is not: it says so, and asks again."""
     cable = Cable(server.url)
     browser.open(f"{cable.url}/", READY)
-    address, cable.address = cable.address, ("127.0.0.1", 9)
-    cable.tear()
-    cable.listener.close()
+    cable.close()
     typed(browser, {"prompt": "The king"})
     click(browser, "#generate")
     browser.wait_for(FAILED)
     assert text_of(browser, "failure-text") == "The connection to the server was lost."
-    assert address and text_of(browser, "again") == "Try again"
+    assert text_of(browser, "again") == "Try again"
 
 
 @pytest.mark.exhaustive
@@ -304,8 +316,7 @@ def test_stopping_or_leaving_ends_the_text(browser: Browser, server: Server, lea
         assert 0 < len(ids(browser)) < 400 and not browser.run(FAILED)
         assert browser.run("document.getElementById('stop-now').disabled")
     assert eventually(lambda: is_at_rest(server))
-    cable.tear()
-    cable.listener.close()
+    cable.close()
 
 
 @pytest.mark.exhaustive
@@ -322,6 +333,13 @@ def test_a_refusal_is_shown(browser: Browser, server: Server, wrong: dict[str, A
     text = text_of(browser, "failure-text")
     assert text.startswith(f"The server refuses, with status {status}: {said}") and ids(browser) == []
     assert browser.run("document.getElementById('again').offsetParent === null")  # it would be refused again
+
+
+@pytest.mark.exhaustive
+def test_a_refusal_of_one_of_two(browser: Browser, server: Server):
+    """The page says whose settings are wrong."""
+    browser.open(link(server.url, **{"compare": "yes", "b.top_p": 2}), FAILED)
+    assert text_of(browser, "failure-text").startswith("B: The server refuses, with status 400: top_p must be")
 
 
 @pytest.mark.exhaustive
@@ -365,9 +383,10 @@ def test_a_key(browser: Browser, tmp_path: Path):
 # ---- looks ----
 
 
-def test_the_picture_of_the_docs():
-    """Small enough for a repository; `python -m tests.model.serve.picture` renews it."""
-    assert Image.open(PICTURE).size == (WIDTH, HEIGHT) and PICTURE.stat().st_size < 200_000
+@pytest.mark.parametrize("picture", pictures.SIZES, ids=lambda path: path.name)
+def test_the_pictures_of_the_docs(picture: Path):
+    """Small enough for a repository; `python -m tests.model.pictures` renews them."""
+    assert Image.open(picture).size == pictures.SIZES[picture] and picture.stat().st_size < 200_000
 
 
 @pytest.mark.exhaustive

@@ -100,6 +100,12 @@ def test_what_the_page_needs(asking):
     assert reply["steps"][0]["page"] == json.loads(json.dumps(finite(step_data(wanted))))
 
 
+def test_null_is_the_default(asking):
+    given, absent = (asking.whole(TraceBody, prompt="The king", max_tokens=2, seed=1, **more)["steps"]
+                     for more in (dict(top=None, logits=None), {}))  # fmt: skip
+    assert given == absent and len(absent[0]["candidates"]) in (20, 21) and "page" not in absent[0]
+
+
 def test_logits_are_dropped_once_they_are_told(asking):
     request, reply = asking.prepared(TraceBody, prompt="The king", max_tokens=5, stream=True)
     asking.engine.submit(request)

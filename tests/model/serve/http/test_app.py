@@ -21,7 +21,7 @@ from model import Llama, Tokenizer
 from model.serve.api.service import Service
 from model.serve.engine.engine import Engine
 from model.serve.http import protocol
-from model.serve.http.app import is_own
+from model.serve.http.access import is_own
 from model.serve.http.metrics import Metrics
 from model.serve.http.server import Options, listening, serve
 from samplers import SamplingParams
