@@ -177,7 +177,8 @@ def trace(
 ) -> Any:
     """Follow the draw of `sample` with the same arguments: a Trace for (V,) logits, a list of them for (B, V).
 
-    top: the number of candidates to list, by raw rank. The drawn token is always listed; the others are aggregated.
+    top: the number of candidates to list, by raw rank; with `allowed`, also so many of the allowed ones. The drawn
+        token is always listed; the others are aggregated.
     Raises: InvalidLogits; ValueError and TypeError as `sample` does, and for top < 1.
 
     >>> from samplers import SamplingParams, textbook
@@ -238,7 +239,7 @@ def follow(
     bits = int(random_bits(*(np.array([key % 2**64], np.uint64) for key in (seed, position, stream)))[0])
     place, total = draw(final.w, bits), final.total
     token, weight = int(final.ids[place]), int(final.w[place])
-    listed = candidate_ids(logits, token, top)
+    listed = candidate_ids(logits, token, top, allowed)
     candidates = [candidate_of(rank, i, logits, names, kepts) for rank, i in listed]
     return Trace(
         params=p,
@@ -298,13 +299,13 @@ def stage_of(name: str, value: float | None, before: Kept, after: Kept) -> Stage
     return Stage(name, value, len(kept), int(kept.sum()) / mass, int(kept.min()) / mass, greatest_cut, nats)
 
 
-def candidate_ids(logits: np.ndarray, token: int, top: int) -> list[tuple[int, int]]:
-    """Rank and id of the first tokens by raw logit (ties by lowest id) and of the drawn token."""
+def candidate_ids(logits: np.ndarray, token: int, top: int, allowed: np.ndarray | None) -> list[tuple[int, int]]:
+    """Rank and id of the first tokens by raw logit (ties by lowest id), of the first allowed ones, and of the token."""
     order = np.argsort(-np.nan_to_num(logits, nan=-np.inf), kind="stable")
-    listed = [(rank + 1, int(i)) for rank, i in enumerate(order[:top])]
-    if token not in order[:top]:
-        listed.append((int(np.flatnonzero(order == token)[0]) + 1, token))
-    return listed
+    listed = {*range(top), int(np.flatnonzero(order == token)[0])}
+    if allowed is not None:
+        listed.update(np.flatnonzero(allowed[order])[:top].tolist())
+    return [(place + 1, int(order[place])) for place in sorted(listed) if place < len(order)]
 
 
 def candidate_of(rank: int, token: int, logits: np.ndarray, names: list[str], kepts: list[Kept]) -> Candidate:

@@ -37,6 +37,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # else libraries complain at the end that their objects are still there
+
+
 def examples(count: int) -> settings:
     """Decorates a property: `count` examples of it, a quarter of them in the fast suite."""
     return settings(max_examples=count * settings.default.max_examples // 100)

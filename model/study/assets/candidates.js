@@ -4,12 +4,13 @@ const candidate_table = (() => {
   const { el, fill, rect, svg } = elements;
   const { fixed, integer, percent, token_el } = words;
 
-  /** The first tokens by raw rank, the token drawn, and the token that these settings draw. */
+  /** The first tokens by raw rank, the first allowed ones, the token drawn, and the token that these settings draw. */
   function listed({ step, drawn, result }) {
     const order = step.order();
-    const first = Array.from(order.subarray(0, step.top));
-    const more = [drawn.token, result.token].filter((id, i, all) => !first.includes(id) && all.indexOf(id) === i);
-    return [...first, ...more].map((id) => ({ id, rank: order.indexOf(id) + 1 })).sort((a, b) => a.rank - b.rank);
+    const { allowed } = step.row();
+    const possible = allowed ? order.filter((id) => allowed[id]).subarray(0, step.top) : [];
+    const ids = new Set([...order.subarray(0, step.top), ...possible, drawn.token, result.token]);
+    return [...ids].map((id) => ({ id, rank: order.indexOf(id) + 1 })).sort((a, b) => a.rank - b.rank);
   }
 
   function bar(p, most, hatched) {

@@ -380,7 +380,7 @@ function follow(row, p, bits) {
 /** The row of a step from its parts. allowed: null for all; changed: null for what the mask leaves of the logits. */
 function row_of(logits, allowed, changed) {
   const left = allowed === null ? logits : masked(logits, allowed);
-  return { logits, masked: left, changed: changed ?? left };
+  return { logits, allowed, masked: left, changed: changed ?? left };
 }
 
 const engine = { draw, entropy_of, follow, in_order, interval, place_of, probability, random_bits, row_of, weights };

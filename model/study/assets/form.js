@@ -65,6 +65,12 @@ const form = (() => {
       $("pane-a").querySelector("legend").textContent = compares ? "Settings of A" : "Settings";
     }
 
+    function show_rule() {
+      const chosen = $("grammar").selectedOptions[0];
+      $("rule-box").hidden = chosen.value === "";
+      $("rule-name").textContent = chosen.textContent;
+    }
+
     const settings = (pane) =>
       Object.fromEntries(names.map((name) => [name, $(id_of(pane, name)).value]).filter(([, value]) => value !== ""));
 
@@ -74,6 +80,8 @@ const form = (() => {
         max_tokens: $("max_tokens").value,
         seed: $("seed").value.trim(),
         stop: $("stop").value,
+        grammar: $("grammar").value,
+        rule: $("grammar").value && $("rule").value,
         a: settings("a"),
         b: $("compare").checked ? settings("b") : null,
       };
@@ -83,7 +91,7 @@ const form = (() => {
       document.querySelector(`[name=kind][value=${request.messages ? "messages" : "prompt"}]`).checked = true;
       if (request.messages) $("messages").replaceChildren(...request.messages.map(message_box));
       else $("prompt").value = request.prompt;
-      for (const name of ["max_tokens", "seed", "stop"]) $(name).value = request[name];
+      for (const name of link.COMMON) $(name).value = request[name];
       for (const pane of PANES) {
         for (const name of names) $(id_of(pane, name)).value = request[pane]?.[name] ?? "";
         $(`more-${pane}`).open = names.some((name) => !MAIN.includes(name) && request[pane]?.[name]);
@@ -91,10 +99,12 @@ const form = (() => {
       $("compare").checked = request.b !== null;
       show_kind();
       show_panes();
+      show_rule();
     }
 
     for (const radio of document.querySelectorAll("[name=kind]")) radio.addEventListener("change", show_kind);
     $("compare").addEventListener("change", show_panes);
+    $("grammar").addEventListener("change", show_rule);
     $("add-message").addEventListener("click", () => {
       const last = messages().at(-1)?.role;
       $("messages").append(message_box({ role: last === "user" ? "assistant" : "user", content: "" }));
@@ -110,10 +120,12 @@ const form = (() => {
   /** The body of /v1/alea/trace for one pane. What is no number is sent as a text, for the server to refuse by name. */
   function body(request, pane) {
     const fields = Object.entries({ ...request[pane], max_tokens: request.max_tokens, seed: request.seed });
-    const stop = request.stop.split("\n").filter((line) => line !== "");
+    const [stop, choice] = [request.stop, request.rule].map((text) => text.split("\n").filter((line) => line !== ""));
+    const rule = request.grammar === "choice" ? choice : request.rule;
     const rest = {
       ...(request.messages ? { messages: request.messages } : { prompt: request.prompt }),
       ...(stop.length ? { stop } : {}),
+      ...(request.grammar ? { structured_outputs: { [request.grammar]: rule } } : {}),
       ...{ stream: true, logits: true, top: LISTED },
     };
     const numbers = fields.filter(([, text]) => text !== "").map(([name, text]) => `"${name}":${value_of(text)}`);

@@ -1,12 +1,14 @@
 "use strict";
 // A request as the fragment of a link. No server gets to see a fragment, so no log has the prompt.
 //
-// A request: { prompt or messages, max_tokens, seed, stop, a, b }. All values are texts as the form holds them.
+// A request: { prompt or messages, max_tokens, seed, stop, grammar, rule, a, b }. All values are texts as the form
+// holds them.
 // messages: [{ role, content }]; a, b: settings by name, and b is null where nothing is compared. A link also has
 // `from`, the fingerprint of the server: another one may give another text.
 const link = (() => {
   const ROLES = ["system", "user", "assistant"];
-  const COMMON = ["max_tokens", "seed", "stop"];
+  const COMMON = ["max_tokens", "seed", "stop", "grammar", "rule"];
+  const GRAMMARS = ["", "choice", "regex", "json", "grammar"]; // kinds of rules that a text may follow
   const FROM = "from";
 
   function write(request, names, fingerprint) {
@@ -25,7 +27,8 @@ const link = (() => {
   function read(fragment, names) {
     const given = new URLSearchParams(fragment.replace(/^#/, ""));
     if (![...given.keys()].length) return null;
-    const request = { max_tokens: "", seed: "", stop: "", from: "", a: {}, b: given.has("compare") ? {} : null };
+    const empty = Object.fromEntries([...COMMON, FROM].map((name) => [name, ""]));
+    const request = { ...empty, a: {}, b: given.has("compare") ? {} : null };
     for (const [name, value] of given) {
       const [, pane, setting] = name.match(/^(b\.)?(.*)$/s);
       if (name === "prompt" || name === FROM || COMMON.includes(name)) request[name] = value;
@@ -35,6 +38,7 @@ const link = (() => {
       else if (pane) (request.b ??= {})[setting] = value;
       else request.a[setting] = value;
     }
+    if (!GRAMMARS.includes(request.grammar)) throw new Error(`The link names no grammar: “${request.grammar}”.`);
     if (request.messages === undefined && request.prompt === undefined) throw new Error("The link has no prompt.");
     return request;
   }
@@ -52,5 +56,5 @@ const link = (() => {
     throw new Error("The link’s messages are damaged.");
   }
 
-  return { ROLES, read, write };
+  return { COMMON, ROLES, read, write };
 })();

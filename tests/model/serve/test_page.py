@@ -22,6 +22,7 @@ from model import Llama, Tokenizer
 from model.chat.conversation import encode_chat
 from model.study.decoding_trace import DecodingTrace, trace_decoding
 from samplers import SamplingParams
+from samplers.grammar import Grammar
 from tests.model import pictures
 from tests.model.browser import Browser
 from tests.model.serve.running import eventually, is_at_rest, metrics, serving
@@ -42,9 +43,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def decoded(prompt: Any = "The old king", steps: int = 12, seed: int = 7, **params: Any) -> DecodingTrace:
+def decoded(
+    prompt: Any = "The old king", steps: int = 12, seed: int = 7, grammar: Grammar | None = None, **params: Any
+) -> DecodingTrace:
     values = SamplingParams(**(SETTINGS | params))
-    limits = dict(seed=seed, max_new_tokens=steps, top=12)
+    limits = dict(seed=seed, max_new_tokens=steps, top=12, grammar=grammar)
     return trace_decoding(Llama.from_pretrained(), Tokenizer.from_pretrained(), prompt, values, **limits)
 
 
@@ -199,6 +202,37 @@ def test_chat(browser: Browser, server: Server):
     click(browser, "#add-message")
     assert browser.run("document.querySelectorAll('.message select')[2].value") == "assistant"
     assert browser.problems == []
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    ("kind", "rule", "grammar"),
+    [
+        ("choice", " good\n bad\n", Grammar.choice([" good", " bad"])),
+        ("regex", " [a-z]{2,5}!", Grammar.regex(" [a-z]{2,5}!")),
+        ("json", '{"enum": ["red", 7]}', Grammar.json_schema({"enum": ["red", 7]})),
+        ("grammar", 'root ::= " x" | " y"', Grammar.lark('root ::= " x" | " y"')),
+    ],
+)
+def test_a_grammar(browser: Browser, server: Server, kind: str, rule: str, grammar: Grammar):
+    """It is in the link; the trace shows its mask, and the tokens that it allows."""
+    browser.open(link(server.url, grammar=kind, rule=rule), CHECKED)
+    expected = decoded(grammar=grammar)
+    assert ids(browser) == expected.ids
+    assert browser.run("[document.getElementById('grammar').value, document.getElementById('rule').value]") == [
+        kind,
+        rule,
+    ]
+    assert browser.run("document.querySelector('#stages').textContent.includes('allowed')")
+    shown = browser.run("document.querySelectorAll('#candidates tbody tr').length")
+    assert shown >= len(expected.steps[0].candidates)
+    assert browser.problems == []
+
+
+@pytest.mark.exhaustive
+def test_an_unknown_kind_of_grammar(browser: Browser, server: Server):
+    browser.open(link(server.url, grammar="poem", rule="x"), "document.body.textContent.includes('names no grammar')")
+    assert ids(browser) == []
 
 
 @pytest.mark.exhaustive
