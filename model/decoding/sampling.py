@@ -71,7 +71,9 @@ def decode(
 ) -> None:
     """Prefill every prompt once, then draw and append until every writer is done."""
     length = max(len(writer.prompt) + writer.max_new_tokens for writer in writers)
+    masks = look_ahead([writer.matcher for writer in writers if writer.matcher is not None])
     logits, cache = prefill(model, prompt_ids, length)
+    masks.result()
     copies = len(writers) // len(prompt_ids)
     may_share = model.is_packed and not sampler.options.stop_strings  # which may end a text before a forced token
     if copies > 1:

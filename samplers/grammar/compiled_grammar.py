@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from samplers.grammar.grammar import Grammar, InvalidGrammar
@@ -19,19 +20,19 @@ NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
 
 @dataclass(frozen=True, eq=False)
 class CompiledGrammar:
-    """A grammar and a vocabulary, ready for any number of texts.
+    """A grammar and a vocabulary that fit together.
 
-    end_ids: that end a text. first: a matcher at the beginning of a text.
+    end_ids: that end a text. seconds: that a new matcher takes, about.
     """
 
     grammar: Grammar
     vocabulary: Vocabulary
     end_ids: tuple[int, ...]
-    first: Matcher
+    seconds: float
 
     def matcher(self) -> Matcher:
-        """For a new text."""
-        return self.first.copy()
+        """For a new text, which shares nothing with others: what the library may spend on it is its own."""
+        return new_matcher(self.grammar, self.vocabulary, self.end_ids)
 
 
 def compiled(grammar: Grammar, vocabulary: Vocabulary, end_ids: Sequence[int]) -> CompiledGrammar:
@@ -47,18 +48,23 @@ def compiled(grammar: Grammar, vocabulary: Vocabulary, end_ids: Sequence[int]) -
     """
     if not end_ids:
         raise InvalidGrammar("grammar needs an id that ends a text, got none")
-    llguidance = library()
-    parser = llguidance.LLMatcher(
-        vocabulary.make(tuple(end_ids)), grammar.rules + NO_FORCING, log_level=0, limits=limits()
-    )
-    first = Matcher(parser, vocabulary.size, frozenset(end_ids))
+    vocabulary.make(tuple(end_ids))  # once, and remembered
+    began = perf_counter()
+    first = new_matcher(grammar, vocabulary, tuple(end_ids))
+    seconds = perf_counter() - began
     first.look_ahead()
     if first.problem:
         raise InvalidGrammar(f"{grammar.kind} can't be followed: {first.problem}")
-    return CompiledGrammar(grammar, vocabulary, tuple(end_ids), first)
+    return CompiledGrammar(grammar, vocabulary, tuple(end_ids), seconds)
+
+
+def new_matcher(grammar: Grammar, vocabulary: Vocabulary, end_ids: tuple[int, ...]) -> Matcher:
+    rules = grammar.rules + NO_FORCING
+    parser = library().LLMatcher(vocabulary.make(end_ids), rules, log_level=0, limits=limits())
+    return Matcher(parser, vocabulary.size, frozenset(end_ids))
 
 
 @functools.cache
 def limits() -> Any:
-    """Of the work and the memory that a grammar may cost, the same on every machine."""
+    """Of the work and the memory that a text may cost, the same on every machine."""
     return library().LLParserLimits(max_lexer_states=50_000, verbose_errors=False)

@@ -29,7 +29,7 @@ class Matcher:
         self.problem = ""
 
     def copy(self) -> Matcher:
-        """One that stands at the same place."""
+        """One that stands at the same place. The two share what the library may spend."""
         twin = copy.copy(self)
         twin.parser = self.parser.deep_copy()
         twin.masks, twin.forced, twin.unread = list(self.masks), list(self.forced), list(self.unread)

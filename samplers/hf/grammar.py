@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ class GrammarLogitsProcessor(LogitsProcessor):
         self.end_ids = [integer("eos_token_id", i, 0) for i in ([end_ids] if isinstance(end_ids, int) else end_ids)]
         size = len(tokenizer) if vocab_size is None else integer("vocab_size", vocab_size, len(tokenizer))
         self.grammar: CompiledGrammar = compiled(grammar, vocabulary_of(tokenizer, size), self.end_ids)
-        self.prompt_length = -1
+        self.prompt_length, self.heirs = -1, Counter[tuple[int, ...]]()  # how many texts go on from one
         self.matchers: dict[tuple[int, ...], Matcher] = {}  # by the text that they have read
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -59,6 +60,7 @@ class GrammarLogitsProcessor(LogitsProcessor):
             self.prompt_length = input_ids.shape[1]
         texts = [tuple(row) for row in input_ids[:, self.prompt_length :].tolist()]
         before, self.matchers = self.matchers, {}
+        self.heirs = Counter(text[:-1] for text in set(texts))
         masks = np.stack([self.allowed(text, before) for text in texts])
         bits = np.unpackbits(masks.view(np.uint8), axis=1, count=scores.shape[1], bitorder="little")
         return scores.masked_fill(torch.from_numpy(bits == 0).to(scores.device), -torch.inf)
@@ -73,9 +75,11 @@ class GrammarLogitsProcessor(LogitsProcessor):
 
     def after(self, text: tuple[int, ...], before: dict[tuple[int, ...], Matcher]) -> Matcher:
         """A matcher that has read a text: one token more than that of a row one step ago, else from its start."""
-        known = before.get(text[:-1]) if text else None
-        matcher = self.grammar.matcher() if known is None else known.copy()
-        for token in text if known is None else text[-1:]:
+        parent = before.get(text[:-1]) if text else None
+        if parent is not None and self.heirs[text[:-1]] > 1:
+            parent = parent.copy()
+        matcher = self.grammar.matcher() if parent is None else parent
+        for token in text if parent is None else text[-1:]:
             matcher.allowed()
             matcher.put(token)
         return matcher

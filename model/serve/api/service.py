@@ -105,6 +105,10 @@ class Service:
         if total > MOST_CHOICES:
             got = f"{len(prompts)} prompts x {count}"
             raise Refusal(400, f"n: a request must have at most {MOST_CHOICES} choices, got {got}", "n")
+        if settings.grammar is not None and total * settings.grammar.seconds > self.grammar_seconds:
+            message = f"n: {total} texts need a copy each of a grammar that takes {settings.grammar.seconds:.1g} s, "
+            message += f"and --max-grammar-seconds is {self.grammar_seconds:g}"
+            raise Refusal(400, message, "n", "grammar_too_large")
         for name, tokens in (
             ("logprobs", total * settings.max_new_tokens),
             ("prompt_logprobs", sum(map(len, prompts))),

@@ -164,6 +164,16 @@ def test_a_grammar_that_takes_too_long(asking, monkeypatch):
     assert compiler.compiled(asked, (2,)).grammar == asked.grammar
 
 
+def test_many_texts_of_a_large_grammar(asking, monkeypatch):
+    """Each text has a parser of its own."""
+    many = {"structured_outputs": {"choice": [f" x{i}" for i in range(999)]}}
+    monkeypatch.setattr(asking.service, "grammar_seconds", 1e-6)
+    monkeypatch.setattr(asking.service.grammars, "seconds", 9)
+    with pytest.raises(Refusal, match="n: 200 texts need a copy each of a grammar that takes") as refusal:
+        asking.prepared(CompletionBody, **ASK, n=200, **many)
+    assert refusal.value.code == "grammar_too_large"
+
+
 def test_a_grammar_is_compiled_once(asking):
     compiler = GrammarCompiler(asking.service.tokenizer, 4096)
     first, again = (compiler.compiled(Asked("x", Grammar.regex("ab")), (2,)) for _ in range(2))
