@@ -15,7 +15,7 @@ from model.decoding.logprobs import Recorder
 from model.decoding.options import GenerationOptions
 from model.decoding.prompts import prefill
 from model.decoding.writer import Generation, OnText, Place, Writer
-from model.llama import Llama
+from model.llama import Cache, Llama
 from model.tokenizer import Tokenizer
 from samplers.grammar.background import look_ahead
 
@@ -71,7 +71,7 @@ def decode(
 ) -> None:
     """Prefill every prompt once, then draw and append until every writer is done."""
     length = max(len(writer.prompt) + writer.max_new_tokens for writer in writers)
-    masks = look_ahead([writer.matcher for writer in writers if writer.matcher is not None])
+    masks = look_ahead(writer.matcher for writer in writers)
     logits, cache = prefill(model, prompt_ids, length)
     masks.result()
     copies = len(writers) // len(prompt_ids)
@@ -91,15 +91,19 @@ def decode(
             active.pop()
         if not active:
             return
-        last, lengths = [writer.generation.ids[-1] for writer in active], [writer.length - 1 for writer in active]
-        if sampler.options.grammar is None:
-            rows, logits = [Place(writer) for writer in active], model.step(last, cache, lengths)  # [B, V]
-            continue
-        runs = [[token, *(writer.forced if may_share else ())] for writer, token in zip(active, last, strict=True)]
-        masks = look_ahead([writer.matcher for writer in active if writer.matcher is not None])
-        logits = model.steps(runs, cache, lengths)  # [N, V]
-        masks.result()
-        rows = [Place(writer, i) for writer, run in zip(active, runs, strict=True) for i in range(len(run))]
+        rows, logits = step(model, active, cache, may_share)
+
+
+def step(model: Llama, active: list[Writer], cache: Cache, may_share: bool) -> tuple[list[Place], Tensor]:
+    """The model reads the last token of each text -> the place that each row of logits is for, and the logits [N, V].
+
+    may_share: whether it reads the tokens that a grammar is known to force next along with it.
+    """
+    runs = [[writer.generation.ids[-1], *(writer.forced if may_share else ())] for writer in active]
+    masks = look_ahead(writer.matcher for writer in active)
+    logits = model.steps(runs, cache, [writer.length - 1 for writer in active])
+    masks.result()
+    return [Place(writer, i) for writer, run in zip(active, runs, strict=True) for i in range(len(run))], logits
 
 
 class Sampler:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import Future
 
 import torch
 from torch import Tensor
@@ -100,7 +99,7 @@ class Engine:
         parts = self.next_parts()
         if not parts:
             return failed
-        masks = self.find_masks()
+        masks = look_ahead(choice.matcher for choice in self.running)  # what grammars allow next
         hidden = self.rows.read([part for _, part in parts])  # [N, E]
         if len(hidden) == len(parts) == len(self.running) and not any(choice.is_reading for choice, _ in parts):
             choices = [choice for choice, _ in parts]  # one more token of every text, as at most steps
@@ -109,16 +108,10 @@ class Engine:
         for choice, part in parts:
             choice.read += len(part.ids)
         logits = self.model.logits(hidden) if choices else hidden
-        if masks is not None:
-            masks.result()
+        masks.result()
         if choices:
             self.draw(choices, logits)
         return failed + self.news(choices)
-
-    def find_masks(self) -> Future[None] | None:
-        """Begin to find what grammars allow next, while the model runs."""
-        matchers = [choice.matcher for choice in self.running if choice.matcher is not None]
-        return look_ahead(matchers) if matchers else None
 
     def read_prompts(self, parts: list[tuple[Choice, Part]], hidden: Tensor) -> tuple[list[Choice], Tensor]:
         """What there are draws for, where some choices are in their prompts or have forced tokens.
