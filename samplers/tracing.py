@@ -302,10 +302,10 @@ def stage_of(name: str, value: float | None, before: Kept, after: Kept) -> Stage
 def candidate_ids(logits: np.ndarray, token: int, top: int, allowed: np.ndarray | None) -> list[tuple[int, int]]:
     """Rank and id of the first tokens by raw logit (ties by lowest id), of the first allowed ones, and of the token."""
     order = np.argsort(-np.nan_to_num(logits, nan=-np.inf), kind="stable")
-    listed = {*range(top), int(np.flatnonzero(order == token)[0])}
+    listed = {*range(min(top, len(order))), int(np.flatnonzero(order == token)[0])}
     if allowed is not None:
         listed.update(np.flatnonzero(allowed[order])[:top].tolist())
-    return [(place + 1, int(order[place])) for place in sorted(listed) if place < len(order)]
+    return [(place + 1, int(order[place])) for place in sorted(listed)]
 
 
 def candidate_of(rank: int, token: int, logits: np.ndarray, names: list[str], kepts: list[Kept]) -> Candidate:

@@ -62,7 +62,10 @@ class Grammar:
         check_optional(value)
         options = {"whitespace_flexible": False} if compact else {"whitespace_pattern": whitespace or SPACING}
         value = {"allOf": [value]} if isinstance(value, bool) else value
-        value = {**value, "x-guidance": {**options, **value.get("x-guidance", {})}}
+        given = value.get("x-guidance", {})
+        if not isinstance(given, Mapping):
+            raise InvalidGrammar(f"json_schema must have an object as its x-guidance, got {str(given)[:40]!r}")
+        value = {**value, "x-guidance": {**options, **given}}
         return cls("json_schema", checked_length("json_schema", source), f"start: %json {dump('json_schema', value)}")
 
     @classmethod

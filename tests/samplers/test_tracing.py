@@ -210,3 +210,8 @@ def test_errors():
         trace(EXAMPLE, seed=1, top=0)
     with pytest.raises(ValueError, match="top_p must be"):
         trace(EXAMPLE, seed=1).what_if(top_p=1.2)
+
+
+def test_more_candidates_than_there_are_tokens():
+    """As many as there are, and no memory for more."""
+    assert len(trace(np.float32([1, 3, 2]), seed=1, top=10**15).candidates) == 3

@@ -77,6 +77,7 @@ REFUSED = [
     (lambda: Grammar.json_schema({"properties": {f"a{i}": {} for i in range(9000)}}), "490 optional .*, got 9000"),
     (lambda: Grammar.json_schema({"properties": {f"a{i}": {} for i in range(600)}, "required": 7}), "optional"),
     (lambda: Grammar.json_schema("[" * 100_000), "json_schema must be JSON"),
+    (lambda: Grammar.json_schema({"x-guidance": 7}), "json_schema must have an object as its x-guidance, got '7'"),
     (lambda: Grammar.json_schema({}, compact=True, whitespace=" "), "not both"),
     (lambda: Grammar.regex(""), "regex must be a non-empty text, got ''"),
     (lambda: Grammar.regex("("), "regex can't be followed: invalid regex .*unclosed group"),
