@@ -27,7 +27,7 @@ from model.serve.engine.engine import Engine
 from model.serve.engine.request import Choice, Request, Settings
 from model.tokenizer import SPACE, Tokenizer
 from samplers import SamplingParams
-from samplers.grammar import CompiledGrammar, Grammar
+from samplers.grammar import CompiledGrammar, Grammar, background
 
 VOCABULARY, END = 32_000, 2
 BATCH, STEPS = 8, 200
@@ -150,13 +150,8 @@ def of_masks(grammar: CompiledGrammar, steps: int) -> list[float]:
             word = random.choice(words)
             bits = [bit for bit in range(32) if int(mask[word]) >> bit & 1]
             matcher.put(32 * word + random.choice(bits))
-        times.append(timed(partial(look_ahead, matchers)))
+        times.append(timed(partial(background.run, matchers)))
     return times
-
-
-def look_ahead(matchers: Iterable[Any]) -> None:
-    for matcher in matchers:
-        matcher.look_ahead()
 
 
 def of_step(engine: Engine) -> float:

@@ -100,13 +100,7 @@ class ChatReply(Reply):
         super().__init__(service, request)
         self.names = formats.Names(service.tokenizer, bool(body.return_tokens_as_token_ids))
         self.trimmed = [Trimmed() for _ in request.choices]
-        self.head = {
-            "id": f"chatcmpl-{self.id}",
-            "object": "chat.completion.chunk" if body.stream else "chat.completion",
-            "created": self.created,
-            "model": service.name,
-            "system_fingerprint": service.fingerprint,
-        }
+        self.head = self.head_of("chatcmpl", "chat.completion.chunk" if body.stream else "chat.completion")
 
     def whole(self) -> Object:
         pieces = [reader.take() for reader in self.readers]

@@ -75,13 +75,7 @@ class CompletionReply(Reply):
         super().__init__(service, request)
         self.names = formats.Names(service.tokenizer, bool(body.return_tokens_as_token_ids))
         self.best_of = len(request.choices) // len(body.prompts)
-        self.head = {
-            "id": f"cmpl-{self.id}",
-            "object": "text_completion",
-            "created": self.created,
-            "model": service.name,
-            "system_fingerprint": service.fingerprint,
-        }
+        self.head = self.head_of("cmpl", "text_completion")
         self.has_begun = [False] * len(request.choices)
 
     def whole(self) -> Object:

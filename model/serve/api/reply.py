@@ -38,6 +38,16 @@ class Reply:
         """Do a part of what `whole` and `news` then tell of, away from the loop; False where nothing is left to do."""
         return False
 
+    def head_of(self, prefix: str, kind: str) -> Object:
+        """What every answer of OpenAI's kind begins with."""
+        return {
+            "id": f"{prefix}-{self.id}",
+            "object": kind,
+            "created": self.created,
+            "model": self.service.name,
+            "system_fingerprint": self.service.fingerprint,
+        }
+
     def whole(self) -> Any:
         """The answer as a JSON value, once the request is over."""
         raise NotImplementedError

@@ -110,14 +110,8 @@ class TraceReply(Reply):
     def __init__(self, service: Service, request: Request, body: TraceFields) -> None:
         super().__init__(service, request)
         self.body, (self.choice,) = body, request.choices
-        self.head = {
-            "id": f"trace-{self.id}",
-            "object": "alea.trace.chunk" if body.stream else "alea.trace",
-            "created": self.created,
-            "model": service.name,
-            "system_fingerprint": service.fingerprint,
-            "seed": self.choice.settings.seed,
-        }
+        self.head = self.head_of("trace", "alea.trace.chunk" if body.stream else "alea.trace")
+        self.head["seed"] = self.choice.settings.seed
         self.steps: deque[Object] = deque()  # that are not told
         self.count = 0  # of all steps
 
