@@ -268,11 +268,14 @@ def padded(rows: list[NDArray[np.int64]]) -> NDArray[np.int64]:
 
 
 def on_device(value: Array, device: torch.device) -> torch.Tensor:
-    """A tensor unchanged; an array as a tensor on the device."""
+    """A tensor unchanged; an array as a tensor on the device, for which nothing waits."""
     if isinstance(value, torch.Tensor):
         return value
     is_writable = value.flags.writeable and value.strides[-1] > 0  # torch requires this, though nothing here writes
-    return torch.from_numpy(value if is_writable else value.copy()).to(device, non_blocking=True)
+    tensor = torch.from_numpy(value if is_writable else value.copy())
+    if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():
+        tensor = tensor.pin_memory()  # a driver may wait for the stream before it copies other memory
+    return tensor.to(device, non_blocking=True)
 
 
 def to_numpy(name: str, value: Any, form: str = "an array") -> NDArray[Any]:

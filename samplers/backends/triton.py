@@ -139,8 +139,7 @@ def penalised(batch: Batch, x: torch.Tensor, numbers: torch.Tensor) -> torch.Ten
 
 def table(packed: PackedParams, device: torch.device) -> torch.Tensor:
     """The packed parameters as int64 [R, WIDTH]."""
-    numbers = torch.from_numpy(packed.table.view("int64").reshape(len(packed.params), WIDTH.value))
-    return numbers.to(device, non_blocking=True)
+    return on_device(packed.table.view("int64").reshape(len(packed.params), WIDTH.value), device)
 
 
 def biases(packed: PackedParams, vocabulary: int, device: torch.device) -> torch.Tensor:

@@ -34,10 +34,10 @@ def request_of(asked: Any) -> Request:
     Raises: ValueError that names the parameter, what it accepts and the value, which vLLM turns into a refusal.
 
     >>> from types import SimpleNamespace
-    >>> asked = SimpleNamespace(temperature=0.9, top_k=-1, top_p=1.0, min_p=0.0, seed=7, extra_args={"typical_p": 0.8})
+    >>> asked = SimpleNamespace(temperature=0.9, top_k=-1, top_p=0.9, min_p=0.0, seed=7, extra_args={"stream": 3})
     >>> request = request_of(asked)
-    >>> request.params.typical_p, request.params.top_k, request.seed, request.stream
-    (0.8, 0, 7, None)
+    >>> request.params == SamplingParams(temperature=0.9, top_p=0.9), request.seed, request.stream
+    (True, 7, 3)
     """
     own = asked.extra_args or {}
     for name in LEFT_TO_VLLM:
