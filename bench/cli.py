@@ -24,6 +24,10 @@ BENCHMARKS = {  # module, help
         "bench.speed.hf",
         "microseconds of sampling, operators and host syncs a step of transformers' generate, stock and attached",
     ),
+    "vllm": (
+        "bench.speed.vllm",
+        "milliseconds of sampling in a step of vLLM's engine, by vLLM itself and by samplers.vllm:Draw",
+    ),
     "load": (
         "bench.loading.load",
         "seconds and memory of loading a checkpoint, by shape and dtype, and the arithmetic of Llama-2-7B's weights",

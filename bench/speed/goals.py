@@ -1,4 +1,4 @@
-"""Goals of speed: bounds on medians, their quotients and differences; `--check` of sample, hf, decode and serve."""
+"""Goals of speed: bounds on medians, their quotients and differences; `--check` of the commands that have them."""
 
 from __future__ import annotations
 
@@ -128,6 +128,10 @@ GOALS = {
         *of_generate("1B-4-layers", "bfloat16", {1: 0.95, 8: 1.2, 32: 0.85}, prefill=0.55),
     ],
     "serve": of_serving(),
+    "vllm": [
+        Goal("stock", "alea", ">=", 5, dict(vocabulary=32000, batch=16, filters="k50+p.9"), "milliseconds"),
+        Goal("stock", "alea", ">=", 1, {}, "milliseconds"),
+    ],
     "grammar": [Goal("constrained", "plain", "<=", 1.05, dict(batch=8), "step_milliseconds")],
 }
 
