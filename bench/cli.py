@@ -28,6 +28,10 @@ BENCHMARKS = {  # module, help
         "bench.speed.vllm",
         "milliseconds of sampling in a step of vLLM's engine, by vLLM itself and by samplers.vllm:Draw",
     ),
+    "sharded": (
+        "bench.speed.sharded",
+        "messages, bytes and milliseconds of a draw over a vocabulary divided over processes",
+    ),
     "load": (
         "bench.loading.load",
         "seconds and memory of loading a checkpoint, by shape and dtype, and the arithmetic of Llama-2-7B's weights",

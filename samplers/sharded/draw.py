@@ -152,9 +152,9 @@ class Draws:
         """The rows that are left."""
         if not self.left:
             return None
-        has_energy = any(f.concept in ("typical", "eta") for i in self.left for f, _ in stages(self.params[i]))
-        x, m, inverse = self.shard.x[self.left], self.lists.m[self.left], self.inverse[self.left]
-        return Spread(x, m, inverse, has_energy, self.together)
+        columns = (self.shard.x, self.lists.m, self.inverse)
+        x, m, inverse = columns if len(self.left) == self.batch.size else (column[self.left] for column in columns)
+        return Spread(x, m, inverse, [self.params[i] for i in self.left], self.together)
 
     def settle_by_sums(self, spread: Spread) -> Spread | None:
         """Rows whose first filter keeps listed tokens, as the mass of all tokens shows."""

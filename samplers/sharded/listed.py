@@ -23,7 +23,7 @@ class Lists:
     """
 
     def __init__(self, shard: Shard, size: int, together: Collectives) -> None:
-        batch = len(shard.x)
+        batch, ranks = len(shard.x), together.size
         greatest, ids = shard.x.topk(min(size + 1, shard.x.shape[1]), dim=1)
         missing = (0, size + 1 - greatest.shape[1])
         greatest, ids = F.pad(greatest, missing, value=-torch.inf), F.pad(ids + shard.start, missing)[:, :size]
@@ -35,9 +35,9 @@ class Lists:
         self.starts, self.lengths = parts[:, 0].tolist(), parts[:, 1].tolist()
         together.sort(self.starts)
         found, found_ids = parts[together.order, 2:].split([values.numel(), ids.numel()], dim=1)
-        found = found.contiguous().view(torch.float32).view(-1, batch, size + 1)
+        found = found.contiguous().view(torch.float32).view(ranks, batch, size + 1)
         x, edges = found[:, :, :size].transpose(0, 1).flatten(1), found[:, :, size]
-        self.ids = found_ids.view(-1, batch, size).transpose(0, 1).flatten(1).long()
+        self.ids = found_ids.view(ranks, batch, size).transpose(0, 1).flatten(1).long()
         self.edge = edges.amax(0)
         self.m = torch.cat([x, self.edge[:, None]], 1).amax(1)
         self.x = x.masked_fill(x <= self.edge[:, None], -torch.inf)  # of the tokens at the edge, some may be missing

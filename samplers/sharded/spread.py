@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from samplers.fixed_point import distances, weights
+from samplers.params import SamplingParams
+from samplers.reference.filters import stages
 from samplers.reference.fixed_point import ONE
 from samplers.reference.sampler import Draw
+from samplers.sampler import sample
 from samplers.sharded.collectives import Collectives
 from samplers.sharded.tokens import Tokens, key_of
 
 DIGIT = 8  # bits of a key that one message settles
 DIGITS = 1 << DIGIT
+CHUNK = 1024  # tokens
+BY_SURPRISAL = ("typical", "eta")  # filters that need its mean
 
 
 class Sums(NamedTuple):
@@ -27,45 +35,53 @@ class Sums(NamedTuple):
 
 
 class Spread(Tokens):
-    """The part of some rows that this process holds. has_energy: whether a filter needs the mean surprisal."""
+    """The part of some rows that this process holds."""
 
     def __init__(
         self,
         x: torch.Tensor,
         m: torch.Tensor,
         inverse_temperature: torch.Tensor,
-        has_energy: bool,
+        params: list[SamplingParams],
         together: Collectives,
     ) -> None:
         super().__init__(x, m, inverse_temperature)
-        self.has_energy, self.together = has_energy, together
+        self.params, self.together = params, together
+        self.has_energy = any(f.concept in BY_SURPRISAL for p in params for f, _ in stages(p))
+        self.is_whole = True  # whether no filter has acted
         self.has_greatest = True  # whether no filter can have cut the greatest logit
         self.known: Sums | None = None
 
     def rows(self, index: list[int]) -> Spread:
         """Some of the rows, with what is known of them."""
         chosen = object.__new__(Spread)
-        vars(chosen).update(vars(self))
-        for name in ("x", "m", "d", "w", "kept", "key"):
-            setattr(chosen, name, getattr(self, name)[index])
+        vars(chosen).update({n: v[index] if isinstance(v, torch.Tensor) else v for n, v in vars(self).items()})
+        chosen.params = [self.params[place] for place in index]
         chosen.known = None if self.known is None else Sums(*(column[:, index] for column in self.known))
         return chosen
 
     def keep(self, mask: torch.Tensor) -> None:
         self.kept = self.kept & mask
-        self.known = None
+        self.is_whole, self.known = False, None
 
     @property
     def sums(self) -> Sums:
         """One message after each change of the kept tokens."""
         if self.known is None:
-            w = self.w.masked_fill(~self.kept, 0)
-            mine = [w.sum(1), self.kept.sum(1)]
-            if self.has_energy:
-                mine.append((w * self.surprisal >> 24).sum(1))
-            columns = self.together.gathered(torch.stack(mine)).cpu().numpy().swapaxes(0, 1)
+            columns = self.together.gathered(torch.stack(self.own_sums())).cpu().numpy().swapaxes(0, 1)
             self.known = Sums(columns[0], columns[1], columns[-1] if self.has_energy else 0 * columns[0])
         return self.known
+
+    def own_sums(self) -> list[torch.Tensor]:
+        sums = list(masses(self.kept_x, self.m, self.params))
+        if self.has_energy:
+            sums.append((self.w * self.surprisal >> 24).masked_fill(~self.kept, 0).sum(1))
+        return sums
+
+    @property
+    def kept_x(self) -> torch.Tensor:
+        """-inf for tokens that were cut."""
+        return self.x if self.is_whole else self.x.masked_fill(~self.kept, -torch.inf)
 
     def total(self) -> list[int]:
         return self.sums.mass.sum(0).tolist()
@@ -113,14 +129,32 @@ class Spread(Tokens):
         sums, totals, place = self.sums, self.total(), self.together.place
         u = np.array([r * total >> 64 for r, total in zip(bits, totals, strict=True)], np.int64)
         u -= sums.mass[:place].sum(0)  # counted from the first token of this part
-        is_own = self.numbers(((u >= 0) & (u < sums.mass[place])).tolist())
-        w = self.w.masked_fill(~self.kept, 0)
-        index = (w.cumsum(1) <= self.numbers(u.tolist())[:, None]).sum(1).clamp(max=w.shape[1] - 1)
-        mine = torch.stack([index + start, w.gather(1, index[:, None])[:, 0]]) * is_own
+        own = np.flatnonzero((u >= 0) & (u < sums.mass[place])).tolist()
+        mine = torch.zeros((2, len(bits)), dtype=torch.int64, device=self.x.device)
+        if own:
+            mine[:, own] = torch.stack(self.rows(own).token_at(self.numbers(u[own].tolist()), start))
         tokens, chosen = self.together.summed(mine).tolist()
         entropies = self.entropies() if details else [math.nan] * len(totals)
-        rows = zip(tokens, chosen, totals, sums.kept.sum(0).tolist(), entropies, strict=True)
-        return [Draw(token, w, total, kept, math.log(w / total), entropy) for token, w, total, kept, entropy in rows]
+        fields = zip(tokens, chosen, totals, sums.kept.sum(0).tolist(), entropies, strict=True)
+        return [Draw(token, w, total, kept, math.log(w / total), entropy) for token, w, total, kept, entropy in fields]
+
+    def token_at(self, mass: torch.Tensor, start: int) -> list[torch.Tensor]:
+        """The token that a running mass of each row falls into, in id order, and its weight: int64 [B] each.
+
+        The kernels find the mass of each chunk of the row; one chunk is then weighed token by token.
+        """
+        missing = -self.x.shape[1] % CHUNK
+        chunks = F.pad(self.kept_x, (0, missing), value=-torch.inf).unflatten(1, (-1, CHUNK))
+        size, count = chunks.shape[:2]
+        repeated = [p for p in self.params for _ in range(count)]
+        by_chunk, _ = masses(chunks.flatten(0, 1), self.m.repeat_interleave(count), repeated)
+        up_to = by_chunk.view(size, count).cumsum(1)
+        chunk = (up_to <= mass[:, None]).sum(1)
+        rest = mass - F.pad(up_to, (1, 0)).gather(1, chunk[:, None])[:, 0]
+        x = chunks[torch.arange(size), chunk]
+        w = weights(distances(x, self.m, self.inverse_temperature)).masked_fill(x == -torch.inf, 0)
+        index = (w.cumsum(1) <= rest[:, None]).sum(1)
+        return [index + chunk * CHUNK + start, w.gather(1, index[:, None])[:, 0]]
 
     def entropies(self) -> list[float]:
         """In nats; the sum of this part's terms travels as one float64 a row."""
@@ -135,3 +169,19 @@ class Spread(Tokens):
         if self.has_greatest and bool((n == 1).all()):
             return key_of(self.m)
         return self.threshold(self.key, self.ones, n)
+
+
+def masses(x: torch.Tensor, m: torch.Tensor, params: list[SamplingParams]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mass of the tokens above -inf, and how many there are: int64 [B] each.
+
+    The kernels add the weights of a row up as they read it. The greatest logit of the whole row stands before it, for
+    the scale.
+    """
+    rows = torch.cat([m[:, None], x], 1)
+    out = sample(rows, [plain(p.temperature or 1.0) for p in params], seed=0)
+    return out.total - ONE, out.kept.long() - 1
+
+
+@lru_cache(maxsize=1024)
+def plain(temperature: float) -> SamplingParams:
+    return SamplingParams(temperature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 
@@ -15,14 +16,32 @@ MAX_KEY = (1 << 32) - 1
 class Tokens(ABC):
     """Rows of tokens, in id order.
 
-    x: float32 [B, K], logits; m: float32 [B], the greatest of each whole row. d, w: as in docs/definition.md. kept:
-    bool [B, K], those that no filter has cut. key: int64 [B, K] in 0 .. 2^32 - 1, the order of the logits.
+    x: float32 [B, K], logits; m: float32 [B], the greatest of each whole row. What follows from them is computed when
+    it is asked for: many rows never do.
     """
 
     def __init__(self, x: torch.Tensor, m: torch.Tensor, inverse_temperature: torch.Tensor) -> None:
-        self.x, self.m = x, m
-        self.d = distances(x, m, inverse_temperature)
-        self.w, self.kept, self.key = weights(self.d), x > -torch.inf, key_of(x)
+        self.x, self.m, self.inverse_temperature = x, m, inverse_temperature
+
+    @cached_property
+    def kept(self) -> torch.Tensor:
+        """The tokens that no filter has cut: bool [B, K]."""
+        return self.x > -torch.inf
+
+    @cached_property
+    def d(self) -> torch.Tensor:
+        """Distances, float32 [B, K]."""
+        return distances(self.x, self.m, self.inverse_temperature)
+
+    @cached_property
+    def w(self) -> torch.Tensor:
+        """Weights, int64 [B, K]."""
+        return weights(self.d)
+
+    @cached_property
+    def key(self) -> torch.Tensor:
+        """The order of the logits: int64 [B, K] in 0 .. 2^32 - 1."""
+        return key_of(self.x)
 
     @abstractmethod
     def total(self) -> list[int]:

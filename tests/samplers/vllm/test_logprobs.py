@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from samplers import SamplingParams, filter_logits, sample
-from samplers.reference import fixed_point
 from samplers.vllm.logprobs import logprobs
 from tests.conftest import examples
-
 
 
 @examples(50)
