@@ -5,7 +5,7 @@
 
 `request` reads vLLM's parameters, `slots` keeps those of the requests in a batch, and `draw` connects both of vLLM's
 model runners: V1 through `sampler`, which takes the place of `Sampler.sample`, V2 through its logits processors.
-`logprobs` gives exact logprobs, `invalid` counts rows that nothing can be drawn from.
+`logprobs` gives exact logprobs.
 """
 
 from typing import Any

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from samplers.extras import how_to_install
+from samplers.invalid import InvalidRows
 from samplers.sampler import SampleOutput, filter_logits, sample
-from samplers.vllm.invalid import InvalidRows
 from samplers.vllm.logprobs import logprobs
 from samplers.vllm.request import request_of
 from samplers.vllm.sampler import PROCESSED, replace_sample
