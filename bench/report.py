@@ -22,7 +22,8 @@ from model import files
 from samplers.extras import how_to_install
 from samplers.reference import filters
 
-PAGES = [Path(__file__).parents[1] / name for name in ("README.md", "docs/benchmarks.md", "docs/decoding.md")]
+NAMES = ("README.md", "docs/benchmarks.md", "docs/decoding.md", "docs/scale.md")
+PAGES = [Path(__file__).parents[1] / name for name in NAMES]
 START, END = r"<!-- table: (.+) -->\n", "<!-- end -->"
 
 SAMPLERS = ("max", "kernel", "alea", "torch", "torch.compile", "llama.cpp", "transformers")

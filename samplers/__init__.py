@@ -4,7 +4,8 @@
 how each stage changed it, and `backends` lists the backends that can run here.
 
 `samplers.textbook` holds the formulas and `samplers.reference` the exact definition; docs/definition.md states it in
-words, in the version `samplers.DEFINITION`. `samplers.hf` makes transformers models draw with this engine.
+words, in the version `samplers.DEFINITION`. `samplers.hf` makes transformers models draw with this engine,
+`samplers.vllm` and `samplers.sglang` servers, and `samplers.sharded` draws over a vocabulary divided over processes.
 """
 
 from importlib import import_module
@@ -32,7 +33,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import `samplers.hf` at its first use: transformers takes seconds to import, and may be missing."""
-    if name == "hf":
-        return import_module("samplers.hf")
+    """Import `samplers.hf` and `samplers.sharded` at their first use: what they need takes seconds to import."""
+    if name in ("hf", "sharded"):
+        return import_module(f"samplers.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

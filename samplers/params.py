@@ -193,13 +193,18 @@ class PackedParams:
         return self.params[slot if len(self.params) > 1 else 0]
 
     @cached_property
+    def distinct(self) -> list[SamplingParams]:
+        """Each object once: most slots of a server's table are the same empty one."""
+        return list({id(p): p for p in self.params}.values())
+
+    @cached_property
     def uses_history(self) -> bool:
-        return any(p.uses_history for p in self.params)
+        return any(p.uses_history for p in self.distinct)
 
     @cached_property
     def greatest_biased(self) -> int:
         """The greatest token id that a logit_bias names, or -1."""
-        return max((token for p in self.params for token in p.logit_bias or ()), default=-1)
+        return max((token for p in self.distinct for token in p.logit_bias or ()), default=-1)
 
     @cached_property
     def table(self) -> NDArray[np.void]:

@@ -105,8 +105,8 @@ def inputs(packed: PackedParams, device: torch.device) -> tuple[torch.Tensor, bo
     """
     if packed.device_table is not None:
         return packed.device_table, True, True
-    has_totals = any(p.temperature > 0 and not p.top_k for p in packed.params)
-    has_filters = any(p.temperature == 0 or any(stages(p)) for p in packed.params)
+    has_totals = any(p.temperature > 0 and not p.top_k for p in packed.distinct)
+    has_filters = any(p.temperature == 0 or any(stages(p)) for p in packed.distinct)
     return table(packed, device), has_totals, has_filters
 
 
