@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from samplers.batch import Array, Batch, History, Integers, Params, packed_for
-from samplers.params import MAX_VOCABULARY, PackedParams, SamplingParams
+from samplers.params import MAX_VOCABULARY, PLAIN, PackedParams, SamplingParams
 from samplers.reference.filters import FILTERS, Filter, stages
 from samplers.reference.fixed_point import ONE, bound
 from samplers.reference.philox import random_bits
@@ -27,7 +27,7 @@ from samplers.sharded.spread import Spread
 LISTED = 256  # logits of a process, where filters keep an unknown number
 SPARE = 16  # more than top-k asks for: ties
 LONGEST = 1024  # a longer list takes more time to send than the messages that it saves
-BY_MASS = ("top_p", "epsilon_cutoff", "eta_cutoff")  # filters that need sums, and keep the greatest logits
+BY_MASS = [f for f in FILTERS if f.concept in ("top_p", "epsilon", "eta")]  # need sums, and keep the greatest logits
 
 
 def sample(
@@ -159,22 +159,21 @@ class Draws:
     def settle_by_sums(self, spread: Spread) -> Spread | None:
         """Rows whose first filter keeps listed tokens, as the mass of all tokens shows."""
         before, lists = list(self.left), self.lists
-        for f in FILTERS:
-            if f.name not in BY_MASS:
-                continue
+        for f in BY_MASS:
             places = [place for place, i in enumerate(before) if first_filter(self.params[i]) is f]
             if not places:
                 continue
             rows = [before[place] for place in places]
             listed = Listed(lists.x[rows], lists.edge[rows], lists.m[rows], self.inverse[rows])
-            totals, means = spread.total(), spread.mean_surprisal() if f.concept == "eta" else []
-            listed.totals, listed.means = [totals[p] for p in places], [means[p] for p in places if means]
+            listed.learn(spread, places)
             kept = mask_of(f, listed, [self.params[i] for i in rows])
             complete = listed.is_complete.nonzero()[:, 0].tolist()
             settled = [rows[place] for place in complete]
             self.settle(settled, [without(self.params[i], f.name) for i in settled], kept[complete])
-        left = [place for place, i in enumerate(before) if i in self.left]
-        return spread.rows(left) if left else None
+        if len(self.left) == len(before):
+            return spread
+        left = set(self.left)
+        return spread.rows([place for place, i in enumerate(before) if i in left]) if left else None
 
     def settle_spread(self, spread: Spread) -> None:
         """All other rows, filter by filter."""
@@ -210,7 +209,8 @@ class Draws:
         entropy = out.entropy.tolist() if self.details else [np.nan] * len(rows)
         for i, *numbers in zip(rows, *(column.tolist() for column in columns), entropy, strict=True):
             self.draws[i] = Draw(*numbers)
-        self.left = [i for i in self.left if i not in set(rows)]
+        settled = set(rows)
+        self.left = [i for i in self.left if i not in settled]
 
     def output(self, model: np.ndarray | None) -> SampleOutput:
         """Arrays or tensors, as the logits."""
@@ -260,7 +260,7 @@ def mask_of(f: Filter, tokens: Listed | Spread, params: list[SamplingParams]) ->
 @lru_cache(maxsize=1024)
 def without(p: SamplingParams, name: str) -> SamplingParams:
     """The parameters with a filter off."""
-    off: dict[str, Any] = {f.name: f.off for f in FILTERS if f.name == name}
+    off: dict[str, Any] = {name: getattr(PLAIN, name)}
     return replace(p, **off)
 
 

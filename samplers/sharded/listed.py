@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from samplers.fixed_point import distances, weights
 from samplers.sharded.collectives import Collectives
 from samplers.sharded.shard import Shard
+from samplers.sharded.spread import Spread
 from samplers.sharded.tokens import Tokens
 
 
@@ -55,6 +56,11 @@ class Listed(Tokens):
         self.is_complete = torch.ones_like(edge, dtype=torch.bool)
         self.totals: list[int] = []
         self.means: list[int] = []
+
+    def learn(self, spread: Spread, places: list[int]) -> None:
+        """The sums of the rows, from their places among those that are spread."""
+        totals, means = spread.total(), spread.mean_surprisal() if spread.has_energy else spread.total()
+        self.totals, self.means = ([column[place] for place in places] for column in (totals, means))
 
     def total(self) -> list[int]:
         return self.totals

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from samplers.batch import Batch, on_gpu, rows_of
-from samplers.params import PENALTIES, PLAIN, SamplingParams, integer
+from samplers.params import MAX_VOCABULARY, PENALTIES, PLAIN, SamplingParams, integer
 from samplers.sampler import filter_logits
 
 
@@ -22,14 +22,13 @@ class Shard:
 
     def __init__(self, logits: Any, start: int) -> None:
         self.is_tensor = isinstance(logits, torch.Tensor)
-        if hasattr(logits, "shape") and 0 in logits.shape[-1:]:
-            self.length, rows = 0, empty(logits)
-        else:
-            rows = rows_of(logits)
-            self.length = rows.shape[1]
+        is_empty = hasattr(logits, "shape") and 0 in logits.shape[-1:]
+        rows = rows_of(of_one_token(logits) if is_empty else logits)
+        self.start, self.length = integer("vocab_start", start, 0), 0 if is_empty else rows.shape[1]
+        if self.length == MAX_VOCABULARY:
+            raise ValueError(f"logits_shard must have at most {MAX_VOCABULARY - 1} tokens in one process")
         tensor = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
-        self.start, self.device = integer("vocab_start", start, 0), tensor.device
-        self.raw = tensor.float() + 0.0  # -0 becomes 0
+        self.device, self.raw = tensor.device, tensor.float() + 0.0  # -0 becomes 0
         self.x = self.raw
 
     def penalise(self, batch: Batch, params: list[SamplingParams], backend: str) -> None:
@@ -75,14 +74,12 @@ class Shard:
         return torch.cat([mask, mask.new_ones((*mask.shape[:-1], 1))], -1)
 
 
-def empty(logits: Any) -> Any:
-    """A part without tokens, as one of -inf in each row."""
-    size = logits.shape[0] if len(logits.shape) > 1 else 1
-    return rows_of(
-        logits.new_full((size, 1), -torch.inf)
-        if isinstance(logits, torch.Tensor)
-        else np.full_like(logits, -np.inf, shape=(size, 1))
-    )
+def of_one_token(logits: Any) -> Any:
+    """Rows of one token at -inf, as many as there are rows without any."""
+    shape = (*logits.shape[:-1], 1)
+    if isinstance(logits, torch.Tensor):
+        return logits.new_full(shape, -torch.inf)
+    return np.full(shape, -np.inf, logits.dtype)
 
 
 @lru_cache(maxsize=1024)
