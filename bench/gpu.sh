@@ -53,7 +53,7 @@ toy_extension() {  # unless it is compiled already
 
 tests() {  # PROCESSES WHICH [MARKED]
   "$PYTHON" -m pytest -p no:cacheprovider -n "$1" --dist worksteal --durations 5 -m "${3:-not exhaustive}" -k "$2" \
-    tests/samplers/identity/test_draws.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/bench/speed/test_gpu.py
+    tests/samplers/identity/test_draws.py tests/samplers/test_gpu.py tests/samplers/hf/test_gpu.py tests/samplers/vllm/test_gpu.py tests/bench/speed/test_gpu.py
 }
 
 watched() {  # each tensor has separate memory: a step beyond its end is seen
