@@ -79,6 +79,7 @@ def compared(chain: str) -> Record:
         "measured": "logprobs",
         "chain": chain,
         "texts": len(counts),
+        "different_texts": len(set(map(tuple, batch["completion_ids"].tolist()))),
         "tokens": int(counts.sum()),
         "greatest_difference": {name: four_digits(d[counts].abs().max().item()) for name, d in difference.items()},
         "ratio": {"token": ratio(same_logits[counts]), "text": ratio((same_logits * counts).sum(1))},
