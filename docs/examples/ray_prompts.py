@@ -28,7 +28,7 @@ def main() -> None:
     prompts, out = file_prompts(arguments.prompts), arguments.out
     out.mkdir(exist_ok=True)
     check_settings(out, arguments, prompts)
-    done = finished(out)
+    done = set(finished(out))
     print(f"{len(done)} of {len(prompts)} texts are in {out}")
     if len(done) < len(prompts):
         complete([{"number": i, "prompt": text} for i, text in enumerate(prompts) if i not in done], arguments)
