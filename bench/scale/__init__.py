@@ -1,0 +1,1 @@
+"""Alea beyond one process: with Ray Data, and inside a trainer. Each module runs in an environment of its own."""
