@@ -1,0 +1,59 @@
+"""Oracle: alea's own `generate`, whatever vLLM does with the requests on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from engines import CHAIN, LONG, PROMPTS, alea_ids, ids_of, requests
+from vllm import LLM
+from vllm.v1.core.sched.scheduler import Scheduler
+
+Engine = Callable[..., LLM]
+SHORT = PROMPTS[:16]
+ASKED = requests(len(SHORT), **CHAIN)
+
+
+@pytest.fixture(scope="module")
+def short() -> list[list[int]]:
+    return alea_ids(SHORT, **CHAIN)
+
+
+@pytest.fixture(scope="module")
+def long() -> list[list[int]]:
+    return alea_ids(LONG, **CHAIN)
+
+
+def test_four_requests_at_a_time(engine: Engine, short: list, long: list):
+    llm = engine(max_num_seqs=4)
+    assert ids_of(llm, SHORT, ASKED) == short
+    assert ids_of(llm, LONG, ASKED[:4]) == long
+
+
+def test_sixteen_requests_at_a_time(llm: LLM, short: list, long: list):
+    assert ids_of(llm, SHORT, ASKED) == short
+    assert ids_of(llm, LONG, ASKED[:4]) == long
+
+
+def test_prompts_in_chunks(engine: Engine, short: list, long: list):
+    """Of 64 tokens a step: a prompt that is not read to its end gets a row, whose token is thrown away."""
+    llm = engine(max_num_batched_tokens=64)
+    assert min(len(reply.prompt_token_ids) for reply in llm.generate(LONG, ASKED[:4], use_tqdm=False)) > 200
+    assert ids_of(llm, SHORT, ASKED) == short
+    assert ids_of(llm, LONG, ASKED[:4]) == long
+
+
+def test_preemption(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    """Eight requests outgrow the blocks of six: some are thrown out, and begin again later at their last token."""
+    preempted = []
+    real = Scheduler._preempt_request
+
+    def counted(self, request, *arguments, **keywords):
+        preempted.append(request.num_output_tokens)
+        return real(self, request, *arguments, **keywords)
+
+    monkeypatch.setattr(Scheduler, "_preempt_request", counted)
+    llm = engine(num_gpu_blocks_override=14, block_size=128)
+    ids = ids_of(llm, PROMPTS[:8], requests(8, **CHAIN, max_tokens=200))
+    assert len(preempted) > 0 and max(preempted) > 0
+    assert ids == alea_ids(PROMPTS[:8], **CHAIN, max_new_tokens=200)
