@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from engines import CHAIN, LONG, PROMPTS, alea_ids, ids_of, requests
+from engines import CHAIN, LONG, PROMPTS, alea_ids, ids_of, request, requests
 from vllm import LLM
 from vllm.v1.core.sched.scheduler import Scheduler
 
@@ -28,6 +28,16 @@ def test_four_requests_at_a_time(engine: Engine, short: list, long: list):
     llm = engine(max_num_seqs=4)
     assert ids_of(llm, SHORT, ASKED) == short
     assert ids_of(llm, LONG, ASKED[:4]) == long
+
+
+@pytest.mark.parametrize("size", [3, 16])
+def test_requests_that_come_and_go(engine: Engine, size: int):
+    """Each leaves at a step of its own, and others take or change their rows."""
+    lengths = [1 + 11 * place % 37 for place in range(48)]
+    asked = [request(stream, **CHAIN, max_tokens=length) for stream, length in enumerate(lengths)]
+    expected = alea_ids(PROMPTS[:48], **CHAIN, max_new_tokens=max(lengths))
+    ids = ids_of(engine(max_num_seqs=size), PROMPTS[:48], asked)
+    assert ids == [text[:length] for text, length in zip(expected, lengths, strict=True)]
 
 
 def test_sixteen_requests_at_a_time(llm: LLM, short: list, long: list):

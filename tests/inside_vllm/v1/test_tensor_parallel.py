@@ -1,4 +1,4 @@
-"""Oracle: one process. (Each of two draws every token, and they must agree.)"""
+"""Oracle: one process. Two draw every token, and they must agree."""
 
 from __future__ import annotations
 
@@ -8,30 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from engines import CHAIN, LONG, PROMPTS, Ids, alea_ids, ids_of, new_engine, request, requests
+import tensor_parallel
+from engines import CHAIN, LONG, alea_ids
 from vllm import LLM
 
-SOME = PROMPTS[:16]
-TWO = dict(VLLM_CPU_OMP_THREADS_BIND="0|1")  # the core of each
-
-
-def texts(llm: LLM) -> list[Ids]:
-    """Short and long prompts with a seed; four without, of which each gets the engine's next stream."""
-    return [
-        ids_of(llm, SOME, requests(len(SOME), **CHAIN)),
-        ids_of(llm, LONG, requests(len(LONG), **CHAIN)),
-        ids_of(llm, SOME[:4], [request(seed=None, **CHAIN)] * 4),
-    ]
+CORES = {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}  # one for each process
 
 
 def test_two_processes(engine: Callable[..., LLM]):
-    command = [sys.executable, __file__]
-    parallel = subprocess.run(command, env=os.environ | TWO, capture_output=True, text=True)
-    assert parallel.returncode == 0, parallel.stderr
-    found = json.loads(parallel.stdout.splitlines()[-1])
-    assert found == texts(engine())
-    assert found[:2] == [alea_ids(SOME, **CHAIN), alea_ids(LONG, **CHAIN)]
-
-
-if __name__ == "__main__":
-    print(json.dumps(texts(new_engine(tensor_parallel_size=2, distributed_executor_backend="mp"))))
+    command = [sys.executable, tensor_parallel.__file__]
+    done = subprocess.run(command, env=os.environ | CORES, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == tensor_parallel.texts(engine())
+    assert found[:2] == [alea_ids(tensor_parallel.SHORT, **CHAIN), alea_ids(LONG, **CHAIN)]

@@ -79,6 +79,15 @@ def test_the_same_text(llm: LLM):
     assert ids_of(llm, FEW[1:2], request(1, **CHAIN, **SHORT)) == ids[1:2]
 
 
+def test_requests_that_come_and_go(llm: LLM):
+    """Six through four slots."""
+    lengths = [2, 5, 3, 6, 4, 1]
+    asked = [request(stream, **CHAIN, max_tokens=length) for stream, length in enumerate(lengths)]
+    expected = alea_ids(PROMPTS[:6], max_new_tokens=6, **CHAIN)
+    cut = [text[:length] for text, length in zip(expected, lengths, strict=True)]
+    assert ids_of(llm, PROMPTS[:6], asked) == cut
+
+
 @pytest.mark.parametrize("batch", BATCHES)
 def test_each_row_has_its_own_parameters(llm: LLM, batch: str):
     asked, expected = [], []
