@@ -47,11 +47,15 @@ LONG = [" ".join([prompt] * 80) for prompt in ("The dragon sleeps", "A king had"
 Ids = list[list[int]]
 
 
+ENGINES: list[LLM] = []
+
+
 def new_engine(**options: Any) -> LLM:
-    """An engine in this process that draws with `Draw`."""
+    """An engine in this process that draws with `Draw`. It lives on: the end of one takes vLLM's groups from all."""
     settings = dict(dtype="float32", enforce_eager=True, max_model_len=512, max_num_seqs=16, seed=0)
     processors = ["samplers.vllm:Draw"]
-    return LLM(str(MODEL), **settings | dict(logits_processors=processors, disable_log_stats=True) | options)
+    ENGINES.append(LLM(str(MODEL), **settings | dict(logits_processors=processors, disable_log_stats=True) | options))
+    return ENGINES[-1]
 
 
 def request(stream: int | None = None, **options: Any) -> SamplingParams:

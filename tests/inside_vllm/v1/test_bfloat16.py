@@ -6,11 +6,9 @@ logits all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
-from engines import CHAIN, LENGTH, PROMPTS, SEED, Ids, ids_of, requests, watched_logits
+from engines import CHAIN, LENGTH, PROMPTS, SEED, Ids, ids_of, new_engine, requests, watched_logits
 from vllm import LLM
 
 import samplers
@@ -20,8 +18,8 @@ PARAMS = samplers.SamplingParams(**CHAIN)
 
 
 @pytest.fixture(scope="module")
-def bfloat16(engine: Callable[..., LLM]) -> LLM:
-    return engine(dtype="bfloat16")
+def bfloat16() -> LLM:
+    return new_engine(dtype="bfloat16")
 
 
 def ids_and_logits(llm: LLM, prompts: list[str], streams: list[int]) -> tuple[Ids, list[torch.Tensor]]:

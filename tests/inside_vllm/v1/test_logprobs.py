@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from engines import CHAIN, PROMPTS, SEED, Ids, alea_ids, requests, watched_logits
+from engines import CHAIN, PROMPTS, SEED, Ids, alea_ids, new_engine, requests, watched_logits
 from vllm import LLM
 
 import samplers
@@ -52,9 +51,9 @@ def options_of(filters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in filters.items() if name != "extra"} | filters.get("extra", {})
 
 
-def test_raw_logprobs(engine: Callable[..., LLM]):
+def test_raw_logprobs():
     """They show the model's distribution, and leave the text as it is."""
-    logits, ids, logprobs = replies(engine(max_logprobs=V), **CHAIN)
+    logits, ids, logprobs = replies(new_engine(max_logprobs=V), **CHAIN)
     assert ids == alea_ids(FEW, max_new_tokens=STEPS, **CHAIN)
     assert torch.equal(logprobs, logits.log_softmax(-1))
 
@@ -70,8 +69,8 @@ def test_two_logprobs(llm: LLM):
 
 
 @pytest.fixture(scope="module")
-def processed(engine: Callable[..., LLM]) -> LLM:
-    return engine(logprobs_mode="processed_logprobs", max_logprobs=V)
+def processed() -> LLM:
+    return new_engine(logprobs_mode="processed_logprobs", max_logprobs=V)
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=str)
@@ -89,8 +88,8 @@ def test_processed_logprobs(processed: LLM, filters: dict[str, Any]):
             np.testing.assert_allclose(logprobs[step, row].double().exp(), p, atol=1e-6)
 
 
-def test_processed_logits(engine: Callable[..., LLM]):
-    logits, ids, found = replies(engine(logprobs_mode="processed_logits", max_logprobs=V), **CHAIN)
+def test_processed_logits():
+    logits, ids, found = replies(new_engine(logprobs_mode="processed_logits", max_logprobs=V), **CHAIN)
     assert ids == alea_ids(FEW, max_new_tokens=STEPS, **CHAIN)
     for step in range(STEPS):
         assert torch.equal(found[step], drawn(logits[step], step, **CHAIN)[1])

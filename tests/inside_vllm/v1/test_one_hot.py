@@ -1,16 +1,14 @@
 """Oracle: `Draw`, and alea's own `generate`."""
 
-from collections.abc import Callable
-
 import pytest
-from engines import CHAIN, LONG, PROMPTS, alea_ids, ids_of, request, requests
+from engines import CHAIN, LONG, PROMPTS, alea_ids, ids_of, new_engine, request, requests
 from vllm import LLM
 from vllm.exceptions import VLLMValidationError
 
 
 @pytest.fixture(scope="module")
-def one_hot(engine: Callable[..., LLM]) -> LLM:
-    return engine(logits_processors=["samplers.vllm:OneHotDraw"])
+def one_hot() -> LLM:
+    return new_engine(logits_processors=["samplers.vllm:OneHotDraw"])
 
 
 @pytest.mark.parametrize("options", [CHAIN, dict(temperature=0.9, min_p=0.1), dict(temperature=0)], ids=str)
@@ -38,6 +36,6 @@ def test_penalties_are_refused(one_hot: LLM, name: str):
 
 
 @pytest.mark.parametrize("mode", ["processed_logprobs", "processed_logits"])
-def test_processed_logprobs_are_refused(engine: Callable[..., LLM], mode: str):
+def test_processed_logprobs_are_refused(mode: str):
     with pytest.raises(ValueError, match=f"logprobs_mode must be raw_logprobs or raw_logits here, got {mode}"):
-        engine(logits_processors=["samplers.vllm:OneHotDraw"], logprobs_mode=mode)
+        new_engine(logits_processors=["samplers.vllm:OneHotDraw"], logprobs_mode=mode)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from engines import CHAIN, PROMPTS, alea_ids, ids_of, request
+from engines import CHAIN, PROMPTS, alea_ids, ids_of, new_engine, request
 from vllm import LLM
 from vllm.exceptions import VLLMValidationError
 from vllm.v1.sample.sampler import Sampler
@@ -41,7 +40,7 @@ def test_keys_of_others_are_left_alone(llm: LLM):
     assert ids_of(llm, PROMPTS[:1], asked) == alea_ids(PROMPTS[:1], **CHAIN)
 
 
-def test_an_unknown_sampler_is_refused(engine: Callable[..., LLM], monkeypatch: pytest.MonkeyPatch):
+def test_an_unknown_sampler_is_refused(monkeypatch: pytest.MonkeyPatch):
     def sample(self, logits, rows, sampling_metadata):
         raise AssertionError
 
@@ -49,12 +48,12 @@ def test_an_unknown_sampler_is_refused(engine: Callable[..., LLM], monkeypatch: 
     with pytest.raises(
         RuntimeError, match=r"needs a Sampler.sample with the parameters .*; this vLLM has self, logits, rows"
     ):
-        engine()
+        new_engine()
 
 
-def test_an_engine_without_draw_is_left_alone(llm: LLM, engine: Callable[..., LLM]):
+def test_an_engine_without_draw_is_left_alone(llm: LLM):
     """In the process where `Sampler.sample` is replaced."""
-    stock = engine(logits_processors=None)
+    stock = new_engine(logits_processors=None)
     asked = [request(0, **CHAIN)] * 2
     first, second = ids_of(stock, PROMPTS[:2], asked), ids_of(stock, PROMPTS[:2], asked)
     assert first == second != alea_ids(PROMPTS[:2], [0, 0], **CHAIN)
