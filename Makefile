@@ -77,7 +77,7 @@ $(SERVE)/.installed: $(CLIENTS)/requirements.txt $(CLIENTS)/package.json
 # vLLM brings what alea needs. These three are for another torch, and fail when they are imported.
 $(VLLM)/.installed: $(INSIDE_VLLM)/requirements.txt pyproject.toml setup.py
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --no-compile --requirement $(INSIDE_VLLM)/requirements.txt
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $(INSIDE_VLLM)/requirements.txt
 	$(VLLM)/bin/python -m pip uninstall --disable-pip-version-check --quiet --yes torchvision torchaudio torchcodec
 	CC=no-compiler CXX=no-compiler ALEA_REQUIRE_NATIVE=0 $(VLLM)/bin/python -m pip install \
 		--disable-pip-version-check --quiet --no-deps --editable .
