@@ -45,9 +45,7 @@ PROMPTS = [who + what for what in WHAT for who in WHO]
 LONG = [" ".join([prompt] * 80) for prompt in ("The dragon sleeps", "A king had", "She was not", "Hans went to")]
 
 Ids = list[list[int]]
-
-
-ENGINES: list[LLM] = []
+ENGINES: list[LLM] = []  # that were started
 
 
 def new_engine(**options: Any) -> LLM:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def guess() -> Guess:
 
 
 @pytest.fixture(scope="module")
-def speculating(guess: Guess) -> LLM:
+def speculating(guess: Guess) -> Iterator[LLM]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             NgramGPUSpeculator,
