@@ -3,6 +3,7 @@
 # make test-all      the same with the exhaustive tests, which take minutes
 # make test-oldest   with Triton 3.6.0, NumPy 1.26.4, transformers 5.0.0
 # make test-serve    alea serve, with openai's clients, LangChain, schemathesis, lm-eval
+# make test-vllm     samplers.vllm inside vLLM, on a CPU
 # make identity      C++ against the reference: every weight, a million rows
 # make gpu-toy       bench/gpu.sh in Triton's interpreter
 SHELL := /bin/bash
@@ -14,9 +15,11 @@ INSTALLED := .venv/.installed
 OLDEST := .venv-oldest
 SERVE := .venv-serve
 CLIENTS := tests/serve_clients
+VLLM := .venv-vllm
+INSIDE_VLLM := tests/inside_vllm
 ALL := -m "exhaustive or not exhaustive"
 
-.PHONY: demo test checks test-all test-oldest test-serve identity gpu-toy clean
+.PHONY: demo test checks test-all test-oldest test-serve test-vllm identity gpu-toy clean
 
 demo: $(INSTALLED)
 	@$(BIN)/alea generate -p "Once upon a time" --seed 7
@@ -40,6 +43,10 @@ test-oldest: $(OLDEST)/.installed
 
 test-serve: $(INSTALLED) $(SERVE)/.installed
 	ALEA_PYTHON=$(abspath $(BIN)/python) $(SERVE)/bin/python -m pytest --config-file $(CLIENTS)/pytest.ini --durations 5 $(CLIENTS)
+
+test-vllm: $(INSTALLED) $(VLLM)/.installed
+	$(VLLM)/bin/python -m pytest --config-file $(INSIDE_VLLM)/pytest.ini --durations 5 $(INSIDE_VLLM)/v1
+	$(VLLM)/bin/python -m pytest --config-file $(INSIDE_VLLM)/pytest.ini --durations 5 $(INSIDE_VLLM)/v2
 
 identity: $(INSTALLED)
 	$(BIN)/alea bench identity --rows $(ROWS) --save
@@ -67,5 +74,14 @@ $(SERVE)/.installed: $(CLIENTS)/requirements.txt $(CLIENTS)/package.json
 	if command -v npm; then npm install --prefix $(CLIENTS) --no-package-lock --no-audit --no-fund --loglevel error; fi
 	@touch $@
 
+# vLLM brings what alea needs. These three are for another torch, and fail when they are imported.
+$(VLLM)/.installed: $(INSIDE_VLLM)/requirements.txt pyproject.toml setup.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $(INSIDE_VLLM)/requirements.txt
+	$(VLLM)/bin/python -m pip uninstall --disable-pip-version-check --quiet --yes torchvision torchaudio torchcodec
+	CC=no-compiler CXX=no-compiler ALEA_REQUIRE_NATIVE=0 $(VLLM)/bin/python -m pip install \
+		--disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
 clean:
-	rm -rf .venv $(OLDEST) $(SERVE) $(CLIENTS)/node_modules build *.egg-info samplers/_native*.so model/_native*.so
+	rm -rf .venv $(OLDEST) $(SERVE) $(VLLM) $(CLIENTS)/node_modules build *.egg-info samplers/_native*.so model/_native*.so

@@ -46,7 +46,7 @@ def examples(count: int) -> settings:
     return settings(max_examples=count * settings.default.max_examples // 100)
 
 
-collect_ignore = ["serve_clients"]  # they have an environment of their own: `make test-serve`
+collect_ignore = ["serve_clients", "inside_vllm"]  # each in an environment of its own: `make test-serve`, `test-vllm`
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
