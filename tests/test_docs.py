@@ -19,7 +19,7 @@ from tests.test_architecture import ROOT, tracked
 DOCS = ("benchmarks", "commands", "decoding", "definition", "scale", "serving", "transformers")
 ELSEWHERE = {  # pages that need packages of others: their tests run in environments of their own
     "docs/serving.md": "tests/serve_clients/test_page.py",
-    "docs/scale.md": "tests/inside_vllm/test_page.py",
+    "docs/scale.md": "tests/inside_vllm/v1/test_page.py",
 }
 NAMES = ("README.md", "CONTRIBUTING.md", *(f"docs/{name}.md" for name in DOCS), "model/storyteller/README.md")
 PAGES = [ROOT / name for name in NAMES]

@@ -25,7 +25,7 @@ def replace_sample(sampler: type, kind: type[Any]) -> None:
     Raises: RuntimeError if the method does not have the parameters that it is known by.
     """
     stock: Callable[..., Drawn] = sampler.sample  # type: ignore[attr-defined]
-    if hasattr(stock, "__wrapped__"):
+    if getattr(stock, "kind", None) is kind:
         return
     found = list(inspect.signature(stock).parameters)
     if found not in (PARAMETERS, PARAMETERS[:3]):
@@ -46,6 +46,7 @@ def replace_sample(sampler: type, kind: type[Any]) -> None:
         mode = (override or self.logprobs_mode) if asks_for_logprobs(sampling_metadata) else None
         return processor.draw(logits, mode if mode in PROCESSED else None)
 
+    sample.kind = kind  # type: ignore[attr-defined]
     sampler.sample = sample  # type: ignore[attr-defined]
 
 
