@@ -59,7 +59,7 @@ class Goal:
         where += [f"above {self.longer_than:g} µs"] if self.longer_than else []
         times = "" if self.figure == "microseconds" else f"{self.figure}: "
         bounded = f"{self.above} {self.by} {self.below}".strip()
-        return f"{times}{bounded} {self.sign} {self.bound:g} ({', '.join(where)})"
+        return f"{times}{bounded} {self.sign} {self.bound:g} ({', '.join(where) or 'all cases'})"
 
 
 def several(values: Any) -> tuple[Any, ...]:

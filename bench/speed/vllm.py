@@ -62,6 +62,6 @@ def table(records: list[Record]) -> runner.Rows:
     lines = []
     for record in records:
         stock, alea = (record["milliseconds"][name]["p50"] for name in ("stock", "alea"))
-        times = [three_digits(stock), three_digits(alea), f"{stock / alea:.0f} ×"]
+        times = [three_digits(stock), three_digits(alea), f"{three_digits(stock / alea)} ×"]
         lines.append([str(record["batch"]), f"{record['vocabulary']:,}", record["filters"], *times])
     return ["batch", "V", "filters", "stock", "ours", "ratio"], lines
