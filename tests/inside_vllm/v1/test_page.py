@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import httpx
 import pytest
-from engines import ROOT
+from engines import ENGINES, ROOT
 
 CHAPTER = (ROOT / "docs/scale.md").read_text(encoding="utf-8").split("\n## ")[1]
 SHOWN = re.search(r"```text\n(.*?)```", CHAPTER, re.DOTALL)[1].splitlines()
@@ -15,7 +16,9 @@ SHOWN = re.search(r"```text\n(.*?)```", CHAPTER, re.DOTALL)[1].splitlines()
 
 def test_the_code_prints_what_the_page_shows(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
-    exec(re.search(r"```python\n(.*?)```", CHAPTER, re.DOTALL)[1], {})
+    names: dict[str, Any] = {}
+    exec(re.search(r"```python\n(.*?)```", CHAPTER, re.DOTALL)[1], names)
+    ENGINES.append(names["llm"])  # it must live on, see `new_engine`
     printed = capsys.readouterr().out.splitlines()
     assert printed[-len(SHOWN) :] == SHOWN
 
