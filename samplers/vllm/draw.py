@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from samplers.batch import on_device
 from samplers.extras import how_to_install
 from samplers.invalid import InvalidRows
 from samplers.sampler import SampleOutput, filter_logits, sample
@@ -52,7 +53,8 @@ class Draw(V1LogitsProcessor, V2LogitsProcessor):
         check_config(vllm_config, self.draws_in_apply)
         self.state = state
         device = state if self.is_v1 else state.device
-        replica = getattr(vllm_config.parallel_config, "data_parallel_rank", 0)
+        parallel = vllm_config.parallel_config
+        replica = getattr(parallel, "data_parallel_index", parallel.data_parallel_rank)  # the rank is 0 in dense models
         self.slots = Slots(device, vllm_config.model_config.seed or 0, replica)
         self.invalid = InvalidRows()
         if not self.draws_in_apply:
@@ -159,6 +161,6 @@ def processed_scores(
     filtered: torch.Tensor = filter_logits(logits, columns.params, allowed=allowed, on_invalid="mark")
     if mode == "processed_logits":
         return filtered
-    inverse_temperature = torch.from_numpy(np.copy(columns.params.table["inverse_temperature"])).to(logits.device)
+    inverse_temperature = on_device(np.copy(columns.params.table["inverse_temperature"]), logits.device)
     scores = logprobs(logits, filtered, inverse_temperature)
     return scores.scatter_(1, out.tokens.clamp(min=0)[:, None], out.logprobs[:, None])

@@ -70,7 +70,7 @@ def config(**model_config: Any) -> Any:
     """What `Draw` reads of a VllmConfig."""
     return SimpleNamespace(
         model_config=SimpleNamespace(seed=5, **({"logprobs_mode": "raw_logprobs"} | model_config)),
-        parallel_config=SimpleNamespace(data_parallel_rank=0),
+        parallel_config=SimpleNamespace(data_parallel_rank=0, data_parallel_index=0),
         watermark_config=None,
     )
 
