@@ -78,8 +78,8 @@ class Draw(V1LogitsProcessor, V2LogitsProcessor):
     def draw(self, logits: torch.Tensor, mode: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The tokens int64 [B] for float32 logits [B, V], row by row; and what vLLM shows as logprobs in this mode."""
         size = len(logits)
-        if size != len(self.slots.slots):
-            raise RuntimeError(f"vLLM gave logits of {size} rows for {len(self.slots.slots)} requests")
+        if size != len(self.slots):
+            raise RuntimeError(f"vLLM gave logits of {size} rows for {len(self.slots)} requests")
         columns = self.slots.columns(size)
         allowed = kept_by_min_p(logits, columns)
         out = drawn(logits, columns, self.slots.lengths(size), allowed)
@@ -94,11 +94,8 @@ class Draw(V1LogitsProcessor, V2LogitsProcessor):
 
     def draw_by_slot(self, logits: torch.Tensor, context: Any) -> torch.Tensor:
         """As `draw`; context: vLLM's LogitsContext, which names the slot and the place of each row."""
-        columns = self.slots.columns(self.state.max_num_reqs)
-        if not columns.needs_min_p[context.idx_mapping_np].any():
-            columns = columns._replace(min_p=None)
         slots = context.expanded_idx_mapping.clamp(min=0)  # padding
-        columns = columns._replace(params=columns.params.rows(slots), min_p=columns.min_p and columns.min_p.rows(slots))
+        columns = self.slots.columns(self.state.max_num_reqs).of_rows(slots, context.idx_mapping_np)
         position = context.pos + 1 - self.state.prompt_len.gpu[slots]
         out = drawn(logits, columns, position, kept_by_min_p(logits, columns))
         return self.invalid.replaced(out.tokens)

@@ -47,7 +47,7 @@ def request_of(asked: Any) -> Request:
     values |= {name: own[name] for name in NAMES if name in own}
     try:
         params = SamplingParams(**values)
-        seed, stream = (number(name, own.get(name, getattr(asked, name, None))) for name in KEYS)
+        seed, stream = (int64(name, own.get(name, getattr(asked, name, None))) for name in KEYS)
         if "min_p" in own or not asked.min_p:
             return Request(params, None, seed, stream)
         if all(f.name == "top_k" for f, _ in stages(params)):  # the two keep the same tokens in either order
@@ -58,7 +58,7 @@ def request_of(asked: Any) -> Request:
         raise ValueError(str(error)) from None
 
 
-def number(name: str, value: Any) -> int | None:
+def int64(name: str, value: Any) -> int | None:
     """An int64, or None."""
     if value is None:
         return None

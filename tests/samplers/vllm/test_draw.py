@@ -110,6 +110,18 @@ def test_v2_draft_rows_of_one_request(draw):
     assert rows.argmax(1).tolist() == sample(x, SamplingParams(0.9, 20, 0.9), **keys).tokens.tolist()
 
 
+def test_v2_min_p_acts_first_where_a_row_has_one(draw):
+    """V1 is the oracle."""
+    processor, x = v2(draw), logits(2) / 3
+    processor.add_request(5, asked(min_p=0.2, top_p=0.6, seed=1))
+    rows = processor.apply(x.clone(), context([5, 4], [-1, 6]))
+    one = draw.Draw(config(), CPU, False)
+    one.update_state(update(added=[(0, asked(min_p=0.2, top_p=0.6, seed=1), []), (1, REQUESTS[0][0], [3] * 5)]))
+    assert rows.argmax(1).tolist() == one.draw(x, None)[0].tolist()
+    alone = processor.apply(x[1:].clone(), context([4], [6]))
+    assert torch.equal(alone, rows[1:]), "the table has a min-p, but the batch has none"
+
+
 def test_v2_padding_and_empty_slots_are_drawn_and_ignored(draw):
     rows = v2(draw).apply(logits(2), context([-1, 5], [0, 0]))
     assert rows.isfinite().sum(1).tolist() == [1, 1]
