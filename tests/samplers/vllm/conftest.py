@@ -77,7 +77,7 @@ def config(**model_config: Any) -> Any:
 
 def asked(**fields: Any) -> Any:
     """What `Draw` reads of vLLM's SamplingParams, with its defaults."""
-    defaults = dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, extra_args=None)
+    defaults = dict(n=1, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, extra_args=None)
     defaults |= dict(repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
     return SimpleNamespace(**(defaults | fields))
 
