@@ -9,7 +9,10 @@ from samplers.reference.filters import FILTERS, stages
 
 NAMES = ("temperature", *(f.name for f in FILTERS), "min_tokens_to_keep")  # what extra_args may set or override
 KEYS = ("seed", "stream")
-LEFT_TO_VLLM = ("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias")
+LEFT_TO_VLLM = (
+    *("repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias"),
+    *("bad_words", "allowed_token_ids", "min_tokens", "structured_outputs"),
+)
 
 
 class Request(NamedTuple):

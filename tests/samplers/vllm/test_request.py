@@ -56,6 +56,7 @@ def test_choices_that_differ_by_vllm_s_own_seed_or_by_their_streams(fields):
         ({"n": 3, "seed": 7, "extra_args": {"seed": 8}}, "n must be 1 .* got 3"),
         ({"n": 3, "extra_args": {"stream": 8}}, "n must be 1 .* got 3"),
         ({"extra_args": {"logit_bias": {1: 2.0}}}, "logit_bias must be vLLM's own parameter"),
+        ({"extra_args": {"min_tokens": 3}}, "min_tokens must be vLLM's own parameter"),
         ({"extra_args": {"repetition_penalty": 1.3}}, "repetition_penalty must be vLLM's own parameter"),
     ],
 )
