@@ -81,9 +81,10 @@ class Timer:
     def __call__(self, logits: torch.Tensor, *arguments: Any) -> Any:
         outputs, metadata = {}, self.runner.input_batch.sampling_metadata
         processors, generators = metadata.logitsprocs.argmax_invariant, dict(metadata.generators)
+        if len(generators) != len(logits):
+            raise RuntimeError(f"vLLM's sampler needs a seed for each of {len(logits)} requests, got {len(generators)}")
         ours = next(processor for processor in processors if isinstance(processor, Draw))
         for name in in_turn(NAMES, self.step):
-            metadata.generators.update(generators)  # ours leaves none
             if name == "stock":
                 processors.remove(ours)
             rows = self.case.logits[: len(logits)].clone()  # vLLM's sampler writes into them
@@ -93,6 +94,7 @@ class Timer:
                 self.seconds[name].append(time.perf_counter() - began)
             if name == "stock":
                 processors.append(ours)
+            metadata.generators.update(generators)  # ours leaves none
         self.verify({name: output.sampled_token_ids[:, 0] for name, output in outputs.items()})
         self.step += 1
         return outputs["alea"]

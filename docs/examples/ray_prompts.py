@@ -83,7 +83,7 @@ def complete(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
 def check_settings(folder: Path, arguments: argparse.Namespace, prompts: list[str]) -> None:
     """Refuse a folder with parts of other prompts or settings."""
     digest = hashlib.sha256(json.dumps(prompts).encode()).hexdigest()
-    settings = {"prompts_sha256": digest, "model": arguments.model, "seed": arguments.seed, **SAMPLING}
+    settings = {"prompts_sha256": digest, "model": arguments.model, "seed": arguments.seed, **SAMPLING, **ENGINE}
     path = folder / "settings.json"
     if path.exists() and json.loads(path.read_text()) != settings:
         raise SystemExit(f"--out {folder} holds texts of other prompts or settings: give another folder")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from samplers.batch import on_device
 from samplers.extras import how_to_install
 from samplers.invalid import InvalidRows
 from samplers.sampler import SampleOutput, filter_logits, sample
@@ -52,7 +53,8 @@ class Draw(V1LogitsProcessor, V2LogitsProcessor):
         check_config(vllm_config, self.draws_in_apply)
         self.state = state
         device = state if self.is_v1 else state.device
-        replica = getattr(vllm_config.parallel_config, "data_parallel_rank", 0)
+        parallel = vllm_config.parallel_config
+        replica = getattr(parallel, "data_parallel_index", parallel.data_parallel_rank)  # the rank is 0 in dense models
         self.slots = Slots(device, vllm_config.model_config.seed or 0, replica)
         self.invalid = InvalidRows()
         if not self.draws_in_apply:
@@ -76,8 +78,8 @@ class Draw(V1LogitsProcessor, V2LogitsProcessor):
     def draw(self, logits: torch.Tensor, mode: str | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The tokens int64 [B] for float32 logits [B, V], row by row; and what vLLM shows as logprobs in this mode."""
         size = len(logits)
-        if size != len(self.slots.slots):
-            raise RuntimeError(f"vLLM gave logits of {size} rows for {len(self.slots.slots)} requests")
+        if size != len(self.slots):
+            raise RuntimeError(f"vLLM gave logits of {size} rows for {len(self.slots)} requests")
         columns = self.slots.columns(size)
         allowed = kept_by_min_p(logits, columns)
         out = drawn(logits, columns, self.slots.lengths(size), allowed)
@@ -92,11 +94,8 @@ class Draw(V1LogitsProcessor, V2LogitsProcessor):
 
     def draw_by_slot(self, logits: torch.Tensor, context: Any) -> torch.Tensor:
         """As `draw`; context: vLLM's LogitsContext, which names the slot and the place of each row."""
-        columns = self.slots.columns(self.state.max_num_reqs)
-        if not columns.needs_min_p[context.idx_mapping_np].any():
-            columns = columns._replace(min_p=None)
         slots = context.expanded_idx_mapping.clamp(min=0)  # padding
-        columns = columns._replace(params=columns.params.rows(slots), min_p=columns.min_p and columns.min_p.rows(slots))
+        columns = self.slots.columns(self.state.max_num_reqs).of_rows(slots, context.idx_mapping_np)
         position = context.pos + 1 - self.state.prompt_len.gpu[slots]
         out = drawn(logits, columns, position, kept_by_min_p(logits, columns))
         return self.invalid.replaced(out.tokens)
@@ -159,6 +158,6 @@ def processed_scores(
     filtered: torch.Tensor = filter_logits(logits, columns.params, allowed=allowed, on_invalid="mark")
     if mode == "processed_logits":
         return filtered
-    inverse_temperature = torch.from_numpy(np.copy(columns.params.table["inverse_temperature"])).to(logits.device)
+    inverse_temperature = on_device(np.copy(columns.params.table["inverse_temperature"]), logits.device)
     scores = logprobs(logits, filtered, inverse_temperature)
     return scores.scatter_(1, out.tokens.clamp(min=0)[:, None], out.logprobs[:, None])

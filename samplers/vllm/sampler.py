@@ -40,6 +40,7 @@ def replace_sample(sampler: type, kind: type[Any]) -> None:
         processor = next((p for p in processors if isinstance(p, kind)), None)
         if processor is None:
             return stock(self, logits, sampling_metadata, *arguments, **keywords)
+        refuse_skipped(processors, kind)
         # The batch's own dict. No draw needs them, and vLLM can't rewind one on a CPU after a part of a prompt.
         sampling_metadata.generators.clear()
         override = arguments[0] if arguments else keywords.get("logprobs_mode_override")
@@ -48,6 +49,16 @@ def replace_sample(sampler: type, kind: type[Any]) -> None:
 
     sample.kind = kind  # type: ignore[attr-defined]
     sampler.sample = sample  # type: ignore[attr-defined]
+
+
+def refuse_skipped(processors: list[Any], kind: type[Any]) -> None:
+    """Raises: RuntimeError for a processor, not vLLM's own, that vLLM would apply after the temperature."""
+    for processor in map(type, processors):
+        if not issubclass(processor, kind) and not processor.__module__.startswith("vllm."):
+            raise RuntimeError(
+                f"{processor.__name__}.is_argmax_invariant() must be False with samplers.vllm:Draw: vLLM then applies "
+                "it before the draw, and would skip it otherwise"
+            )
 
 
 def asks_for_logprobs(sampling_metadata: Any) -> bool:

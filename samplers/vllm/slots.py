@@ -46,6 +46,11 @@ class Columns(NamedTuple):
     seed: Array
     stream: Array
 
+    def of_rows(self, slots: torch.Tensor, on_host: NDArray[np.int32]) -> Columns:
+        """For a batch whose row i is the request in slots[i], int [B] on the device; on_host: the same slots."""
+        min_p = self.min_p if self.needs_min_p[on_host].any() else None
+        return self._replace(params=self.params.rows(slots), min_p=min_p and min_p.rows(slots))
+
 
 class Slots:
     """seed: of requests without one, which get a stream of their own. replica: this engine's number among several."""
@@ -56,8 +61,14 @@ class Slots:
         self.slots: dict[int, Slot] = {}
         self.known: Columns | None = None
 
+    def __len__(self) -> int:
+        return len(self.slots)
+
     def put(self, index: int, asked: Any, output: Sequence[int] = ()) -> None:
-        """A request enters a slot. Where several GPUs share a model, each counts the same streams."""
+        """A request enters a slot. Where several GPUs share a model, each counts the same streams.
+
+        vLLM names no request: one without a seed that leaves the batch and comes back, preempted, has another stream.
+        """
         request = request_of(asked)
         seed, stream = request.seed, request.stream
         if stream is None:

@@ -106,7 +106,9 @@ def example(monkeypatch, tmp_path):
         names["main"]()
         return tmp_path / "out" / "texts.jsonl"
 
-    return types.SimpleNamespace(run=run, **{name: names[name] for name in ("write_part", "finished", "join")})
+    return types.SimpleNamespace(
+        run=run, **{name: names[name] for name in ("write_part", "finished", "join", "ENGINE")}
+    )
 
 
 def lines(path: Path) -> list[dict]:
@@ -153,6 +155,11 @@ def test_other_settings_are_refused(example, monkeypatch, tmp_path, capsys):
     example.run()
     with pytest.raises(SystemExit, match="other prompts or settings"):
         example.run("--seed", "8")
+    example.ENGINE["dtype"] = "bfloat16"
+    with pytest.raises(SystemExit, match="other prompts or settings"):
+        example.run()
+    example.ENGINE["dtype"] = "float32"
+    example.run()
     (tmp_path / "prompts.txt").write_text("Another")
     with pytest.raises(SystemExit, match="other prompts or settings"):
         example.run()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from engines import CHAIN, LENGTH, PLAIN, PROMPTS, SEED, alea_ids, ids_of, min_p_first_ids, request, requests
 from vllm import LLM
+from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 
 FEW = PROMPTS[:4]
@@ -90,6 +91,12 @@ def test_greedy_rows(llm: LLM):
 def test_choices_of_a_request_have_seeds_that_count_up(llm: LLM):
     choices = ids_of(llm, FEW[:1], request(3, n=3, **CHAIN))
     assert choices == [alea_ids(FEW[:1], [3], seed=SEED + i, **CHAIN)[0] for i in range(3)]
+
+
+@pytest.mark.parametrize("own", [dict(seed=5), dict(stream=5)], ids=str)
+def test_choices_that_would_be_one_text_are_refused(llm: LLM, own: dict[str, int]):
+    with pytest.raises(VLLMValidationError, match=r"n must be 1 .* got 3"):
+        ids_of(llm, FEW[:1], request(seed=None, n=3, extra=own, **CHAIN))
 
 
 def test_without_a_seed(llm: LLM):

@@ -70,14 +70,14 @@ def config(**model_config: Any) -> Any:
     """What `Draw` reads of a VllmConfig."""
     return SimpleNamespace(
         model_config=SimpleNamespace(seed=5, **({"logprobs_mode": "raw_logprobs"} | model_config)),
-        parallel_config=SimpleNamespace(data_parallel_rank=0),
+        parallel_config=SimpleNamespace(data_parallel_rank=0, data_parallel_index=0),
         watermark_config=None,
     )
 
 
 def asked(**fields: Any) -> Any:
     """What `Draw` reads of vLLM's SamplingParams, with its defaults."""
-    defaults = dict(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, extra_args=None)
+    defaults = dict(n=1, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=None, extra_args=None)
     defaults |= dict(repetition_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
     return SimpleNamespace(**(defaults | fields))
 

@@ -110,6 +110,18 @@ def test_v2_draft_rows_of_one_request(draw):
     assert rows.argmax(1).tolist() == sample(x, SamplingParams(0.9, 20, 0.9), **keys).tokens.tolist()
 
 
+def test_v2_min_p_acts_first_where_a_row_has_one(draw):
+    """V1 is the oracle."""
+    processor, x = v2(draw), logits(2) / 3
+    processor.add_request(5, asked(min_p=0.2, top_p=0.6, seed=1))
+    rows = processor.apply(x.clone(), context([5, 4], [-1, 6]))
+    one = draw.Draw(config(), CPU, False)
+    one.update_state(update(added=[(0, asked(min_p=0.2, top_p=0.6, seed=1), []), (1, REQUESTS[0][0], [3] * 5)]))
+    assert rows.argmax(1).tolist() == one.draw(x, None)[0].tolist()
+    alone = processor.apply(x[1:].clone(), context([4], [6]))
+    assert torch.equal(alone, rows[1:]), "the table has a min-p, but the batch has none"
+
+
 def test_v2_padding_and_empty_slots_are_drawn_and_ignored(draw):
     rows = v2(draw).apply(logits(2), context([-1, 5], [0, 0]))
     assert rows.isfinite().sum(1).tolist() == [1, 1]
@@ -191,6 +203,36 @@ def test_processed_modes_are_refused_where_a_row_of_one_token_would_show(draw, m
         draw.OneHotDraw(config(logprobs_mode=mode), CPU, False)
     with pytest.raises(ValueError, match="logprobs_mode"):
         draw.Draw(config(logprobs_mode=mode), SimpleNamespace(device=CPU))
+
+
+def test_engines_that_run_in_parallel_do_not_share_streams(draw):
+    """vLLM 0.32 gives every replica of a dense model the rank 0; only its index is its own."""
+    second = config()
+    second.parallel_config.data_parallel_index = 1
+    before = config()
+    before.parallel_config = SimpleNamespace(data_parallel_rank=1)  # without an index: before it existed
+    streams = []
+    for own in (config(), second, before):
+        processor = draw.Draw(own, CPU, False)
+        processor.update_state(update(added=[(0, asked(), [])]))
+        streams.append(int(processor.slots.columns(1).stream[0]))
+    assert streams[0] != streams[1] == streams[2]
+
+
+def test_a_processor_that_would_act_after_the_draw_is_refused(draw, sampler):
+    class Other(draw.V1LogitsProcessor):
+        __init__ = apply = is_argmax_invariant = update_state = lambda *_: None
+
+    class OfVLLM(Other):
+        __module__ = "vllm.v1.sample.logits_processor.builtin"
+
+    processor = v1(draw)
+    data = metadata(processor)
+    data.logitsprocs.argmax_invariant += [OfVLLM(), v1(draw)]
+    assert sampler().sample(logits(), data)[0].tolist() == expected(logits()), "vLLM's own, and Draw twice"
+    data.logitsprocs.argmax_invariant.append(Other())
+    with pytest.raises(RuntimeError, match=r"Other\.is_argmax_invariant\(\) must be False with samplers.vllm:Draw"):
+        sampler().sample(logits(), data)
 
 
 def test_watermarks_are_refused(draw):

@@ -25,14 +25,15 @@ def unsynchronised():
     torch.cuda.set_sync_debug_mode("default")
 
 
-def test_v1(draw, sampler, unsynchronised):
+@pytest.mark.parametrize("mode", ["raw_logprobs", "processed_logprobs", "processed_logits"])
+def test_v1(draw, sampler, unsynchronised, mode):
     processor = draw.Draw(config(), GPU, True)
     processor.update_state(update(added=[(row, p, output) for row, (p, output) in enumerate(REQUESTS)]))
-    x, data = logits().to(GPU), metadata(processor)
-    sampler().sample(x, data)  # compiles the kernels
+    x, data = logits().to(GPU), metadata(processor, max_num_logprobs=2)
+    sampler().sample(x, data, mode)  # compiles the kernels
     processor.update_state(update(added=[(0, *REQUESTS[0])]))
     unsynchronised()
-    tokens, _ = sampler().sample(x, data)
+    tokens, _ = sampler().sample(x, data, mode)
     torch.cuda.set_sync_debug_mode("default")
     assert tokens.tolist() == expected(logits())
 

@@ -39,6 +39,11 @@ def test_min_p_of_extra_args_acts_where_the_engine_has_it():
     assert request.min_p is None and request.params == SamplingParams(top_p=0.9, min_p=0.1)
 
 
+@pytest.mark.parametrize("fields", [{"seed": 7, "extra_args": {"stream": 8}}, {"seed": 7}, {}])
+def test_choices_that_differ_by_vllm_s_own_seed_or_by_their_streams(fields):
+    request_of(asked(n=3, **fields))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -48,7 +53,10 @@ def test_min_p_of_extra_args_acts_where_the_engine_has_it():
         ({"extra_args": {"stream": 2**63}}, "stream must be an integer"),
         ({"extra_args": {"seed": True}}, "seed must be an integer"),
         ({"extra_args": {"seed": 1.0}}, "seed must be an integer"),
+        ({"n": 3, "seed": 7, "extra_args": {"seed": 8}}, "n must be 1 .* got 3"),
+        ({"n": 3, "extra_args": {"stream": 8}}, "n must be 1 .* got 3"),
         ({"extra_args": {"logit_bias": {1: 2.0}}}, "logit_bias must be vLLM's own parameter"),
+        ({"extra_args": {"min_tokens": 3}}, "min_tokens must be vLLM's own parameter"),
         ({"extra_args": {"repetition_penalty": 1.3}}, "repetition_penalty must be vLLM's own parameter"),
     ],
 )
