@@ -11,7 +11,7 @@ import torch
 
 from samplers.batch import Array, Batch, History, Integers, Params, packed_for
 from samplers.params import MAX_VOCABULARY, PLAIN, PackedParams, SamplingParams
-from samplers.reference.filters import FILTERS, Filter, stages
+from samplers.reference.filters import FILTERS, Filter, bits_of_count, stages
 from samplers.reference.fixed_point import ONE, bound
 from samplers.reference.philox import random_bits
 from samplers.reference.sampler import Draw
@@ -251,9 +251,8 @@ def first_filter(p: SamplingParams) -> Filter | None:
 
 
 def mask_of(f: Filter, tokens: Listed | Spread, params: list[SamplingParams]) -> torch.Tensor:
-    mask: torch.Tensor = getattr(filters, f.concept)(
-        tokens, [getattr(p, f.name) for p in params], [p.min_tokens_to_keep for p in params]
-    )
+    values, least = [getattr(p, f.name) for p in params], [bits_of_count(p.min_tokens_to_keep) for p in params]
+    mask: torch.Tensor = getattr(filters, f.concept)(tokens, values, least)
     return mask
 
 

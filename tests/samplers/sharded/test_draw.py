@@ -220,6 +220,16 @@ def test_rows_that_a_list_does_not_settle():
     assert_same([Call(x.expand(len(PARAMS), -1), PARAMS, cuts) for x, cuts in rows_and_cuts], 3)
 
 
+LIMITS = {"top_k": 9, "top_p": 0.5, "min_p": 0.3, "typical_p": 0.5, "epsilon_cutoff": 0.01, "eta_cutoff": 0.01}
+
+
+@pytest.mark.parametrize("least", [240, 241, 1008, 1009, 2999, 3000, 2**70])
+def test_more_tokens_to_keep_than_a_list_has(least):
+    """One row a call, so that no other row asks for a list."""
+    options = [SamplingParams(**{name: limit}, min_tokens_to_keep=least) for name, limit in LIMITS.items()]
+    assert_same([Call(x, params, THIRDS) for params in options for x in (PEAKED, FLAT)], 3)
+
+
 def test_an_invalid_row_in_one_part_is_known_to_all():
     calls = []
     for value in (math.nan, math.inf):
