@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from bench.processes import in_processes
 from samplers import InvalidLogits, SamplingParams, sample, sharded
@@ -250,6 +251,13 @@ def invalid_rows(rank: int, calls: list[Call]) -> list[list[int]]:
     return found
 
 
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_are_read_only():
+    x, allowed = PEAKED.numpy().copy(), np.arange(3000) % 3 > 0
+    x.flags.writeable = allowed.flags.writeable = False
+    assert_same([Call(x, SamplingParams(top_p=0.9), THIRDS), Call(x, None, THIRDS, allowed=allowed)], 3)
+
+
 def test_other_types_of_logits():
     call = Call(PEAKED.numpy()[0], SamplingParams(top_p=0.9), THIRDS)
     half = Call(PEAKED.half(), SamplingParams(top_p=0.9), THIRDS)
@@ -285,7 +293,41 @@ def reversed_parts(rank: int, logits: torch.Tensor) -> int:
         sharded.sample(part, SamplingParams(logit_bias={5000: 1.0}), seed=7, vocab_start=start)
     with pytest.raises(ValueError, match="1 to 1048576 tokens in all processes together, got 0"):
         sharded.sample(part[:, :0], seed=7)
+    for far in (2**20, 2**31, 2**32, 2**70):
+        with pytest.raises(ValueError, match="1 to 1048576 tokens in all processes together"):
+            sharded.sample(part, seed=7, vocab_start=far if rank == 0 else start)
     return int(sharded.sample(part, seed=7, vocab_start=start).tokens[0])
+
+
+def test_groups_of_some_processes():
+    """The second group has its processes in another order than the vocabulary."""
+    assert in_processes(3, in_two_groups, PEAKED) == [[True], [True], [True, True]]
+
+
+def in_two_groups(rank: int, logits: torch.Tensor) -> list[bool]:
+    params, found = [SamplingParams(top_p=0.9), SamplingParams(typical_p=0.9)], []
+    for first, second in ((0, 2), (2, 1)):
+        group = dist.new_group([first, second])
+        if rank in (first, second):
+            begin, end = (0, 1234) if rank == first else (1234, 3000)
+            x = logits.expand(2, -1)
+            out = sharded.sample(x[:, begin:end], params, group=group, seed=7, vocab_start=begin)
+            found.append(columns(out)[:4] == columns(sample(x, params, seed=7))[:4])
+    return found
+
+
+@pytest.mark.parametrize("options", [{"details": 1}, {"backend": "other"}, {"on_invalid": "other"}])
+def test_options_are_refused_as_by_sample(options):
+    """Also a backend that no row needs."""
+    with pytest.raises((TypeError, ValueError)) as expected:
+        sample(PEAKED, seed=7, **options)
+    assert in_processes(2, refused, options) == [str(expected.value)] * 2
+
+
+def refused(rank: int, options: dict[str, Any]) -> str:
+    with pytest.raises((TypeError, ValueError)) as raised:
+        sharded.sample(PEAKED[:, :5], seed=7, vocab_start=5 * rank, **options)
+    return str(raised.value)
 
 
 def test_no_rows():
