@@ -166,6 +166,15 @@ MESSAGES: list[tuple[str, dict[str, float], int]] = [
     ("peaked", dict(typical_p=0.9), 8),
     ("ties", dict(top_k=50), 7),  # four for the threshold, sums, token
     ("ties", dict(temperature=0), 8),
+    ("flat", dict(top_k=1008), 1),
+    ("flat", dict(top_k=1009), 7),
+    ("peaked", dict(top_p=0.9, min_tokens_to_keep=2), 2),
+    ("flat", dict(epsilon_cutoff=1e-5, min_tokens_to_keep=2), 8),
+    ("flat", dict(min_p=0.01, min_tokens_to_keep=2), 8),
+    ("flat", dict(top_p=0.9, min_tokens_to_keep=2), 14),
+    ("flat", dict(top_p=0.9, min_p=0.02), 9),
+    ("flat", dict(top_p=0.9, epsilon_cutoff=1e-5), 10),
+    ("peaked", dict(typical_p=0.9, min_tokens_to_keep=2), 13),
 ]
 
 
