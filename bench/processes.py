@@ -17,7 +17,10 @@ SECONDS = 120  # after which a process that waits for the others is given up
 
 
 def in_processes(size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """[function(rank, *arguments) of each of `size` processes]. An error is raised here, as its text."""
+    """[function(rank, *arguments) of each of `size` processes].
+
+    Raises: RuntimeError with the text of every error; where one process fails, others mostly lose their connection.
+    """
     context = get_context("fork")  # nothing is imported again
     with tempfile.TemporaryDirectory() as folder:
         ends = [context.Pipe(duplex=False) for _ in range(size)]
@@ -32,9 +35,9 @@ def in_processes(size: int, function: Callable[..., Any], *arguments: Any) -> li
         for process in processes:
             process.join(5)
             process.kill()
-    for result in results:
-        if isinstance(result, str):
-            raise RuntimeError(result)
+    errors = [f"process {rank}: {result}" for rank, result in enumerate(results) if isinstance(result, str)]
+    if errors:
+        raise RuntimeError("\n".join(errors))
     return [result[0] for result in results]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from samplers.backends import native
 from samplers.reference import fixed_point as exact
 
 EXPONENT_BIAS, SIGNIFICAND_BITS = 127, 23  # of float32
@@ -17,11 +18,16 @@ def distances(x: torch.Tensor, m: torch.Tensor, inverse_temperature: torch.Tenso
 
 
 def weights(d: torch.Tensor) -> torch.Tensor:
-    """W(d) = floor(2^40·e^d): float32 d in [-60, 0] -> int64 of the same shape.
+    """W(d) = floor(2^40·e^d): float32 d in [-60, 0] -> int64 of the same shape. On the CPU by C++, where it is built.
 
     >>> weights(torch.tensor([0.0, -1.0, -60.0])) / exact.ONE
     tensor([1.0000, 0.3679, 0.0000])
     """
+    return native.weights(d) if d.is_cpu and native.state() == "ok" else weights_by_torch(d)
+
+
+def weights_by_torch(d: torch.Tensor) -> torch.Tensor:
+    """`weights` on any device."""
     # 1. d = j·ln 2 + s
     j = fma(d, exact.LOG2_E, exact.ROUND) - float(exact.ROUND)
     s = fma(-j, exact.LN2_LOW, fma(-j, exact.LN2_HIGH, d))

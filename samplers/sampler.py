@@ -136,8 +136,7 @@ def in_general(
     on_invalid: str,
 ) -> SampleOutput:
     """`sample` for any arguments."""
-    if not isinstance(details, bool):
-        raise TypeError(f"details must be True or False, got {details!r}")
+    check_details(details)
     raises = raises_on_invalid(on_invalid)
     batch = Batch(logits, params, history, history_start, allowed, seed, position, stream)
     columns = implementation(backend, batch.on_gpu).sample(batch, details)
@@ -173,6 +172,11 @@ def filter_logits(
     if raises:
         refuse_invalid(valid)
     return batch.outputs([filtered])[0]
+
+
+def check_details(details: object) -> None:
+    if not isinstance(details, bool):
+        raise TypeError(f"details must be True or False, got {details!r}")
 
 
 def raises_on_invalid(on_invalid: str) -> bool:

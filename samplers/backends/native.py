@@ -58,6 +58,11 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def weights(d: torch.Tensor) -> torch.Tensor:
+    """W of float32 d in [-60, 0] on the CPU, int64 of the same shape."""
+    return torch.from_numpy(_native.weights(d.numpy(force=True).ravel())).view(d.shape)
+
+
 def parameters(packed: PackedParams) -> _native.Parameters:
     return _native.Parameters(packed.table)
 

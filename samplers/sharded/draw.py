@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from samplers.backends import implementation
 from samplers.batch import Array, Batch, History, Integers, Params, packed_for
 from samplers.params import MAX_VOCABULARY, PLAIN, PackedParams, SamplingParams
-from samplers.reference.filters import FILTERS, Filter, stages
+from samplers.reference.filters import FILTERS, Filter, bits_of_count, stages
 from samplers.reference.fixed_point import ONE, bound
 from samplers.reference.philox import random_bits
 from samplers.reference.sampler import Draw
-from samplers.sampler import SampleOutput, raises_on_invalid, refuse_invalid
+from samplers.sampler import SampleOutput, check_details, raises_on_invalid, refuse_invalid
 from samplers.sampler import sample as sample_rows
 from samplers.sharded import filters
 from samplers.sharded.collectives import Collectives
@@ -93,11 +94,13 @@ def drawn(
     backend: str = "auto",
     on_invalid: str = "raise",
 ) -> SampleOutput:
+    check_details(details)
     raises = raises_on_invalid(on_invalid)
     shard = Shard(logits, vocab_start)
     packed = packed_for(params, len(shard.x), MAX_VOCABULARY)
     arguments = (history, history_start, allowed if shard.length else None)
     batch = Batch(shard.raw, without_bias(packed), *arguments, **keys).by_row
+    implementation(backend, batch.on_gpu)  # refuses an unknown one, also where no row needs it
     rows = [packed.row(row) for row in range(batch.size)]
     shard.penalise(batch, rows, backend)
     lists = Lists(shard, max(map(list_size, rows), default=0), together)
@@ -251,9 +254,8 @@ def first_filter(p: SamplingParams) -> Filter | None:
 
 
 def mask_of(f: Filter, tokens: Listed | Spread, params: list[SamplingParams]) -> torch.Tensor:
-    mask: torch.Tensor = getattr(filters, f.concept)(
-        tokens, [getattr(p, f.name) for p in params], [p.min_tokens_to_keep for p in params]
-    )
+    values, least = [getattr(p, f.name) for p in params], [bits_of_count(p.min_tokens_to_keep) for p in params]
+    mask: torch.Tensor = getattr(filters, f.concept)(tokens, values, least)
     return mask
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from samplers.reference import fixed_point as exact
+from samplers.reference.filters import bits_of_count
 from samplers.reference.fixed_point import ONE, bound
 from samplers.sharded.spread import Spread
 from samplers.sharded.tokens import MAX_KEY, Tokens
 
 
 def top_k(tokens: Tokens, k: list[int], n: list[int]) -> torch.Tensor:
-    size = tokens.numbers([min(max(both), 1 << 31) for both in zip(k, n, strict=True)])
+    size = tokens.numbers([bits_of_count(max(both)) for both in zip(k, n, strict=True)])
     return tokens.key >= tokens.nth_greatest(size)[:, None]
 
 

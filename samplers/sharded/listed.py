@@ -83,10 +83,14 @@ class Listed(Tokens):
     def nth_greatest(self, n: torch.Tensor) -> torch.Tensor:
         self.is_complete &= self.kept.sum(1) >= n
         ordered = self.key.masked_fill(~self.kept, 0).sort(dim=1, descending=True).values
+        ordered = F.pad(ordered, (0, 1))  # 0 beyond the list
         return ordered.gather(1, (n - 1).clamp(max=ordered.shape[1] - 1)[:, None])[:, 0]
 
 
 def greatest_weight(edge: torch.Tensor, m: torch.Tensor, inverse_temperature: torch.Tensor) -> torch.Tensor:
-    """At least the weight of every logit up to the edge: int64 [B]. W is not monotone in its last unit."""
+    """At least the weight of every logit up to the edge: int64 [B].
+
+    W is not monotone: a lesser d has at most one float32 step more, 2^-23 of its weight (all d in [-60, 0] were tried).
+    """
     w = weights(distances(edge[:, None], m, inverse_temperature))[:, 0]
     return w + (w >> 20) + 2

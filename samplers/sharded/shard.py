@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from samplers.batch import Batch, on_gpu, rows_of
+from samplers.batch import Batch, rows_of
 from samplers.params import MAX_VOCABULARY, PENALTIES, PLAIN, SamplingParams, integer
 from samplers.sampler import filter_logits
 
@@ -16,25 +16,26 @@ from samplers.sampler import filter_logits
 class Shard:
     """start, length: the part [start, start + length) of the vocabulary.
 
-    raw: the untouched logits, float32 [B, V]. x: after step 0; NaN in a row that holds a NaN or +inf. An empty part
-    counts as one token of -inf.
+    raw: the untouched logits, float32 [B, V]. x: after step 0; the greatest of a row that holds a NaN or +inf is one,
+    too. An empty part counts as one token of -inf.
     """
 
     def __init__(self, logits: Any, start: int) -> None:
         self.is_tensor = isinstance(logits, torch.Tensor)
         is_empty = hasattr(logits, "shape") and 0 in logits.shape[-1:]
         rows = rows_of(of_one_token(logits) if is_empty else logits)
-        self.start, self.length = integer("vocab_start", start, 0), 0 if is_empty else rows.shape[1]
+        self.start = min(integer("vocab_start", start, 0), MAX_VOCABULARY)  # one beyond is refused in all processes
+        self.length = 0 if is_empty else rows.shape[1]
         if self.length == MAX_VOCABULARY:
             raise ValueError(f"logits_shard must have at most {MAX_VOCABULARY - 1} tokens in one process")
-        tensor = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(rows))
+        tensor = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(rows.astype(np.float32))
         self.device, self.raw = tensor.device, tensor.float() + 0.0  # -0 becomes 0
         self.x = self.raw
 
     def penalise(self, batch: Batch, params: list[SamplingParams], backend: str) -> None:
         """Step 0. batch: the arguments of the call."""
         own = [step_0(p, self.start, self.length) for p in params]
-        if batch.allowed is None and batch.history is None and all(p == PLAIN for p in own):
+        if batch.allowed is None and all(p == PLAIN for p in own):
             return
         # A token beyond the shard keeps a row valid in which nothing is allowed; an invalid one is -inf there, too.
         beyond = self.raw.new_zeros((len(self.raw), 1))
@@ -65,9 +66,9 @@ class Shard:
 
     def mask(self, batch: Batch) -> torch.Tensor | None:
         """`allowed` as bool, with the token beyond the shard."""
-        if batch.allowed is None:
+        mask = batch.allowed_on(self.device)
+        if mask is None:
             return None
-        mask = batch.allowed if on_gpu(batch.allowed) else torch.as_tensor(batch.allowed, device=self.device)
         if mask.dtype == torch.int32:
             token = torch.arange(self.raw.shape[1], device=mask.device)
             mask = (mask[..., token // 32] >> token % 32 & 1).bool()

@@ -115,13 +115,13 @@ class Spread(Tokens):
         amounts = amounts.masked_fill(~self.kept, 0)
         beginning, above = torch.zeros_like(least), torch.zeros_like(least)
         for shift in range(32 - DIGIT, -1, -DIGIT):
-            mine = amounts.masked_fill(keys >> shift + DIGIT != beginning[:, None], 0)
-            digits = mine.new_zeros((len(keys), DIGITS)).scatter_add_(1, keys >> shift & DIGITS - 1, mine)
-            by_digit = self.together.summed(digits)
+            digits = (keys >> shift).bitwise_and_(DIGITS - 1)
+            by_digit = self.together.summed(amounts.new_zeros((len(keys), DIGITS)).scatter_add_(1, digits, amounts))
             down_to = above[:, None] + by_digit.flip(1).cumsum(1).flip(1)
             digit = ((down_to >= least[:, None]).sum(1, keepdim=True) - 1).clamp(min=0)
             above = (down_to - by_digit).gather(1, digit)[:, 0]
             beginning = beginning << DIGIT | digit[:, 0]
+            amounts.masked_fill_(digits != digit, 0)  # keys that begin otherwise
         return beginning, above
 
     def draw(self, bits: list[int], start: int, details: bool) -> list[Draw]:
@@ -132,27 +132,27 @@ class Spread(Tokens):
         own = np.flatnonzero((u >= 0) & (u < sums.mass[place])).tolist()
         mine = torch.zeros((2, len(bits)), dtype=torch.int64, device=self.x.device)
         if own:
-            mine[:, own] = torch.stack(self.rows(own).token_at(self.numbers(u[own].tolist()), start))
+            mine[:, own] = torch.stack(self.token_at(own, self.numbers(u[own].tolist()), start))
         tokens, chosen = self.together.summed(mine).tolist()
         entropies = self.entropies() if details else [math.nan] * len(totals)
         fields = zip(tokens, chosen, totals, sums.kept.sum(0).tolist(), entropies, strict=True)
         return [Draw(token, w, total, kept, math.log(w / total), entropy) for token, w, total, kept, entropy in fields]
 
-    def token_at(self, mass: torch.Tensor, start: int) -> list[torch.Tensor]:
-        """The token that a running mass of each row falls into, in id order, and its weight: int64 [B] each.
+    def token_at(self, rows: list[int], mass: torch.Tensor, start: int) -> list[torch.Tensor]:
+        """The token of each of these rows that a running mass falls into, in id order, and its weight: int64 [b] each.
 
         The kernels find the mass of each chunk of the row; one chunk is then weighed token by token.
         """
-        missing = -self.x.shape[1] % CHUNK
-        chunks = F.pad(self.kept_x, (0, missing), value=-torch.inf).unflatten(1, (-1, CHUNK))
+        x, m, inverse_temperature = (column[rows] for column in (self.kept_x, self.m, self.inverse_temperature))
+        chunks = F.pad(x, (0, -x.shape[1] % CHUNK), value=-torch.inf).unflatten(1, (-1, CHUNK))
         size, count = chunks.shape[:2]
-        repeated = [p for p in self.params for _ in range(count)]
-        by_chunk, _ = masses(chunks.flatten(0, 1), self.m.repeat_interleave(count), repeated)
+        repeated = [self.params[row] for row in rows for _ in range(count)]
+        by_chunk, _ = masses(chunks.flatten(0, 1), m.repeat_interleave(count), repeated)
         up_to = by_chunk.view(size, count).cumsum(1)
         chunk = (up_to <= mass[:, None]).sum(1)
         rest = mass - F.pad(up_to, (1, 0)).gather(1, chunk[:, None])[:, 0]
         x = chunks[torch.arange(size), chunk]
-        w = weights(distances(x, self.m, self.inverse_temperature)).masked_fill(x == -torch.inf, 0)
+        w = weights(distances(x, m, inverse_temperature)).masked_fill(x == -torch.inf, 0)
         index = (w.cumsum(1) <= rest[:, None]).sum(1)
         return [index + chunk * CHUNK + start, w.gather(1, index[:, None])[:, 0]]
 

@@ -86,4 +86,4 @@ def key_of(x: torch.Tensor) -> torch.Tensor:
     tensor([1, 1, 1, 1])
     """
     bits = x.contiguous().view(torch.int32)
-    return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).to(torch.int64) + SIGN
+    return (bits ^ (bits >> 31 & 0x7FFFFFFF)).to(torch.int64) + SIGN  # of a negative number, greater bits are less

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from samplers import fixed_point
@@ -11,8 +12,11 @@ from samplers.reference import fixed_point as exact
 D = -np.concatenate([np.linspace(0, 60, 100_001), np.geomspace(1e-38, 60, 100_001), [0, 60]]).astype(np.float32)
 
 
-def test_weights():
-    assert np.array_equal(fixed_point.weights(torch.from_numpy(D)).numpy(), exact.weights(D))
+@pytest.mark.parametrize("function", [fixed_point.weights, fixed_point.weights_by_torch])
+def test_weights(function):
+    d = torch.from_numpy(D)
+    assert np.array_equal(function(d).numpy(), exact.weights(D))
+    assert torch.equal(function(d.view(2, -1).T), function(d).view(2, -1).T), "of any shape, not contiguous"
 
 
 def test_surprisal():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from bench.processes import in_processes
 from samplers import InvalidLogits, SamplingParams, sample, sharded
@@ -165,6 +166,15 @@ MESSAGES: list[tuple[str, dict[str, float], int]] = [
     ("peaked", dict(typical_p=0.9), 8),
     ("ties", dict(top_k=50), 7),  # four for the threshold, sums, token
     ("ties", dict(temperature=0), 8),
+    ("flat", dict(top_k=1008), 1),
+    ("flat", dict(top_k=1009), 7),
+    ("peaked", dict(top_p=0.9, min_tokens_to_keep=2), 2),
+    ("flat", dict(epsilon_cutoff=1e-5, min_tokens_to_keep=2), 8),
+    ("flat", dict(min_p=0.01, min_tokens_to_keep=2), 8),
+    ("flat", dict(top_p=0.9, min_tokens_to_keep=2), 14),
+    ("flat", dict(top_p=0.9, min_p=0.02), 9),
+    ("flat", dict(top_p=0.9, epsilon_cutoff=1e-5), 10),
+    ("peaked", dict(typical_p=0.9, min_tokens_to_keep=2), 13),
 ]
 
 
@@ -220,6 +230,16 @@ def test_rows_that_a_list_does_not_settle():
     assert_same([Call(x.expand(len(PARAMS), -1), PARAMS, cuts) for x, cuts in rows_and_cuts], 3)
 
 
+LIMITS = {"top_k": 9, "top_p": 0.5, "min_p": 0.3, "typical_p": 0.5, "epsilon_cutoff": 0.01, "eta_cutoff": 0.01}
+
+
+@pytest.mark.parametrize("least", [240, 241, 1008, 1009, 2999, 3000, 2**70])
+def test_more_tokens_to_keep_than_a_list_has(least):
+    """One row a call, so that no other row asks for a list."""
+    options = [SamplingParams(**{name: limit}, min_tokens_to_keep=least) for name, limit in LIMITS.items()]
+    assert_same([Call(x, params, THIRDS) for params in options for x in (PEAKED, FLAT)], 3)
+
+
 def test_an_invalid_row_in_one_part_is_known_to_all():
     calls = []
     for value in (math.nan, math.inf):
@@ -238,6 +258,13 @@ def invalid_rows(rank: int, calls: list[Call]) -> list[list[int]]:
             call.part(rank, invalid="raise")
         found.append(raised.value.rows)
     return found
+
+
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_are_read_only():
+    x, allowed = PEAKED.numpy().copy(), np.arange(3000) % 3 > 0
+    x.flags.writeable = allowed.flags.writeable = False
+    assert_same([Call(x, SamplingParams(top_p=0.9), THIRDS), Call(x, None, THIRDS, allowed=allowed)], 3)
 
 
 def test_other_types_of_logits():
@@ -275,7 +302,41 @@ def reversed_parts(rank: int, logits: torch.Tensor) -> int:
         sharded.sample(part, SamplingParams(logit_bias={5000: 1.0}), seed=7, vocab_start=start)
     with pytest.raises(ValueError, match="1 to 1048576 tokens in all processes together, got 0"):
         sharded.sample(part[:, :0], seed=7)
+    for far in (2**20, 2**31, 2**32, 2**70):
+        with pytest.raises(ValueError, match="1 to 1048576 tokens in all processes together"):
+            sharded.sample(part, seed=7, vocab_start=far if rank == 0 else start)
     return int(sharded.sample(part, seed=7, vocab_start=start).tokens[0])
+
+
+def test_groups_of_some_processes():
+    """The second group has its processes in another order than the vocabulary."""
+    assert in_processes(3, in_two_groups, PEAKED) == [[True], [True], [True, True]]
+
+
+def in_two_groups(rank: int, logits: torch.Tensor) -> list[bool]:
+    params, found = [SamplingParams(top_p=0.9), SamplingParams(typical_p=0.9)], []
+    for first, second in ((0, 2), (2, 1)):
+        group = dist.new_group([first, second])
+        if rank in (first, second):
+            begin, end = (0, 1234) if rank == first else (1234, 3000)
+            x = logits.expand(2, -1)
+            out = sharded.sample(x[:, begin:end], params, group=group, seed=7, vocab_start=begin)
+            found.append(columns(out)[:4] == columns(sample(x, params, seed=7))[:4])
+    return found
+
+
+@pytest.mark.parametrize("options", [{"details": 1}, {"backend": "other"}, {"on_invalid": "other"}])
+def test_options_are_refused_as_by_sample(options):
+    """Also a backend that no row needs."""
+    with pytest.raises((TypeError, ValueError)) as expected:
+        sample(PEAKED, seed=7, **options)
+    assert in_processes(2, refused, options) == [str(expected.value)] * 2
+
+
+def refused(rank: int, options: dict[str, Any]) -> str:
+    with pytest.raises((TypeError, ValueError)) as raised:
+        sharded.sample(PEAKED[:, :5], seed=7, vocab_start=5 * rank, **options)
+    return str(raised.value)
 
 
 def test_no_rows():
