@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from samplers.invalid import InvalidRows
-from samplers.params import PackedParams, SamplingParams, pack
+from samplers.params import TEMPERATURE, PackedParams, SamplingParams, pack
 from samplers.sampler import sample
 
 NAME = "alea"
@@ -95,7 +95,8 @@ def params(temperature: float, k: int, p: float, min_p: float) -> SamplingParams
     """
     if k == 1:
         return SamplingParams(temperature=0.0)
-    return SamplingParams(shortest(temperature), 0 if k >= ALL else k, shortest(p), shortest(min_p))
+    within = min(max(shortest(temperature), TEMPERATURE.low), TEMPERATURE.high)  # SGLang takes any
+    return SamplingParams(within, 0 if k >= ALL else k, shortest(p), shortest(min_p))
 
 
 def shortest(value: float) -> float:

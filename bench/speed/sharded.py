@@ -81,7 +81,6 @@ def measured(case: tuple[int, Case], rounds: int) -> Record:
     for process in found:
         if process["columns"] != expected:
             raise RuntimeError(f"{rows} over {size} processes: not the draws of whole rows")
-    messages, given, seconds = (found[0][name] for name in ("messages", "bytes", "seconds"))
     return {
         "processes": size,
         "vocabulary": rows.vocabulary,
@@ -89,10 +88,9 @@ def measured(case: tuple[int, Case], rounds: int) -> Record:
         "kind": rows.kind,
         "filters": rows.filters,
         "rounds": rounds,
-        "messages": messages,
-        "bytes": given,
+        **{name: found[0][name] for name in ("messages", "bytes_gathered", "bytes_summed")},
         "bytes_of_logits": rows.logits.nbytes // size,
-        "milliseconds": {name: quantiles([1e3 * s for s in times]) for name, times in seconds.items()},
+        "milliseconds": {name: quantiles([1e3 * s for s in times]) for name, times in found[0]["seconds"].items()},
     }
 
 
@@ -116,7 +114,8 @@ def part_of(rank: int, rows: Case, rounds: int) -> dict[str, Any]:
             functions[name]()
             if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - began)
-    return {"columns": found, "messages": together.count, "bytes": together.bytes, "seconds": seconds}
+    given = dict(bytes_gathered=together.bytes_gathered, bytes_summed=together.bytes_summed)
+    return {"columns": found, "messages": together.count, **given, "seconds": seconds}
 
 
 def gathered(part: torch.Tensor, rows: Case) -> SampleOutput:
@@ -142,11 +141,15 @@ def table(records: list[Record]) -> runner.Rows:
         [
             *(str(record["processes"]), str(record["batch"]), f"{record['vocabulary']:,}"),
             *(record["kind"], record["filters"], str(record["messages"])),
-            *(three_digits(record[name] / 1e3) for name in ("bytes", "bytes_of_logits")),
+            *(three_digits(given / 1e3) for given in (bytes_of(record), record["bytes_of_logits"])),
             " / ".join(three_digits(record["milliseconds"][name]["p50"]) for name in ("sharded", "gathered")),
         ]
         for record in records
     ]
+
+
+def bytes_of(record: Record) -> int:
+    return record["bytes_gathered"] + record["bytes_summed"]
 
 
 def paper_table(records: list[Record]) -> runner.Rows:
@@ -156,20 +159,18 @@ def paper_table(records: list[Record]) -> runner.Rows:
     for link, ranks in product(LINKS, PAPER_RANKS):
         cells = [link, str(ranks)]
         for record in known.values():
-            whole = 2 * record["vocabulary"] * PAPER_BATCH // ranks
-            times = (
-                on_paper(LINKS[link], ranks, record["messages"], record["bytes"]),
-                on_paper(LINKS[link], ranks, 1, whole),
-            )
-            cells.append(" / ".join(map(three_digits, times)))
+            logits = 2 * record["vocabulary"] * PAPER_BATCH // ranks
+            ours = on_paper(LINKS[link], ranks, record["messages"], record["bytes_gathered"], record["bytes_summed"])
+            cells.append(f"{three_digits(ours)} / {three_digits(on_paper(LINKS[link], ranks, 1, logits))}")
         lines.append(cells)
     return ["link", "processes", *(f"{kind}, {name}" for kind, name in known)], lines
 
 
-def on_paper(link: Link, ranks: int, messages: int, given: int) -> float:
-    """Microseconds.
+def on_paper(link: Link, ranks: int, messages: int, gathered: int, summed: int = 0) -> float:
+    """Microseconds. A sum is sent twice, in parts; what is gathered comes from every other process.
 
-    >>> on_paper(Link(10, 1), 8, 3, 1000)
-    37.0
+    >>> on_paper(Link(10, 1), 8, 3, 1000, 1000)
+    38.75
     """
-    return messages * link.latency + (ranks - 1) * given / (1e3 * link.bandwidth)
+    received = (ranks - 1) * (gathered + 2 * summed / ranks)
+    return messages * link.latency + received / (1e3 * link.bandwidth)

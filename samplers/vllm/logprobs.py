@@ -17,5 +17,7 @@ def logprobs(x: torch.Tensor, filtered: torch.Tensor, inverse_temperature: torch
     >>> logprobs(x, x, torch.ones(1)).exp()
     tensor([[0.6652, 0.2447, 0.0900]])
     """
-    w = weights(distances(x, x.amax(-1), inverse_temperature)).masked_fill(filtered == -torch.inf, 0)
+    is_cut = filtered == -torch.inf
+    d = distances(x, x.amax(-1), inverse_temperature).masked_fill(is_cut, 0)  # -inf · 0, at T = 0, is NaN
+    w = weights(d).masked_fill(is_cut, 0)
     return torch.log(w.double() / w.sum(-1, keepdim=True).double()).float()

@@ -52,7 +52,7 @@ class Call:
         keys = dict(position=0, stream=None) | self.keys
         text = (self.text.get("history"), self.text.get("history_start", 0))
         out = drawn(together, logits, self.params, begin, keys, *text, allowed, details, "auto", invalid)
-        return (columns(out), together.count, together.bytes)
+        return (columns(out), together.count, together.bytes_gathered + together.bytes_summed)
 
 
 def columns(out: Any) -> list[list[float]]:
