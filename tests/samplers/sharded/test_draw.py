@@ -89,15 +89,14 @@ def test_golden_rows(size: int, step: int):
 
 
 @pytest.mark.parametrize("size", GROUPS)
-@pytest.mark.parametrize("count", [40, pytest.param(840, marks=EXHAUSTIVE)])
-def test_generated_rows(size: int, count: int):
-    """Eight rows a call; 840 calls with 2, 3 and 5 processes are 20,160 rows."""
-    assert_same(list(generated(count, size)), size)
+@pytest.mark.parametrize(("count", "batch"), [(40, 8), pytest.param(210, 32, marks=EXHAUSTIVE)])
+def test_generated_rows(size: int, count: int, batch: int):
+    """210 calls of 32 rows with 2, 3 and 5 processes are 20,160 rows."""
+    assert_same(list(generated(count, batch, size)), size)
 
 
-def generated(count: int, size: int) -> Iterator[Call]:
-    rng = np.random.default_rng([count, size])
-    kinds, batch = list(KINDS), 8
+def generated(count: int, batch: int, size: int) -> Iterator[Call]:
+    rng, kinds = np.random.default_rng([count, size]), list(KINDS)
     for _ in range(count):
         v = int(rng.choice([1, 2, 3, 7, 40, 300, 1000, 5000]))
         logits = np.stack([row(str(rng.choice(kinds)), v, rng) for _ in range(batch)])
